@@ -1,1 +1,46 @@
-//! stub
+//! QEMU's monitor protocol, QMP: a codec without I/O and a blocking client on it.
+//!
+//! [`Client`] is what most callers want:
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use std::time::Duration;
+//!
+//! use serde_json::json;
+//! use vusb_qmp::{Client, Deadline, Error};
+//!
+//! let mut qemu = Client::connect(Path::new("/run/web1.qmp"), Deadline::after(Duration::from_secs(5)))?;
+//! println!("QEMU {}", qemu.greeting().version);
+//!
+//! let deadline = Deadline::after(Duration::from_secs(10));
+//! match qemu.execute("device_del", json!({"id": "stick"}), deadline) {
+//!     Ok(_) => qemu.wait_event(deadline, |event| {
+//!         (event.name == "DEVICE_DELETED" && event.data["device"] == "stick").then_some(())
+//!     })?,
+//!     Err(Error::Command(refusal)) => eprintln!("{}", refusal.desc),
+//!     Err(lost) => return Err(lost),
+//! }
+//! # Ok::<(), Error>(())
+//! ```
+//!
+//! [`codec`] is for callers with an event loop of their own, for tests, and for fuzzing.
+//!
+//! Specification: QEMU's `docs/interop/qmp-spec.rst`. Beyond it:
+//! * Payloads are [`serde_json::Value`]; integers stay integers. Ask `query-qmp-schema` what a QEMU
+//!   can do, never its version.
+//! * Unknown events, fields and error classes are data, not errors.
+//! * The peer is not trusted: sizes, nesting, queues and every wait have bounds.
+
+mod client;
+pub mod codec;
+mod connection;
+mod deadline;
+mod error;
+mod events;
+mod message;
+
+pub use client::Client;
+pub use codec::{ErrorClass, Event, Greeting, Limits, Message, Version};
+pub use deadline::Deadline;
+pub use error::{CommandError, DecodeError, Error};
+pub use events::{MAX_EVENT_BYTES, MAX_EVENTS};
