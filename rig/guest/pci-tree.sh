@@ -1,0 +1,12 @@
+#!/bin/busybox sh
+# What this machine's kernel knows of its PCI devices: "ADDRESS VENDOR DEVICE CLASS DRIVER" on a
+# line each, the driver "-" where there is none.
+for dir in /sys/bus/pci/devices/*; do
+    [ -e "$dir/vendor" ] || continue
+    read -r vendor <"$dir/vendor"
+    read -r device <"$dir/device"
+    read -r class <"$dir/class"
+    driver=-
+    [ -e "$dir/driver" ] && driver=$(cd -P "$dir/driver" && echo "${PWD##*/}")
+    echo "${dir##*/} $vendor $device $class $driver"
+done

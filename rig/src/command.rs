@@ -1,0 +1,60 @@
+//! Running programs of this machine to their end, with their output in the error when they fail.
+
+use crate::error::{Error, Result};
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Runs a program to its end and returns its standard output.
+///
+/// # Errors
+/// [`Error::Command`] if it does not start or ends with anything but 0.
+pub fn run<S: AsRef<OsStr>>(program: &str, args: &[S]) -> Result<String> {
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null());
+    finish(command)
+}
+
+/// Like [`run`], in a folder.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_in<S: AsRef<OsStr>>(dir: &Path, program: &str, args: &[S]) -> Result<String> {
+    let mut command = Command::new(program);
+    command.args(args).current_dir(dir).stdin(Stdio::null());
+    finish(command)
+}
+
+/// Runs a prepared command to its end and returns its standard output.
+///
+/// # Errors
+/// As [`run`].
+pub fn finish(mut command: Command) -> Result<String> {
+    // C: messages that are parsed must not depend on the caller's language.
+    command.env("LC_ALL", "C");
+    let line = describe(&command);
+    let out = command.output().map_err(|e| Error::Command {
+        command: line.clone(),
+        status: format!("it did not start: {e}"),
+        output: String::new(),
+    })?;
+    let stdout = String::from_utf8_lossy(&out.stdout).into_owned();
+    if out.status.success() {
+        return Ok(stdout);
+    }
+    let stderr = String::from_utf8_lossy(&out.stderr);
+    Err(Error::Command {
+        command: line,
+        status: out.status.to_string(),
+        output: stdout + &stderr,
+    })
+}
+
+/// The command line as a person would type it, without quoting.
+fn describe(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words
+        .map(OsStr::to_string_lossy)
+        .collect::<Vec<_>>()
+        .join(" ")
+}

@@ -1,0 +1,304 @@
+//! The initramfs of the rig's guests: static busybox, the drivers of USB, a shell agent.
+//!
+//! It is not compressed: unpacking costs an emulated processor more than the host a few megabytes.
+
+use crate::cache::Cache;
+use crate::cpio::Archive;
+use crate::error::{Error, Result};
+use crate::kernel::Kernel;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// What a guest loads, in this order, each after what it needs.
+///
+/// EHCI comes before UHCI and OHCI, as the kernel itself demands (it warns otherwise, and devices
+/// first appear on the companion). The drivers of devices come before the controllers, so that a
+/// device has its driver as soon as it is seen.
+pub const MODULES: &[&str] = &[
+    "usb-storage delay_use=0",
+    "uas",
+    "sd_mod",
+    "usbhid",
+    "hid-generic",
+    "evdev",
+    "ftdi_sio",
+    "cdc_ether",
+    "rndis_host",
+    "ehci-pci",
+    "uhci-hcd",
+    "ohci-pci",
+    "xhci-pci",
+];
+
+/// The static busybox of package busybox-static.
+const BUSYBOX: &str = "/bin/busybox";
+const INIT: &str = include_str!("../guest/init.sh");
+const USB_TREE: &str = include_str!("../guest/usb-tree.sh");
+const PCI_TREE: &str = include_str!("../guest/pci-tree.sh");
+
+/// What an initramfs is made of.
+#[derive(Debug, Clone)]
+pub struct Image {
+    modules: Vec<String>,
+    files: BTreeMap<String, PathBuf>,
+}
+
+impl Default for Image {
+    fn default() -> Self {
+        let modules = MODULES.iter().map(|m| (*m).to_owned()).collect();
+        Self {
+            modules,
+            files: BTreeMap::new(),
+        }
+    }
+}
+
+impl Image {
+    /// Loads these modules instead of [`MODULES`]; options may follow a name after a space.
+    pub fn modules<S: Into<String>>(mut self, modules: impl IntoIterator<Item = S>) -> Self {
+        self.modules = modules.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Adds a file of this machine, with its permissions, at a path in the guest.
+    pub fn file(mut self, guest: &str, host: &Path) -> Self {
+        self.files
+            .insert(guest.trim_start_matches('/').to_owned(), host.to_path_buf());
+        self
+    }
+
+    /// The finished image; made only if the cache has none of the same ingredients.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where an ingredient cannot be read, [`Error::Unusable`] if the kernel has no
+    /// such module.
+    pub fn build(&self, cache: &Cache, kernel: &Kernel) -> Result<PathBuf> {
+        let loads = self.loads(kernel)?;
+        let name = format!("image-{}.cpio", self.key(kernel, &loads)?);
+        cache.entry(&name, |path| {
+            let write_error = Error::io("write", path);
+            let file = fs::File::create(path).map_err(Error::io("create", path))?;
+            let mut archive = Archive::new(io::BufWriter::with_capacity(1 << 20, file));
+            self.basics(&mut archive, path)?;
+            Self::add_modules(&mut archive, &loads, kernel, path)?;
+            self.add_files(&mut archive, path)?;
+            archive.finish().map(drop).map_err(write_error)
+        })
+    }
+
+    /// A name for these ingredients: changes whenever one of them does.
+    fn key(&self, kernel: &Kernel, loads: &[Load]) -> Result<String> {
+        let mut hash = Sha256::new();
+        for text in [INIT, USB_TREE, PCI_TREE, &kernel.release, &order(loads)] {
+            hash.update(text);
+            hash.update("\n");
+        }
+        let busybox = ("busybox".to_owned(), PathBuf::from(BUSYBOX));
+        for (guest, host) in self.files.clone().into_iter().chain([busybox]) {
+            let meta = fs::metadata(&host).map_err(Error::io("read", &host))?;
+            let changed = meta.modified().map_err(Error::io("read", &host))?;
+            hash.update(format!(
+                "{guest} {} {} {changed:?}\n",
+                host.display(),
+                meta.len()
+            ));
+        }
+        let digest = hash.finalize();
+        Ok(digest
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect())
+    }
+
+    fn basics<W: io::Write>(&self, archive: &mut Archive<W>, path: &Path) -> Result<()> {
+        let busybox = fs::read(BUSYBOX).map_err(Error::io("read", Path::new(BUSYBOX)))?;
+        let mut write = || {
+            for dir in ["bin", "dev", "proc", "sys", "tmp", "modules"] {
+                archive.directory(dir)?;
+            }
+            archive.file("init", 0o755, INIT.as_bytes())?;
+            archive.file("bin/usb-tree", 0o755, USB_TREE.as_bytes())?;
+            archive.file("bin/pci-tree", 0o755, PCI_TREE.as_bytes())?;
+            archive.file("bin/busybox", 0o755, &busybox)
+        };
+        write().map_err(Error::io("write", path))
+    }
+
+    /// Every module to load, each after what it needs.
+    fn loads(&self, kernel: &Kernel) -> Result<Vec<Load>> {
+        let known = Dependencies::read(kernel)?;
+        let mut seen = BTreeSet::new();
+        let mut loads = Vec::new();
+        for module in &self.modules {
+            let (name, options) = module.split_once(' ').unwrap_or((module, ""));
+            for file in known.with_needed(name)? {
+                if seen.insert(file.clone()) {
+                    let asked_for = plain(stem(&file)) == plain(name);
+                    let options = if asked_for {
+                        options.to_owned()
+                    } else {
+                        String::new()
+                    };
+                    loads.push(Load { file, options });
+                }
+            }
+        }
+        Ok(loads)
+    }
+
+    fn add_modules<W: io::Write>(
+        archive: &mut Archive<W>,
+        loads: &[Load],
+        kernel: &Kernel,
+        path: &Path,
+    ) -> Result<()> {
+        for load in loads {
+            let data = read_module(&kernel.modules.join(&load.file))?;
+            let inside = format!("modules/{}.ko", stem(&load.file));
+            archive
+                .file(&inside, 0o644, &data)
+                .map_err(Error::io("write", path))?;
+        }
+        let order = order(loads);
+        archive
+            .file("modules/order", 0o644, order.as_bytes())
+            .map_err(Error::io("write", path))
+    }
+
+    fn add_files<W: io::Write>(&self, archive: &mut Archive<W>, path: &Path) -> Result<()> {
+        let mut made = BTreeSet::from(["bin", "dev", "proc", "sys", "tmp", "modules"]);
+        for (guest, host) in &self.files {
+            for (slash, _) in guest.match_indices('/') {
+                let parent = guest.get(..slash).unwrap_or_default();
+                if made.insert(parent) {
+                    archive
+                        .directory(parent)
+                        .map_err(Error::io("write", path))?;
+                }
+            }
+            let data = fs::read(host).map_err(Error::io("read", host))?;
+            let mode = fs::metadata(host)
+                .map_err(Error::io("read", host))?
+                .permissions()
+                .mode();
+            archive
+                .file(guest, mode & 0o777, &data)
+                .map_err(Error::io("write", path))?;
+        }
+        Ok(())
+    }
+}
+
+/// One module to load.
+struct Load {
+    /// Its file, as `modules.dep` names it.
+    file: String,
+    /// What to tell it.
+    options: String,
+}
+
+/// `modules/order`, as the guest's init reads it: a file and its options on each line.
+fn order(loads: &[Load]) -> String {
+    loads
+        .iter()
+        .map(|load| format!("{}.ko {}\n", stem(&load.file), load.options))
+        .collect()
+}
+
+/// What each module needs: `modules.dep`, with lines like
+/// `kernel/a/b.ko.xz: kernel/c/d.ko.xz kernel/c/e.ko.xz`, the needed ones last to first.
+struct Dependencies {
+    /// By plain name: the module's own file, and the files that it needs.
+    modules: BTreeMap<String, (String, Vec<String>)>,
+}
+
+impl Dependencies {
+    fn read(kernel: &Kernel) -> Result<Self> {
+        let path = kernel.modules.join("modules.dep");
+        let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        Ok(Self::parse(&text))
+    }
+
+    fn parse(text: &str) -> Self {
+        let lines = text.lines().filter_map(|line| line.split_once(':'));
+        let entry = |(file, needs): (&str, &str)| {
+            let needs = needs.split_whitespace().map(str::to_owned).collect();
+            (plain(stem(file)), (file.to_owned(), needs))
+        };
+        Self {
+            modules: lines.map(entry).collect(),
+        }
+    }
+
+    /// The files to load for a module, in the order in which they load.
+    fn with_needed(&self, name: &str) -> Result<Vec<String>> {
+        let (file, needs) = self.modules.get(&plain(name)).ok_or_else(|| {
+            Error::Unusable(format!(
+                "the guest's kernel has no module {name}; it may be built in"
+            ))
+        })?;
+        let needs = needs.iter().rev();
+        Ok(needs.chain([file]).cloned().collect())
+    }
+}
+
+/// A module's name in one spelling: the kernel takes `-` and `_` for the same.
+fn plain(name: &str) -> String {
+    name.replace('-', "_")
+}
+
+/// `kernel/drivers/usb/host/xhci-pci.ko.xz` → `xhci-pci`
+fn stem(file: &str) -> &str {
+    let name = file.rsplit('/').next().unwrap_or(file);
+    name.split_once(".ko").map_or(name, |(stem, _)| stem)
+}
+
+/// A module's bytes. Debian 13 has them compressed; the guest gets them plain.
+fn read_module(path: &Path) -> Result<Vec<u8>> {
+    let program = match path.extension().and_then(|e| e.to_str()) {
+        Some("xz") => "xz",
+        Some("zst") => "zstd",
+        Some("gz") => "gzip",
+        _ => return fs::read(path).map_err(Error::io("read", path)),
+    };
+    let input = fs::File::open(path).map_err(Error::io("open", path))?;
+    let out = std::process::Command::new(program)
+        .arg("-dc")
+        .stdin(input)
+        .output();
+    let out = out.map_err(Error::io("unpack", path))?;
+    if out.status.success() {
+        return Ok(out.stdout);
+    }
+    Err(Error::Unusable(format!(
+        "{program} could not unpack {}",
+        path.display()
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEP: &str = "kernel/host/xhci-hcd.ko: kernel/core/usbcore.ko kernel/common/usb-common.ko\n\
+        kernel/host/xhci-pci.ko.xz: kernel/host/xhci-hcd.ko kernel/core/usbcore.ko kernel/common/usb-common.ko\n";
+
+    #[test]
+    fn a_module_is_loaded_after_what_it_needs() {
+        let known = Dependencies::parse(DEP);
+        let files = known.with_needed("xhci_pci").unwrap();
+        let names: Vec<&str> = files.iter().map(|f| stem(f)).collect();
+        assert_eq!(names, ["usb-common", "usbcore", "xhci-hcd", "xhci-pci"]);
+    }
+
+    #[test]
+    fn a_module_that_the_kernel_lacks_is_an_error_that_names_it() {
+        let error = Dependencies::parse(DEP).with_needed("pciehp").unwrap_err();
+        assert!(error.to_string().contains("no module pciehp"), "{error}");
+    }
+}

@@ -1,0 +1,228 @@
+//! Debian's kernel, for guests: downloaded and unpacked into the cache, never installed here.
+//!
+//! The package holds a bzImage, whose payload is compressed with xz. Unpacking it is most of a
+//! guest's boot under emulation (2.6 s of 6 s), so it is done here, once: QEMU starts the plain ELF
+//! kernel through the PVH entry that Debian's configuration has (`CONFIG_PVH`).
+
+use crate::cache::Cache;
+use crate::command::{run, run_in};
+use crate::error::{Error, Result};
+use crate::packages;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The package that always depends on the newest kernel. Not the cloud flavour: that has no USB.
+const METAPACKAGE: &str = "linux-image-amd64";
+
+/// A kernel that guests can be started with.
+#[derive(Debug, Clone)]
+pub struct Kernel {
+    /// As `uname -r` prints it in the guest.
+    pub release: String,
+    /// What QEMU is given as `-kernel`.
+    pub image: PathBuf,
+    /// The folder with `modules.dep` in it.
+    pub modules: PathBuf,
+}
+
+impl Kernel {
+    /// Takes the kernel from the cache, where it is put first if it is not there.
+    ///
+    /// # Errors
+    /// [`Error::Command`] if a download or unpacking fails, [`Error::Unusable`] if the package is
+    /// not as expected.
+    pub fn fetch(cache: &Cache) -> Result<Self> {
+        let dir = cache.entry("kernel", unpack)?;
+        let release = release(&dir)?;
+        let modules = dir.join("root/lib/modules").join(&release);
+        Ok(Self {
+            image: dir.join("vmlinux"),
+            modules,
+            release,
+        })
+    }
+}
+
+/// Downloads and unpacks the kernel into `dir`: `root/` as in the package, and `vmlinux`.
+fn unpack(dir: &Path) -> Result<()> {
+    fs::create_dir(dir).map_err(Error::io("make the folder", dir))?;
+    let package = concrete_package()?;
+    eprintln!("vusb-rig: downloading {package} (kept in the cache, not installed)");
+    run_in(dir, "apt-get", &["-q", "download", &package])?;
+    let deb = only_entry(dir, |name| name.ends_with(".deb"))?;
+    let root = dir.join("root");
+    run(
+        "dpkg-deb",
+        &["-x".as_ref(), deb.as_os_str(), root.as_os_str()],
+    )?;
+    fs::remove_file(&deb).map_err(Error::io("remove", &deb))?;
+    // Debian 12 has lib/modules, Debian 13 usr/lib/modules; depmod wants the former.
+    if !root.join("lib").exists() {
+        let link = root.join("lib");
+        std::os::unix::fs::symlink("usr/lib", &link).map_err(Error::io("link", &link))?;
+    }
+    let release = release(dir)?;
+    run(
+        "depmod",
+        &["-b".as_ref(), root.as_os_str(), release.as_ref()],
+    )?;
+    let vmlinuz = root.join("boot").join(format!("vmlinuz-{release}"));
+    extract(&vmlinuz, &dir.join("vmlinux"))
+}
+
+/// The package behind the metapackage, like `linux-image-6.1.0-56-amd64`.
+fn concrete_package() -> Result<String> {
+    let ask = || {
+        run("apt-cache", &["depends", METAPACKAGE])
+            .ok()
+            .and_then(|t| first_image(&t))
+    };
+    if let Some(package) = ask() {
+        return Ok(package);
+    }
+    packages::update_lists()?;
+    ask().ok_or_else(|| {
+        Error::Unusable(format!(
+            "apt knows no kernel behind {METAPACKAGE}; is this Debian 12 or 13 on amd64?"
+        ))
+    })
+}
+
+/// The first package that the output of `apt-cache depends` says the metapackage needs.
+fn first_image(depends: &str) -> Option<String> {
+    let mut names = depends
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Depends: "));
+    names
+        .find(|name| name.starts_with("linux-image-"))
+        .map(str::to_owned)
+}
+
+/// The kernel's release: the name of the only folder under `lib/modules`.
+fn release(dir: &Path) -> Result<String> {
+    let path = only_entry(&dir.join("root/lib/modules"), |_| true)?;
+    Ok(path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned())
+}
+
+/// The only entry of a folder whose name passes the test.
+fn only_entry(dir: &Path, test: impl Fn(&str) -> bool) -> Result<PathBuf> {
+    let entries = fs::read_dir(dir).map_err(Error::io("read the folder", dir))?;
+    let mut found = entries
+        .filter_map(std::result::Result::ok)
+        .filter(|e| test(&e.file_name().to_string_lossy()))
+        .map(|e| e.path());
+    match (found.next(), found.next()) {
+        (Some(path), None) => Ok(path),
+        (None, _) => Err(Error::Unusable(format!(
+            "{} holds nothing of use",
+            dir.display()
+        ))),
+        _ => Err(Error::Unusable(format!(
+            "{} holds more than one kernel",
+            dir.display()
+        ))),
+    }
+}
+
+/// Writes the ELF kernel inside a bzImage to `to`; where its compression is none that is known
+/// here, links the bzImage itself, which boots too, only slower.
+fn extract(vmlinuz: &Path, to: &Path) -> Result<()> {
+    let image = fs::read(vmlinuz).map_err(Error::io("read", vmlinuz))?;
+    let unpacked = payload(&image).and_then(|p| Some((decompressor(p)?, p)));
+    let Some((program, data)) = unpacked else {
+        return fs::hard_link(vmlinuz, to).map_err(Error::io("link", to));
+    };
+    let packed = to.with_extension("packed");
+    fs::write(&packed, data).map_err(Error::io("write", &packed))?;
+    let input = File::open(&packed).map_err(Error::io("open", &packed))?;
+    let output = File::create(to).map_err(Error::io("create", to))?;
+    let mut unpack = Command::new(program);
+    unpack
+        .arg("-dc")
+        .stdin(input)
+        .stdout(output)
+        .stderr(Stdio::null());
+    let status = unpack.status().map_err(Error::io("unpack", &packed))?;
+    fs::remove_file(&packed).map_err(Error::io("remove", &packed))?;
+    let unpacked = fs::metadata(to).map_err(Error::io("read", to))?.len();
+    if !status.success() || unpacked == 0 {
+        let reason = format!("{program} could not unpack {}: {status}", vmlinuz.display());
+        return Err(Error::Unusable(reason));
+    }
+    Ok(())
+}
+
+/// The compressed kernel inside a bzImage. Fields of the setup header are in the kernel's
+/// Documentation/arch/x86/boot.rst: `setup_sects` at 0x1f1, `payload_offset` and `payload_length`
+/// at 0x248 and 0x24c, counted from the end of the setup sectors.
+fn payload(image: &[u8]) -> Option<&[u8]> {
+    let word = |at: usize| -> Option<usize> {
+        let bytes = image.get(at..at + 4)?.try_into().ok()?;
+        usize::try_from(u32::from_le_bytes(bytes)).ok()
+    };
+    // 0 means 4, for historical reasons.
+    let sectors = match usize::from(*image.get(0x1f1)?) {
+        0 => 4,
+        n => n,
+    };
+    let start = (sectors + 1) * 512 + word(0x248)?;
+    let data = image.get(start..start.checked_add(word(0x24c)?)?)?;
+    // All but gzip, which ends with its length anyway, have the unpacked length appended.
+    if data.starts_with(GZIP) {
+        Some(data)
+    } else {
+        data.get(..data.len().checked_sub(4)?)
+    }
+}
+
+const GZIP: &[u8] = &[0x1f, 0x8b];
+const XZ: &[u8] = b"\xfd7zXZ\0";
+const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+
+/// The program that unpacks data with such a beginning.
+fn decompressor(data: &[u8]) -> Option<&'static str> {
+    let known = [(GZIP, "gzip"), (XZ, "xz"), (ZSTD, "zstd")];
+    known
+        .into_iter()
+        .find(|(magic, _)| data.starts_with(magic))
+        .map(|(_, program)| program)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_metapackage_names_its_kernel() {
+        let said = "linux-image-amd64\n  Depends: linux-image-6.1.0-56-amd64\n";
+        assert_eq!(
+            first_image(said).as_deref(),
+            Some("linux-image-6.1.0-56-amd64")
+        );
+        assert_eq!(first_image("linux-image-amd64\n"), None);
+    }
+
+    #[test]
+    fn the_payload_of_a_bzimage_is_found_by_its_header() {
+        let mut image = vec![0u8; 0x400];
+        image[0x1f1] = 1;
+        image[0x248..0x24c].copy_from_slice(&16u32.to_le_bytes());
+        let body = [XZ, b"kernel", &[6, 0, 0, 0]].concat();
+        image[0x24c..0x250].copy_from_slice(&u32::try_from(body.len()).unwrap().to_le_bytes());
+        image.extend([0; 16]);
+        image.extend(&body);
+        assert_eq!(payload(&image), Some([XZ, b"kernel"].concat().as_slice()));
+        assert_eq!(decompressor(payload(&image).unwrap()), Some("xz"));
+    }
+
+    #[test]
+    fn what_is_no_bzimage_has_no_payload() {
+        assert_eq!(payload(b"MZ"), None);
+        assert_eq!(payload(&[0xff; 0x1000]), None);
+    }
+}

@@ -1,0 +1,45 @@
+//! Real guests under QEMU, for the tests and the demonstration of vusb.
+//!
+//! Everything comes from Debian's packages and runs on plain software emulation (TCG), so that a
+//! machine without KVM and without USB hardware can show that a real kernel sees the hardware that
+//! vusb gave it.
+//!
+//! ```text
+//!   packages   what must be on this machine (apt-get install, only what is missing)
+//!      │
+//!   kernel     Debian's kernel, unpacked into the cache, never installed
+//!      │
+//!   image      an initramfs: busybox, the USB drivers, a shell agent on the second serial port
+//!      │
+//!   guest      QEMU + kernel + image: `guest.sh("cat /sys/bus/usb/devices/*/product")`
+//!      │
+//!   outer      a guest with USB devices of its own that runs vusb and a second QEMU inside
+//!
+//!   bare       QEMU without a guest, for tests that need only its monitor
+//!   qemus      other versions of QEMU, side by side with the installed one
+//! ```
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `VUSB_RIG_CACHE` | folder that keeps kernel and images between runs; default `target/rig` |
+//! | `VUSB_QEMU` | the QEMU to run; default `qemu-system-x86_64` |
+//! | `VUSB_RIG_KEEP` | if set, run folders (consoles, sockets) are not deleted |
+
+pub mod agent;
+pub mod bare;
+pub mod cache;
+pub mod command;
+pub mod cpio;
+pub mod error;
+pub mod guest;
+pub mod image;
+pub mod kernel;
+pub mod monitor;
+pub mod packages;
+pub mod process;
+pub mod sysfs;
+
+pub use bare::BareQemu;
+pub use error::{Error, Result};
+pub use guest::{Guest, GuestBuilder};
+pub use process::Qemu;

@@ -1,0 +1,155 @@
+//! The rig's own small QMP client, so that what the rig does with a guest does not lean on the code
+//! that is being tested. QMP is JSON, one value a line: docs/interop/qmp-spec of QEMU.
+
+use crate::error::{Error, Result, Tail};
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Longest line taken from QEMU; `query-qmp-schema` has about 200 kB.
+const LINE_LIMIT: usize = 16 << 20;
+/// Events kept for a later [`Monitor::wait_event`].
+const EVENTS_KEPT: usize = 1024;
+
+/// A connection to a QMP monitor.
+#[derive(Debug)]
+pub struct Monitor {
+    stream: UnixStream,
+    received: Vec<u8>,
+    events: VecDeque<Value>,
+}
+
+impl Monitor {
+    /// Connects, trying again until the socket is there, and leaves negotiation mode.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] if nothing answers, [`Error::Monitor`] if it is no QMP.
+    pub fn connect(path: &Path, limit: Duration) -> Result<Self> {
+        let deadline = Instant::now() + limit;
+        let stream = loop {
+            match UnixStream::connect(path) {
+                Ok(stream) => break stream,
+                Err(_) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(error) => return Err(Error::io("connect to", path)(error)),
+            }
+        };
+        let mut monitor = Self {
+            stream,
+            received: Vec::new(),
+            events: VecDeque::new(),
+        };
+        let greeting = monitor.value(deadline, limit, "greeting of the monitor")?;
+        if greeting.get("QMP").is_none() {
+            return Err(Error::Monitor(format!(
+                "{} greets with {greeting}",
+                path.display()
+            )));
+        }
+        monitor.execute("qmp_capabilities", json!({}), limit)?;
+        Ok(monitor)
+    }
+
+    /// Runs a command and returns its `return` value.
+    ///
+    /// # Errors
+    /// [`Error::Monitor`] with QEMU's words if it refuses, [`Error::Timeout`].
+    pub fn execute(&mut self, command: &str, arguments: Value, limit: Duration) -> Result<Value> {
+        let deadline = Instant::now() + limit;
+        let line = format!("{}\n", json!({"execute": command, "arguments": arguments}));
+        self.stream
+            .write_all(line.as_bytes())
+            .map_err(|e| Error::Monitor(format!("cannot send {command}: {e}")))?;
+        loop {
+            let mut value = self.value(deadline, limit, &format!("answer to {command}"))?;
+            if let Some(answer) = value.get_mut("return") {
+                return Ok(answer.take());
+            }
+            if let Some(error) = value.get("error") {
+                let reason = error
+                    .get("desc")
+                    .and_then(Value::as_str)
+                    .unwrap_or("no reason");
+                return Err(Error::Monitor(format!("QEMU refuses {line}: {reason}")));
+            }
+            self.keep(value);
+        }
+    }
+
+    /// Waits for an event, or takes one that came before, for which `wanted` is true.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], [`Error::Monitor`] if QEMU ends.
+    pub fn wait_event(
+        &mut self,
+        name: &str,
+        wanted: impl Fn(&Value) -> bool,
+        limit: Duration,
+    ) -> Result<Value> {
+        let deadline = Instant::now() + limit;
+        let empty = Value::Null;
+        let fits = |event: &Value| {
+            event.get("event").and_then(Value::as_str) == Some(name)
+                && wanted(event.get("data").unwrap_or(&empty))
+        };
+        if let Some(at) = self.events.iter().position(&fits) {
+            return Ok(self.events.remove(at).unwrap_or_default());
+        }
+        loop {
+            let event = self.value(deadline, limit, &format!("event {name}"))?;
+            if fits(&event) {
+                return Ok(event);
+            }
+            self.keep(event);
+        }
+    }
+
+    fn keep(&mut self, event: Value) {
+        if self.events.len() == EVENTS_KEPT {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
+
+    /// The next line from QEMU.
+    fn value(&mut self, deadline: Instant, limit: Duration, what: &str) -> Result<Value> {
+        let mut buffer = [0; 4096];
+        let broken = |reason: &str| Error::Monitor(format!("no {what}: {reason}"));
+        loop {
+            if let Some(at) = self.received.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.received.drain(..=at).collect();
+                return serde_json::from_slice(&line).map_err(|e| broken(&e.to_string()));
+            }
+            if self.received.len() > LINE_LIMIT {
+                return Err(broken("a line without end"));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::Timeout {
+                    what: what.to_owned(),
+                    limit,
+                    tail: Tail::default(),
+                });
+            }
+            let wait = self.stream.set_read_timeout(Some(left));
+            match wait.and_then(|()| self.stream.read(&mut buffer)) {
+                Ok(0) => return Err(broken("QEMU has closed the monitor")),
+                Ok(count) => self.received.extend(buffer.iter().take(count)),
+                Err(e) if is_pause(e.kind()) => {}
+                Err(e) => return Err(broken(&e.to_string())),
+            }
+        }
+    }
+}
+
+/// Kinds of error after which one simply reads again.
+fn is_pause(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+    )
+}

@@ -1,0 +1,74 @@
+//! What the rig needs from Debian on this machine. Only what is missing is installed, and what is
+//! installed is said first. The guest's kernel is not among it: see [`crate::kernel`].
+
+use crate::command::{finish, run};
+use crate::error::Result;
+use std::process::Command;
+use std::sync::Mutex;
+
+/// The packages, and what each is for:
+/// the emulator, its firmware, the guest's userland, unpacking the kernel's image and its modules,
+/// making disk images.
+pub const PACKAGES: [&str; 7] = [
+    "qemu-system-x86",
+    "qemu-system-data",
+    "seabios",
+    "busybox-static",
+    "xz-utils",
+    "kmod",
+    "qemu-utils",
+];
+
+/// Installs those of [`PACKAGES`] that are missing.
+///
+/// # Errors
+/// [`crate::Error::Command`] if `apt-get` fails.
+pub fn ensure() -> Result<()> {
+    // Threads of one process: the second one finds everything installed. Processes wait for each
+    // other by dpkg's own lock.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let missing: Vec<&str> = PACKAGES.into_iter().filter(|p| !is_installed(p)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    eprintln!("vusb-rig: installing {}", missing.join(" "));
+    if install(&missing).is_ok() {
+        return Ok(());
+    }
+    update_lists()?;
+    install(&missing)
+}
+
+/// Whether dpkg says that a package is installed.
+fn is_installed(package: &str) -> bool {
+    run("dpkg-query", &["-W", "-f=${db:Status-Status}", package])
+        .is_ok_and(|status| status == "installed")
+}
+
+/// Asks Debian for its current lists of packages: `apt-get update`.
+///
+/// # Errors
+/// [`crate::Error::Command`] if `apt-get` fails.
+pub fn update_lists() -> Result<()> {
+    finish(apt_get(&["update"])).map(drop)
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    let mut command = apt_get(&["install", "-y", "--no-install-recommends"]);
+    command.args(packages);
+    finish(command).map(drop)
+}
+
+/// `apt-get`, quiet, without questions, through sudo where this is not root.
+fn apt_get(args: &[&str]) -> Command {
+    let root = run("id", &["-u"]).is_ok_and(|id| id.trim() == "0");
+    let mut command = Command::new(if root { "env" } else { "sudo" });
+    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"]);
+    // Seconds that apt waits for another apt.
+    command.args(["-o", "DPkg::Lock::Timeout=300"]);
+    command.args(args);
+    command
+}
