@@ -73,12 +73,7 @@ impl Client {
         let greeting = read_greeting(&mut connection, path, deadline)?;
         debug!(path = %path.display(), version = %greeting.version, "connected to QEMU");
         let (calls, events) = (Calls::default(), EventQueue::default());
-        let mut client = Self {
-            connection,
-            greeting,
-            calls,
-            events,
-        };
+        let mut client = Self { connection, greeting, calls, events };
         client.execute("qmp_capabilities", Value::Null, deadline)?;
         Ok(client)
     }
@@ -188,8 +183,7 @@ impl Client {
             let id = self.calls.begin();
             debug!(id, command, "to QEMU");
             trace!(id, %arguments, "arguments");
-            self.connection
-                .queue(&codec::encode(id, command, arguments))?;
+            self.connection.queue(&codec::encode(id, command, arguments))?;
         }
         let collected = self.collect(commands, first_id, &mut wait);
         if collected.is_err() && self.connection.withdraw() {
@@ -214,9 +208,7 @@ impl Client {
             let Some((id, outcome)) = self.sort(message, bytes) else {
                 continue;
             };
-            let place = id
-                .checked_sub(first_id)
-                .and_then(|place| usize::try_from(place).ok());
+            let place = id.checked_sub(first_id).and_then(|place| usize::try_from(place).ok());
             let Some(place) = place else { continue };
             if let (Some(slot), Some((command, _))) = (answers.get_mut(place), commands.get(place))
             {
@@ -300,9 +292,7 @@ fn read_greeting(
         }
         match connection.turn(&mut wait) {
             Err(Error::TimedOut { .. }) if !connection.is_mid_message() => {
-                return Err(Error::NoGreeting {
-                    path: path.to_owned(),
-                });
+                return Err(Error::NoGreeting { path: path.to_owned() });
             }
             outcome => outcome?,
         }

@@ -43,10 +43,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            bytes: 64 << 20,
-            marks: 1 << 20,
-        }
+        Self { bytes: 64 << 20, marks: 1 << 20 }
     }
 }
 
@@ -162,9 +159,7 @@ impl Decoder {
             self.scanned += 1;
             let complete = self.step(byte)?;
             if self.is_partial() && self.scanned - self.start > self.limits.bytes {
-                return Err(DecodeError::TooLarge {
-                    limit: self.limits.bytes,
-                });
+                return Err(DecodeError::TooLarge { limit: self.limits.bytes });
             }
             if complete {
                 return self.take().map(Some);
@@ -210,24 +205,17 @@ impl Decoder {
     fn count_mark(&mut self) -> Result<(), DecodeError> {
         self.marks += 1;
         if self.marks > self.limits.marks {
-            return Err(DecodeError::TooManyValues {
-                limit: self.limits.marks,
-            });
+            return Err(DecodeError::TooManyValues { limit: self.limits.marks });
         }
         Ok(())
     }
 
     /// Parses the message that the scanner has found the end of.
     fn take(&mut self) -> Result<Message, DecodeError> {
-        let text = self
-            .buffer
-            .get(self.start..self.scanned)
-            .unwrap_or_default();
+        let text = self.buffer.get(self.start..self.scanned).unwrap_or_default();
         self.last_bytes = text.len();
-        let value: Value =
-            serde_json::from_slice(text).map_err(|error| DecodeError::Malformed {
-                reason: error.to_string(),
-            })?;
+        let value: Value = serde_json::from_slice(text)
+            .map_err(|error| DecodeError::Malformed { reason: error.to_string() })?;
         self.start = self.scanned;
         self.place = Place::Between;
         self.marks = 0;

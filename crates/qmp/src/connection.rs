@@ -41,11 +41,7 @@ pub(crate) struct Wait<'a> {
 impl<'a> Wait<'a> {
     /// A wait that is good for at least one look at the socket, even if its deadline is over.
     pub(crate) fn new(deadline: Deadline, what: &'a dyn fmt::Display) -> Self {
-        Self {
-            deadline,
-            what,
-            over: false,
-        }
+        Self { deadline, what, over: false }
     }
 
     /// The time for one more look. A peer that always has something to say does not stretch the
@@ -60,9 +56,7 @@ impl<'a> Wait<'a> {
     }
 
     pub(crate) fn timed_out(&self) -> Error {
-        Error::TimedOut {
-            what: self.what.to_string(),
-        }
+        Error::TimedOut { what: self.what.to_string() }
     }
 }
 
@@ -145,12 +139,10 @@ impl Connection {
     pub(crate) fn check(&self) -> Result<(), Error> {
         match &self.broken {
             None => Ok(()),
-            Some(Broken::Closed { mid_message }) => Err(Error::Closed {
-                mid_message: *mid_message,
-            }),
-            Some(Broken::Unusable(reason)) => Err(Error::Poisoned {
-                reason: reason.clone(),
-            }),
+            Some(Broken::Closed { mid_message }) => {
+                Err(Error::Closed { mid_message: *mid_message })
+            }
+            Some(Broken::Unusable(reason)) => Err(Error::Poisoned { reason: reason.clone() }),
         }
     }
 
@@ -174,11 +166,7 @@ impl Connection {
 
     fn send_some(&mut self) -> Result<(), Error> {
         let unsent = self.outbox.get(self.sent..).unwrap_or_default();
-        match send(
-            &self.socket,
-            unsent,
-            SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
-        ) {
+        match send(&self.socket, unsent, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
             Ok(count) => self.sent += count,
             Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
             // The peer is gone, but what it said before may still be read; that ends in Closed.
@@ -193,19 +181,14 @@ impl Connection {
     }
 
     fn read_some(&mut self) -> Result<(), Error> {
-        match recv(
-            &self.socket,
-            self.scratch.as_mut_slice(),
-            RecvFlags::DONTWAIT,
-        ) {
+        match recv(&self.socket, self.scratch.as_mut_slice(), RecvFlags::DONTWAIT) {
             Ok((_, 0)) | Err(Errno::CONNRESET | Errno::PIPE) => {
                 let mid_message = self.decoder.is_partial();
                 self.broken = Some(Broken::Closed { mid_message });
                 self.check()
             }
             Ok((_, count)) => {
-                self.decoder
-                    .feed(self.scratch.get(..count).unwrap_or_default());
+                self.decoder.feed(self.scratch.get(..count).unwrap_or_default());
                 Ok(())
             }
             Err(Errno::AGAIN | Errno::INTR) => Ok(()),
@@ -238,10 +221,7 @@ fn wait_for(socket: &OwnedFd, flags: PollFlags, wait: &mut Wait<'_>) -> Result<P
 
 /// A length too large for the kernel becomes one that is merely long.
 fn timespec(length: Duration) -> Timespec {
-    const DAY: Timespec = Timespec {
-        tv_sec: 24 * 60 * 60,
-        tv_nsec: 0,
-    };
+    const DAY: Timespec = Timespec { tv_sec: 24 * 60 * 60, tv_nsec: 0 };
     Timespec::try_from(length).unwrap_or(DAY)
 }
 
@@ -250,9 +230,7 @@ fn timespec(length: Duration) -> Timespec {
 fn open_socket(path: &Path, deadline: Deadline) -> Result<OwnedFd, Error> {
     if path.as_os_str().is_empty() {
         // To the kernel this would be a name in the abstract space.
-        return Err(Error::NoSocket {
-            path: path.to_owned(),
-        });
+        return Err(Error::NoSocket { path: path.to_owned() });
     }
     let address = SocketAddrUnix::new(path).map_err(|errno| connect_error(path, errno))?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -263,9 +241,7 @@ fn open_socket(path: &Path, deadline: Deadline) -> Result<OwnedFd, Error> {
             Ok(()) => return Ok(socket),
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) if deadline.is_over() => {
-                return Err(Error::NoGreeting {
-                    path: path.to_owned(),
-                });
+                return Err(Error::NoGreeting { path: path.to_owned() });
             }
             Err(Errno::AGAIN) => std::thread::sleep(CONNECT_PAUSE.min(deadline.remaining())),
             Err(errno) => return Err(connect_error(path, errno)),
@@ -282,15 +258,11 @@ fn connect_error(path: &Path, errno: Errno) -> Error {
         Errno::CONNREFUSED | Errno::PROTOTYPE | Errno::NOTSOCK => Error::NotASocket { path },
         Errno::ACCESS | Errno::PERM => Error::Permission { path },
         Errno::NAMETOOLONG => Error::PathTooLong { path },
-        errno => Error::Connect {
-            path,
-            source: io::Error::from(errno),
-        },
+        errno => Error::Connect { path, source: io::Error::from(errno) },
     }
 }
 
 /// If it cannot be told, it is taken for a socket.
 fn is_socket(path: &Path) -> bool {
-    path.metadata()
-        .map_or(true, |metadata| metadata.file_type().is_socket())
+    path.metadata().map_or(true, |metadata| metadata.file_type().is_socket())
 }

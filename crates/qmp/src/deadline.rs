@@ -23,11 +23,7 @@ impl Deadline {
     pub fn after(length: Duration) -> Self {
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);
         let now = Instant::now();
-        Self(
-            now.checked_add(length)
-                .or_else(|| now.checked_add(DAY))
-                .unwrap_or(now),
-        )
+        Self(now.checked_add(length).or_else(|| now.checked_add(DAY)).unwrap_or(now))
     }
 
     /// This moment: look at what is there and do not wait.

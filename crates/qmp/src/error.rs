@@ -48,11 +48,7 @@ pub enum DecodeError {
 
 /// The character in quotes, if it is one that can be printed.
 fn shown(byte: u8) -> String {
-    if byte.is_ascii_graphic() {
-        format!(" (`{}`)", char::from(byte))
-    } else {
-        String::new()
-    }
+    if byte.is_ascii_graphic() { format!(" (`{}`)", char::from(byte)) } else { String::new() }
 }
 
 /// QEMU read a command and refused it.

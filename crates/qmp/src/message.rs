@@ -141,18 +141,11 @@ impl From<Value> for Message {
             return Self::Unknown(value);
         };
         if let Some(value) = fields.remove("return") {
-            return Self::Return {
-                id: fields.remove("id"),
-                value,
-            };
+            return Self::Return { id: fields.remove("id"), value };
         }
         if let Some(error) = fields.remove("error") {
             let (class, desc) = read_error(&error);
-            return Self::Error {
-                id: fields.remove("id"),
-                class,
-                desc,
-            };
+            return Self::Error { id: fields.remove("id"), class, desc };
         }
         if let Some(event) = read_event(&mut fields) {
             return Self::Event(event);
@@ -176,29 +169,20 @@ fn read_event(fields: &mut Map<String, Value>) -> Option<Event> {
     let name = fields.get("event")?.as_str()?.to_owned();
     let data = fields.remove("data").unwrap_or(Value::Null);
     let timestamp = fields.get("timestamp").and_then(read_timestamp);
-    Some(Event {
-        name,
-        data,
-        timestamp,
-    })
+    Some(Event { name, data, timestamp })
 }
 
 fn read_timestamp(timestamp: &Value) -> Option<Duration> {
     let seconds = timestamp.get("seconds")?.as_u64()?;
     let micros = u32::try_from(timestamp.get("microseconds")?.as_u64()?).ok()?;
-    let nanos = micros
-        .checked_mul(1000)
-        .filter(|nanos| *nanos < 1_000_000_000)?;
+    let nanos = micros.checked_mul(1000).filter(|nanos| *nanos < 1_000_000_000)?;
     Some(Duration::new(seconds, nanos))
 }
 
 fn read_greeting(qmp: &Value) -> Option<Greeting> {
     let version = qmp.get("version")?;
     let number = |field: &str| version.get("qemu")?.get(field)?.as_u64();
-    let package = version
-        .get("package")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
+    let package = version.get("package").and_then(Value::as_str).unwrap_or_default();
     let capabilities = qmp.get("capabilities").and_then(Value::as_array);
     Some(Greeting {
         version: Version {
