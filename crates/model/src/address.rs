@@ -23,11 +23,7 @@ impl Index {
 
     /// The index `number`; `None` above 4095.
     pub const fn new(number: u16) -> Option<Index> {
-        if number <= Index::MAX.0 {
-            Some(Index(number))
-        } else {
-            None
-        }
+        if number <= Index::MAX.0 { Some(Index(number)) } else { None }
     }
 
     /// The index as a number.
@@ -154,9 +150,7 @@ impl FromStr for PortPath {
         let error = || AddressError::Port(text.to_owned());
         let mut path: Option<PortPath> = None;
         for part in text.split('.') {
-            let port = decimal::<u8>(part)
-                .and_then(NonZeroU8::new)
-                .ok_or_else(error)?;
+            let port = decimal::<u8>(part).and_then(NonZeroU8::new).ok_or_else(error)?;
             path = Some(match path {
                 None => PortPath::root(port),
                 Some(hub) => hub.child(port).ok_or_else(error)?,
@@ -243,10 +237,7 @@ mod tests {
     fn paths_order_depth_first() {
         let mut paths = ["2", "1.2", "1", "10", "1.1.1", "1.1"].map(path);
         paths.sort();
-        assert_eq!(
-            paths.map(|p| p.to_string()),
-            ["1", "1.1", "1.1.1", "1.2", "2", "10"]
-        );
+        assert_eq!(paths.map(|p| p.to_string()), ["1", "1.1", "1.1.1", "1.2", "2", "10"]);
     }
 
     #[test]

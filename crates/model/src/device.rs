@@ -1,5 +1,6 @@
 //! What can be plugged in: devices of the host, and devices that a hypervisor makes up.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -20,7 +21,7 @@ pub const HUB_TAKES: SpeedSet = SpeedSet::of(&[Speed::Low, Speed::Full]);
 /// A device, with what makes it that device.
 ///
 /// Two kinds that are equal are the same hardware to the guest and the same thing behind it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Kind {
     /// A USB device of this machine.
@@ -51,8 +52,8 @@ pub enum Kind {
     Other(Other),
 }
 
-/// A USB device of this machine.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// A USB device of this machine. Equal when the selector is: the rest is what is known of it at the moment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct HostRef {
     /// What names it.
     pub selector: Selector,
@@ -63,6 +64,21 @@ pub struct HostRef {
     #[serde(skip)]
     pub at: Option<BusAddress>,
 }
+
+impl HostRef {
+    /// The device that `selector` names, of which nothing else is known.
+    pub const fn new(selector: Selector) -> HostRef {
+        HostRef { selector, speeds: None, at: None }
+    }
+}
+
+impl PartialEq for HostRef {
+    fn eq(&self, other: &Self) -> bool {
+        self.selector == other.selector
+    }
+}
+
+impl Eq for HostRef {}
 
 /// A mass storage device.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -128,9 +144,7 @@ pub struct Input {
 
 impl Default for Input {
     fn default() -> Self {
-        Input {
-            usbversion: UsbVersion::V1,
-        }
+        Input { usbversion: UsbVersion::V1 }
     }
 }
 
@@ -247,6 +261,10 @@ pub enum Chardev {
     Existing(String),
 }
 
+/// What makes a device the only one of its sort: see [`Kind::identity`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Identity<'a>(&'static str, Cow<'a, str>);
+
 /// The speeds of a device: the one it is made for, and all that it can fall back to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceSpeeds {
@@ -283,18 +301,12 @@ impl Kind {
     /// and `dev-smartcard-reader.c` full alone.
     pub fn speeds(&self) -> Option<DeviceSpeeds> {
         const fn up_to(native: Speed, possible: &[Speed]) -> Option<DeviceSpeeds> {
-            Some(DeviceSpeeds {
-                native,
-                possible: SpeedSet::of(possible),
-            })
+            Some(DeviceSpeeds { native, possible: SpeedSet::of(possible) })
         }
         match self {
             Kind::Host(host) => {
                 let possible = host.speeds?;
-                Some(DeviceSpeeds {
-                    native: possible.fastest()?,
-                    possible,
-                })
+                Some(DeviceSpeeds { native: possible.fastest()?, possible })
             }
             Kind::Storage(_) => up_to(Speed::Super, &[Speed::Full, Speed::High, Speed::Super]),
             Kind::Tablet(input) | Kind::Mouse(input) | Kind::Keyboard(input) => match input
@@ -319,29 +331,30 @@ impl Kind {
         }
     }
 
-    /// Whether both are the same thing, so that a domain has it once: the same host device, file, folder or stream. Two
-    /// mice are two mice.
-    pub fn same_thing(&self, other: &Kind) -> bool {
-        match (self, other) {
-            (Kind::Host(a), Kind::Host(b)) => {
-                a.selector == b.selector || (a.at.is_some() && a.at == b.at)
+    /// What there is only one of: the host device, the file, the folder, the stream. A domain has it once. `None` for what
+    /// there can be any number of: two mice are two mice.
+    pub fn identity(&self) -> Option<Identity<'_>> {
+        let own = |thing: String| Some(Identity(self.word(), Cow::Owned(thing)));
+        match self {
+            Kind::Host(host) => own(host.selector.to_string()),
+            Kind::Storage(storage) => Some(Identity("storage", Cow::Borrowed(&storage.file))),
+            Kind::Mtp(mtp) => Some(Identity("mtp", Cow::Borrowed(&mtp.dir))),
+            // A stream has one user, whatever kind that is.
+            Kind::Serial(Serial { chardev }) | Kind::Redir(Redir { chardev })
+                if chardev.is_one() =>
+            {
+                Some(Identity("stream", Cow::Owned(chardev.to_string())))
             }
-            (Kind::Storage(a), Kind::Storage(b)) => a.file == b.file,
-            (Kind::Mtp(a), Kind::Mtp(b)) => a.dir == b.dir,
-            (Kind::Serial(a), Kind::Serial(b)) => a.chardev == b.chardev && a.chardev.is_one(),
-            (Kind::Redir(a), Kind::Redir(b)) => a.chardev == b.chardev && a.chardev.is_one(),
-            (Kind::Net(a), Kind::Net(b)) => match (&a.backend, &b.backend) {
-                (NetBackend::Existing(a), NetBackend::Existing(b)) => a == b,
-                _ => false,
-            },
-            _ => false,
+            Kind::Net(Net { backend: NetBackend::Existing(id), .. }) => {
+                Some(Identity("net", Cow::Borrowed(id)))
+            }
+            _ => None,
         }
     }
 
     /// Whether a guest with `self` plugged in has what `wanted` asks for: equal, but for what was left open there.
     pub fn satisfies(&self, wanted: &Kind) -> bool {
         match (self, wanted) {
-            (Kind::Host(_), Kind::Host(_)) => self.same_thing(wanted),
             (Kind::Net(a), Kind::Net(b)) => {
                 a.backend == b.backend && (b.mac.is_none() || a.mac == b.mac)
             }
@@ -380,12 +393,9 @@ impl fmt::Display for Kind {
             Kind::Serial(serial) => write!(f, ":{}", serial.chardev),
             Kind::Audio(Audio { audiodev: Some(id) }) => write!(f, ":{id}"),
             Kind::Net(net) => write_net(f, net),
-            Kind::Mtp(mtp) => write!(
-                f,
-                ":{}{}",
-                mtp.dir,
-                if mtp.writable { ",writable" } else { "" }
-            ),
+            Kind::Mtp(mtp) => {
+                write!(f, ":{}{}", mtp.dir, if mtp.writable { ",writable" } else { "" })
+            }
             Kind::Redir(redir) => write!(f, ":{}", redir.chardev),
             Kind::Other(other) => write!(f, ":{}", other.driver),
             Kind::Hub(_) | Kind::Audio(_) | Kind::Ccid => Ok(()),
@@ -411,10 +421,7 @@ pub struct KindError {
 
 impl KindError {
     fn new(text: &str, why: impl Into<String>) -> KindError {
-        KindError {
-            text: text.chars().take(200).collect(),
-            why: why.into(),
-        }
+        KindError { text: text.chars().take(200).collect(), why: why.into() }
     }
 }
 
@@ -432,8 +439,7 @@ impl FromStr for Kind {
             None => (text, None),
         };
         let needed = |what: &str| {
-            rest.filter(|rest| !rest.is_empty())
-                .ok_or_else(|| KindError::new(text, what))
+            rest.filter(|rest| !rest.is_empty()).ok_or_else(|| KindError::new(text, what))
         };
         let input = || input(text, rest);
         match word {
@@ -443,20 +449,15 @@ impl FromStr for Kind {
             "mouse" => Ok(Kind::Mouse(input()?)),
             "keyboard" => Ok(Kind::Keyboard(input()?)),
             "hub" => hub(text, rest),
-            "serial" => Ok(Kind::Serial(Serial {
-                chardev: needed(CHARDEVS)?.parse()?,
-            })),
+            "serial" => Ok(Kind::Serial(Serial { chardev: needed(CHARDEVS)?.parse()? })),
             "redir" => redir(needed(
                 "say where it comes from, such as redir:tcp:HOST:PORT or redir:unix:PATH",
             )?),
-            "audio" => Ok(Kind::Audio(Audio {
-                audiodev: rest.map(|id| object_id(text, id)).transpose()?,
-            })),
+            "audio" => {
+                Ok(Kind::Audio(Audio { audiodev: rest.map(|id| object_id(text, id)).transpose()? }))
+            }
             "net" => net(text, rest.unwrap_or("user")),
-            "mtp" => mtp(
-                text,
-                needed("name the folder to show, such as mtp:/srv/photos")?,
-            ),
+            "mtp" => mtp(text, needed("name the folder to show, such as mtp:/srv/photos")?),
             "ccid" if rest.is_none() => Ok(Kind::Ccid),
             _ if text.starts_with(|first: char| first.is_ascii_digit())
                 || text.contains("-usb-0:")
@@ -471,11 +472,7 @@ impl FromStr for Kind {
 
 fn host(text: &str, selector: &str) -> Result<Kind, KindError> {
     match selector.parse() {
-        Ok(selector) => Ok(Kind::Host(HostRef {
-            selector,
-            speeds: None,
-            at: None,
-        })),
+        Ok(selector) => Ok(Kind::Host(HostRef { selector, speeds: None, at: None })),
         Err(_) => Err(KindError::new(text, KNOWN)),
     }
 }
@@ -494,27 +491,16 @@ fn storage(text: &str, rest: &str) -> Result<Kind, KindError> {
         file = head;
     }
     if file.is_empty() {
-        return Err(KindError::new(
-            text,
-            "name its file, such as storage:stick.img",
-        ));
+        return Err(KindError::new(text, "name its file, such as storage:stick.img"));
     }
     let format = format.unwrap_or_else(|| ImageFormat::of_name(file));
-    Ok(Kind::Storage(Storage {
-        file: file.to_owned(),
-        format,
-        readonly,
-    }))
+    Ok(Kind::Storage(Storage { file: file.to_owned(), format, readonly }))
 }
 
 fn input(text: &str, rest: Option<&str>) -> Result<Input, KindError> {
     match rest {
-        None | Some("usbversion=1") => Ok(Input {
-            usbversion: UsbVersion::V1,
-        }),
-        Some("usbversion=2") => Ok(Input {
-            usbversion: UsbVersion::V2,
-        }),
+        None | Some("usbversion=1") => Ok(Input { usbversion: UsbVersion::V1 }),
+        Some("usbversion=2") => Ok(Input { usbversion: UsbVersion::V2 }),
         Some(_) => Err(KindError::new(
             text,
             "all it takes is :usbversion=1 (full speed) or :usbversion=2 (high speed too)",
@@ -527,9 +513,7 @@ fn hub(text: &str, rest: Option<&str>) -> Result<Kind, KindError> {
     let Some(rest) = rest else {
         return Ok(Kind::Hub(Hub::default()));
     };
-    let ports = rest
-        .strip_prefix("ports=")
-        .and_then(crate::address::decimal::<u8>);
+    let ports = rest.strip_prefix("ports=").and_then(crate::address::decimal::<u8>);
     match ports {
         Some(ports @ 1..=HUB_PORTS) => Ok(Kind::Hub(Hub { ports })),
         _ => Err(KindError::new(text, why)),
@@ -542,15 +526,9 @@ fn mtp(text: &str, rest: &str) -> Result<Kind, KindError> {
         None => (rest, false),
     };
     if dir.is_empty() {
-        return Err(KindError::new(
-            text,
-            "name the folder to show, such as mtp:/srv/photos",
-        ));
+        return Err(KindError::new(text, "name the folder to show, such as mtp:/srv/photos"));
     }
-    Ok(Kind::Mtp(Mtp {
-        dir: dir.to_owned(),
-        writable,
-    }))
+    Ok(Kind::Mtp(Mtp { dir: dir.to_owned(), writable }))
 }
 
 fn redir(rest: &str) -> Result<Kind, KindError> {
@@ -567,9 +545,7 @@ fn net(text: &str, rest: &str) -> Result<Kind, KindError> {
         Some((backend, mac)) => (backend, Some(mac.parse()?)),
         None => (rest, None),
     };
-    let backend = backend
-        .parse()
-        .map_err(|error: KindError| KindError::new(text, error.why))?;
+    let backend = backend.parse().map_err(|error: KindError| KindError::new(text, error.why))?;
     Ok(Kind::Net(Net { backend, mac }))
 }
 
@@ -577,14 +553,8 @@ fn net(text: &str, rest: &str) -> Result<Kind, KindError> {
 fn object_id(text: &str, id: &str) -> Result<String, KindError> {
     let good = !id.is_empty()
         && id.len() <= 64
-        && id
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.#".contains(&byte));
-    if good {
-        Ok(id.to_owned())
-    } else {
-        Err(KindError::new(text, format!("`{id}` is no id")))
-    }
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.#".contains(&byte));
+    if good { Ok(id.to_owned()) } else { Err(KindError::new(text, format!("`{id}` is no id"))) }
 }
 
 const CHARDEVS: &str = "say where its other end is: pty, null, file:PATH, unix:PATH[,server], tcp:HOST:PORT[,server], spicevmc, or id:ID of \
@@ -600,11 +570,7 @@ impl FromStr for Chardev {
             None => (text, false),
         };
         let path = |path: &str| {
-            if path.is_empty() {
-                Err(error())
-            } else {
-                Ok(path.to_owned())
-            }
+            if path.is_empty() { Err(error()) } else { Ok(path.to_owned()) }
         };
         match (rest.split_once(':'), server) {
             (None, false) => match rest {
@@ -614,21 +580,14 @@ impl FromStr for Chardev {
                 _ => Err(error()),
             },
             (Some(("file", file)), false) => Ok(Chardev::File(path(file)?)),
-            (Some(("unix", socket)), server) => Ok(Chardev::Unix {
-                path: path(socket)?,
-                server,
-            }),
+            (Some(("unix", socket)), server) => Ok(Chardev::Unix { path: path(socket)?, server }),
             (Some(("id", id)), false) => Ok(Chardev::Existing(object_id(text, id)?)),
             (Some(("tcp", rest)), server) => {
                 let (host, port) = rest.rsplit_once(':').ok_or_else(error)?;
                 let port = crate::address::decimal::<u16>(port)
                     .filter(|port| *port > 0)
                     .ok_or_else(error)?;
-                Ok(Chardev::Tcp {
-                    host: path(host)?,
-                    port,
-                    server,
-                })
+                Ok(Chardev::Tcp { host: path(host)?, port, server })
             }
             _ => Err(error()),
         }
@@ -693,17 +652,10 @@ impl FromStr for Mac {
         let mut bytes = [0; 6];
         let mut parts = text.split(':');
         for byte in &mut bytes {
-            let part = parts
-                .next()
-                .filter(|part| part.len() == 2)
-                .ok_or_else(error)?;
+            let part = parts.next().filter(|part| part.len() == 2).ok_or_else(error)?;
             *byte = u8::from_str_radix(part, 16).map_err(|_| error())?;
         }
-        if parts.next().is_some() {
-            Err(error())
-        } else {
-            Ok(Mac(bytes))
-        }
+        if parts.next().is_some() { Err(error()) } else { Ok(Mac(bytes)) }
     }
 }
 
@@ -768,10 +720,7 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Kind>().unwrap().to_string(), text);
         }
-        assert_eq!(
-            "0781:5581".parse::<Kind>().unwrap().to_string(),
-            "host:0781:5581"
-        );
+        assert_eq!("0781:5581".parse::<Kind>().unwrap().to_string(), "host:0781:5581");
         assert_eq!(
             "redir:localhost:4000".parse::<Kind>().unwrap().to_string(),
             "redir:tcp:localhost:4000"

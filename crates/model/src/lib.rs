@@ -1,7 +1,37 @@
-//! stub
+//! The model of a guest's USB hardware.
+//!
+//! ```text
+//! spec ──resolve(profile, capabilities)──▶ hardware ──diff(observed)──▶ steps
+//! ```
+//!
+//! Pure and deterministic: no clock, no socket, no file. [`resolve`](resolve::resolve) decides everything that a
+//! [`Spec`](spec::Spec) leaves open, [`diff`](diff::diff) says which steps lead from one [`Hardware`](hardware::Hardware) to
+//! another, and [`digest`](digest::digest) whether a guest could tell two of them apart.
+//!
+//! ```
+//! use vusb_model::capabilities::Capabilities;
+//! use vusb_model::hardware::Hardware;
+//! use vusb_model::resolve::resolve;
+//! use vusb_model::spec::{DeviceSpec, Spec};
+//!
+//! let spec = Spec { devices: vec![DeviceSpec::new("tablet".parse()?)], ..Spec::default() };
+//! let resolved = resolve(&Hardware::new(), &spec, &Capabilities::everything())?;
+//! assert_eq!(resolved.hardware.place(resolved.devices[0].at), "hci0:1");
+//! assert_eq!(resolved.added.len(), 1); // the guest had no controller
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
 pub mod address;
+pub mod capabilities;
 pub mod device;
+pub mod diff;
+pub mod digest;
+pub mod hardware;
 pub mod models;
 pub mod name;
+pub mod profile;
+pub mod refusal;
+pub mod resolve;
 pub mod selector;
+pub mod spec;
 pub mod speed;

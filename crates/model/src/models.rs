@@ -332,18 +332,9 @@ impl Companion {
 
     /// The companions of a whole ICH9 group: together they serve all six ports.
     pub const GROUP: [Companion; 3] = [
-        Companion {
-            model: CompanionModel::Ich9Uhci1,
-            first_port: 0,
-        },
-        Companion {
-            model: CompanionModel::Ich9Uhci2,
-            first_port: 2,
-        },
-        Companion {
-            model: CompanionModel::Ich9Uhci3,
-            first_port: 4,
-        },
+        Companion { model: CompanionModel::Ich9Uhci1, first_port: 0 },
+        Companion { model: CompanionModel::Ich9Uhci2, first_port: 2 },
+        Companion { model: CompanionModel::Ich9Uhci3, first_port: 4 },
     ];
 
     /// Whether it serves the EHCI's port `port`, counted from 1.
@@ -363,10 +354,7 @@ pub struct RootPorts {
 impl RootPorts {
     /// `ports` ports, each with every half that the model has.
     pub const fn of(model: Model, ports: NonZeroU8) -> RootPorts {
-        RootPorts {
-            usb2: ports.get(),
-            usb3: if model.is_xhci() { ports.get() } else { 0 },
-        }
+        RootPorts { usb2: ports.get(), usb3: if model.is_xhci() { ports.get() } else { 0 } }
     }
 
     /// The ports of an xHCI whose halves differ, as another tool may have made it. `None` if it would have no port.
@@ -416,10 +404,7 @@ mod tests {
         for kind in [ControllerType::Emulated, ControllerType::Pv] {
             for version in [UsbVersion::V1, UsbVersion::V2, UsbVersion::V3] {
                 let model = Model::of_version(kind, version);
-                assert_eq!(
-                    (model.controller_type(), model.usbversion()),
-                    (kind, version)
-                );
+                assert_eq!((model.controller_type(), model.usbversion()), (kind, version));
             }
         }
     }
@@ -428,18 +413,13 @@ mod tests {
     fn a_group_serves_each_port_once() {
         for port in 1..=6 {
             assert_eq!(
-                Companion::GROUP
-                    .iter()
-                    .filter(|companion| companion.serves(port))
-                    .count(),
+                Companion::GROUP.iter().filter(|companion| companion.serves(port)).count(),
                 1,
                 "{port}"
             );
         }
         assert!(
-            !Companion::GROUP
-                .iter()
-                .any(|companion| companion.serves(7) || companion.serves(0))
+            !Companion::GROUP.iter().any(|companion| companion.serves(7) || companion.serves(0))
         );
     }
 }

@@ -47,11 +47,7 @@ impl FromStr for Name {
         let good = text.len() <= Name::MAX_LEN
             && text.starts_with(|first: char| first.is_ascii_alphabetic())
             && text.bytes().all(rest);
-        if good {
-            Ok(Name(text.into()))
-        } else {
-            Err(NameError(text.chars().take(80).collect()))
-        }
+        if good { Ok(Name(text.into())) } else { Err(NameError(text.chars().take(80).collect())) }
     }
 }
 
@@ -85,18 +81,7 @@ mod tests {
             assert_eq!(good.parse::<Name>().unwrap().as_str(), good);
         }
         let long = "a".repeat(65);
-        for bad in [
-            "",
-            "0",
-            "1.2",
-            "-a",
-            "a b",
-            "a:1",
-            "ä",
-            "a/b",
-            "a\n",
-            long.as_str(),
-        ] {
+        for bad in ["", "0", "1.2", "-a", "a b", "a:1", "ä", "a/b", "a\n", long.as_str()] {
             assert!(bad.parse::<Name>().is_err(), "{bad:?}");
         }
     }

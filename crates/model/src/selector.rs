@@ -56,11 +56,7 @@ impl BusId {
 
     /// The chain as text: `4.2`.
     pub fn chain_text(&self) -> String {
-        self.chain
-            .iter()
-            .map(u8::to_string)
-            .collect::<Vec<_>>()
-            .join(".")
+        self.chain.iter().map(u8::to_string).collect::<Vec<_>>().join(".")
     }
 }
 
@@ -70,13 +66,8 @@ impl FromStr for BusId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let error = || SelectorError(text.chars().take(80).collect());
         let (bus, chain) = text.split_once('-').ok_or_else(error)?;
-        let bus = decimal::<u16>(bus)
-            .filter(|bus| *bus > 0)
-            .ok_or_else(error)?;
-        Ok(BusId {
-            bus,
-            chain: port_chain(chain).ok_or_else(error)?,
-        })
+        let bus = decimal::<u16>(bus).filter(|bus| *bus > 0).ok_or_else(error)?;
+        Ok(BusId { bus, chain: port_chain(chain).ok_or_else(error)? })
     }
 }
 
@@ -226,20 +217,13 @@ fn usb_id(text: &str) -> Option<Selector> {
     if !serial.as_ref().is_none_or(good) {
         return None;
     }
-    Some(Selector::Id {
-        id: UsbId { vendor, product },
-        serial,
-    })
+    Some(Selector::Id { id: UsbId { vendor, product }, serial })
 }
 
 /// Exactly four hexadecimal digits.
 fn hex4(text: &str) -> Option<u16> {
     let strict = text.len() == 4 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if strict {
-        u16::from_str_radix(text, 16).ok()
-    } else {
-        None
-    }
+    if strict { u16::from_str_radix(text, 16).ok() } else { None }
 }
 
 /// `BBB.AAA`: both padded to three digits as `lsusb` does, or neither padded.
@@ -247,20 +231,13 @@ fn bus_address(text: &str) -> Option<BusAddress> {
     let number = |part: &str| -> Option<u16> {
         let digits = part.bytes().all(|byte| byte.is_ascii_digit());
         let padded = part.len() == 3 || (!part.starts_with('0') && !part.is_empty());
-        if digits && padded {
-            part.parse().ok().filter(|number| *number > 0)
-        } else {
-            None
-        }
+        if digits && padded { part.parse().ok().filter(|number| *number > 0) } else { None }
     };
     let (bus, address) = text.split_once('.')?;
     let address = number(address)
         .and_then(|number| u8::try_from(number).ok())
         .filter(|number| *number <= 127)?;
-    Some(BusAddress {
-        bus: number(bus)?,
-        address,
-    })
+    Some(BusAddress { bus: number(bus)?, address })
 }
 
 impl TryFrom<String> for Selector {
@@ -281,10 +258,7 @@ impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Selector::Id { id, serial: None } => write!(f, "{id}"),
-            Selector::Id {
-                id,
-                serial: Some(serial),
-            } => write!(f, "{id}:{serial}"),
+            Selector::Id { id, serial: Some(serial) } => write!(f, "{id}:{serial}"),
             Selector::Port(id) => write!(f, "{id}"),
             Selector::Address(address) => write!(f, "{address}"),
             Selector::Path(path) => write!(f, "{path}"),
@@ -310,10 +284,7 @@ mod tests {
             assert_eq!(text.parse::<Selector>().unwrap().to_string(), text);
         }
         assert_eq!("3.14".parse::<Selector>().unwrap().to_string(), "003.014");
-        assert_eq!(
-            "0A5C:21E8".parse::<Selector>().unwrap().to_string(),
-            "0a5c:21e8"
-        );
+        assert_eq!("0A5C:21E8".parse::<Selector>().unwrap().to_string(), "0a5c:21e8");
     }
 
     #[test]

@@ -46,11 +46,7 @@ impl Speed {
             "1.5" => Some(Speed::Low),
             "12" => Some(Speed::Full),
             "480" => Some(Speed::High),
-            other => other
-                .parse::<u32>()
-                .ok()
-                .filter(|rate| *rate >= 5000)
-                .map(|_| Speed::Super),
+            other => other.parse::<u32>().ok().filter(|rate| *rate >= 5000).map(|_| Speed::Super),
         }
     }
 }
@@ -112,17 +108,12 @@ impl SpeedSet {
 
     /// The fastest speed in the set.
     pub fn fastest(self) -> Option<Speed> {
-        Speed::ALL
-            .into_iter()
-            .rev()
-            .find(|speed| self.contains(*speed))
+        Speed::ALL.into_iter().rev().find(|speed| self.contains(*speed))
     }
 
     /// The speeds in the set, slowest first.
     pub fn iter(self) -> impl Iterator<Item = Speed> {
-        Speed::ALL
-            .into_iter()
-            .filter(move |speed| self.contains(*speed))
+        Speed::ALL.into_iter().filter(move |speed| self.contains(*speed))
     }
 
     /// A number below [`SpeedSet::COUNT`] that is this set's alone.

@@ -1,0 +1,297 @@
+//! Deciding on devices: rules 5 to 9.
+
+use std::collections::HashMap;
+
+use sha2::{Digest as _, Sha256};
+
+use super::controllers::{FreeIndexes, Slots, add_default};
+use super::room::{Among, Room};
+use super::{Settled, not_implemented};
+use crate::address::{Address, Index};
+use crate::device::{Identity, Kind, Mac};
+use crate::hardware::{Device, Hardware, Item, wrong_speed};
+use crate::models::ControllerType;
+use crate::name::Name;
+use crate::refusal::Refusal;
+use crate::spec::{ControllerRef, DeviceSpec, Spec};
+use crate::speed::SpeedSet;
+
+/// Below this many pv controllers, a device gets one of its own.
+const PV_OWN: usize = 8;
+
+/// The work of placing a spec's devices.
+pub(super) struct Placing<'a> {
+    hardware: Hardware,
+    spec: &'a Spec,
+    slots: Slots<'a>,
+    room: Room,
+    /// Where the things are that there is only one of.
+    present: HashMap<Identity<'a>, Address>,
+    free: FreeIndexes,
+    /// The next number to try for a name, by the word of the kind.
+    numbers: HashMap<&'static str, u32>,
+    added: Vec<Index>,
+}
+
+impl<'a> Placing<'a> {
+    /// `hardware` is `base` with the controllers of the spec.
+    pub(super) fn new(
+        base: &'a Hardware,
+        hardware: Hardware,
+        spec: &'a Spec,
+        slots: Slots<'a>,
+    ) -> Placing<'a> {
+        let identity =
+            |(address, device): (Address, &'a Device)| Some((device.kind.identity()?, address));
+        Placing {
+            room: Room::new(&hardware),
+            present: base.devices().filter_map(identity).collect(),
+            hardware,
+            spec,
+            slots,
+            free: FreeIndexes::default(),
+            numbers: HashMap::new(),
+            added: Vec::new(),
+        }
+    }
+
+    /// The hardware, and the controllers that were added on the way.
+    pub(super) fn finish(self) -> (Hardware, Vec<Index>) {
+        (self.hardware, self.added)
+    }
+
+    /// Places all devices, in the order of rule 6. The answers are in the order of the spec.
+    pub(super) fn settle(&mut self) -> Result<Vec<Settled<Address>>, Refusal> {
+        let spec = self.spec;
+        let mut settled = vec![None; spec.devices.len()];
+        let mut wait = Vec::new();
+        let mut order: Vec<usize> = (0..spec.devices.len()).collect();
+        order.sort_by_key(|number| spec.devices.get(*number).map(turn));
+        for number in order {
+            let Some(device) = spec.devices.get(number) else { continue };
+            if turn(device).0 == Turn::Rest && !wait.is_empty() {
+                self.waiting(&mut wait, &mut settled)?;
+            }
+            let answer = self.one(device);
+            // The hub that it wants to be behind may be one that has no port yet.
+            if matches!(answer, Err(Refusal::NoHub { .. })) {
+                wait.push(number);
+            } else if let Some(slot) = settled.get_mut(number) {
+                *slot = Some(answer?);
+            }
+        }
+        self.waiting(&mut wait, &mut settled)?;
+        Ok(settled.into_iter().flatten().collect())
+    }
+
+    /// Places the devices that waited for a hub.
+    fn waiting(
+        &mut self,
+        wait: &mut Vec<usize>,
+        settled: &mut [Option<Settled<Address>>],
+    ) -> Result<(), Refusal> {
+        let spec = self.spec;
+        for number in wait.drain(..) {
+            if let (Some(device), Some(slot)) = (spec.devices.get(number), settled.get_mut(number))
+            {
+                *slot = Some(self.one(device)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn one(&mut self, spec: &'a DeviceSpec) -> Result<Settled<Address>, Refusal> {
+        if let Some(at) = self.already(spec)? {
+            return Ok(Settled { at, already: true });
+        }
+        self.available(&spec.kind)?;
+        let at = self.place(spec)?;
+        let name = spec.name.clone().unwrap_or_else(|| self.default_name(spec.kind.word()));
+        let kind = with_mac(&spec.kind, self.spec.domain.as_ref(), at);
+        self.hardware.plug(at, Device { name, kind })?;
+        self.room.take(at, &spec.kind);
+        if let Some(identity) = spec.kind.identity() {
+            self.present.insert(identity, at);
+        }
+        Ok(Settled { at, already: false })
+    }
+
+    /// Where the device is, if the domain has it: by name, by what it is, or by what is on the port that it asks for.
+    fn already(&self, spec: &DeviceSpec) -> Result<Option<Address>, Refusal> {
+        let controller =
+            spec.controller.as_ref().map(|controller| self.controller(controller)).transpose()?;
+        let asked = controller.zip(spec.port).map(|(bus, port)| Address { bus, port });
+        let fits = |at: Address, device: &Device| {
+            device.kind.satisfies(&spec.kind)
+                && spec.name.as_ref().is_none_or(|name| *name == device.name)
+                && controller.is_none_or(|bus| bus == at.bus)
+                && spec.port.is_none_or(|port| port == at.port)
+        };
+        let named = spec.name.as_ref().and_then(|name| Some((name, self.hardware.named(name)?)));
+        if let Some((name, item)) = named {
+            return match item {
+                Item::Device(at)
+                    if self.hardware.device(at).is_some_and(|device| fits(at, device)) =>
+                {
+                    Ok(Some(at))
+                }
+                _ => Err(Refusal::NameInUse {
+                    name: name.clone(),
+                    by: self.hardware.describe(name).unwrap_or_default(),
+                }),
+            };
+        }
+        let same = spec.kind.identity().and_then(|identity| self.present.get(&identity).copied());
+        if let Some((at, device)) = same.and_then(|at| Some((at, self.hardware.device(at)?))) {
+            let refusal = || Refusal::AlreadyPlugged {
+                device: device.kind.to_string(),
+                at: self.hardware.place(at),
+            };
+            return if fits(at, device) { Ok(Some(at)) } else { Err(refusal()) };
+        }
+        let there = asked.and_then(|at| Some((at, self.hardware.device(at)?)));
+        Ok(there.filter(|(at, device)| fits(*at, device)).map(|(at, _)| at))
+    }
+
+    fn available(&self, kind: &Kind) -> Result<(), Refusal> {
+        if let Kind::Other(other) = kind {
+            return Err(Refusal::NotAskable { driver: other.driver.clone() });
+        }
+        let capabilities = self.slots.capabilities;
+        capabilities.kind(kind.word()).map_err(|why| {
+            not_implemented(format!("a device of kind {}", kind.word()), capabilities, why, None)
+        })
+    }
+
+    fn controller(&self, asked: &ControllerRef) -> Result<Index, Refusal> {
+        let index = match asked {
+            ControllerRef::Index(index) => {
+                Some(*index).filter(|index| self.hardware.controller(*index).is_some())
+            }
+            ControllerRef::Name(name) => match self.hardware.named(name) {
+                Some(Item::Controller(index)) => Some(index),
+                _ => None,
+            },
+        };
+        index.ok_or_else(|| Refusal::NoSuchController {
+            asked: asked.to_string(),
+            known: self.hardware.controllers().map(|controller| controller.name.clone()).collect(),
+        })
+    }
+
+    /// Rules 7 and 8.
+    fn place(&mut self, spec: &DeviceSpec) -> Result<Address, Refusal> {
+        let only = || {
+            let mut all = self.hardware.controllers();
+            all.next().filter(|_| all.next().is_none()).map(|controller| controller.index)
+        };
+        match (&spec.controller, spec.port) {
+            (Some(controller), Some(port)) => {
+                Ok(Address { bus: self.controller(controller)?, port })
+            }
+            (None, Some(port)) => match only() {
+                Some(bus) => Ok(Address { bus, port }),
+                None => Err(Refusal::PortWithoutController {
+                    port,
+                    count: self.hardware.controllers().len(),
+                }),
+            },
+            (Some(controller), None) => self.place_on(self.controller(controller)?, &spec.kind),
+            (None, None) => self.place_anywhere(&spec.kind),
+        }
+    }
+
+    fn place_on(&self, bus: Index, kind: &Kind) -> Result<Address, Refusal> {
+        let [native, possible] = wanted(kind);
+        let port = self.room.lowest(bus, native).or_else(|| self.room.lowest(bus, possible));
+        if let Some(port) = port {
+            return Ok(Address { bus, port });
+        }
+        let Some(controller) = self.hardware.controller(bus) else {
+            return Err(Refusal::NoIndex);
+        };
+        if self.room.has_any(bus) {
+            let place = format!("{} ({})", controller.name, controller.model);
+            return Err(wrong_speed(&self.hardware, kind, place, controller.takes()));
+        }
+        let behind_hubs: usize =
+            controller.devices().map(|(_, device)| usize::from(device.kind.hub_ports())).sum();
+        let ports = usize::from(controller.ports.count()) + behind_hubs;
+        Err(Refusal::Full { controller: controller.name.clone(), model: controller.model, ports })
+    }
+
+    fn place_anywhere(&mut self, kind: &Kind) -> Result<Address, Refusal> {
+        let [native, possible] = wanted(kind);
+        for speeds in [native, possible] {
+            if let Some(at) = self.room.first(Among::Open, speeds) {
+                return Ok(at);
+            }
+        }
+        let own =
+            self.slots.capabilities.default_type == ControllerType::Pv && self.room.pv < PV_OWN;
+        if !own {
+            for speeds in [native, possible] {
+                if let Some(at) = self.room.first(Among::Shared, speeds) {
+                    return Ok(at);
+                }
+            }
+        }
+        let bus = add_default(&mut self.hardware, &mut self.slots, &mut self.free)?;
+        self.added.push(bus);
+        if let Some(controller) = self.hardware.controller(bus) {
+            self.room.add_controller(controller);
+        }
+        self.place_on(bus, kind)
+    }
+
+    fn default_name(&mut self, word: &'static str) -> Name {
+        let number = self.numbers.entry(word).or_default();
+        loop {
+            let name = Name::numbered(word, *number);
+            *number += 1;
+            if self.hardware.named(&name).is_none() {
+                return name;
+            }
+        }
+    }
+}
+
+/// When it is a device's turn: rule 6.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    /// It says where it goes.
+    Explicit,
+    /// A hub that goes anywhere.
+    Hub,
+    /// All others.
+    Rest,
+}
+
+/// A device's turn, and its depth, for hubs come before what is behind them.
+fn turn(spec: &DeviceSpec) -> (Turn, usize) {
+    match spec.port {
+        Some(port) => (Turn::Explicit, port.depth()),
+        None if spec.kind.hub_ports() > 0 => (Turn::Hub, 0),
+        None => (Turn::Rest, 0),
+    }
+}
+
+/// The speeds to look for, first and second. What is not known fits any port.
+fn wanted(kind: &Kind) -> [SpeedSet; 2] {
+    match kind.speeds() {
+        Some(speeds) => [speeds.native.into(), speeds.possible],
+        None => [SpeedSet::ALL; 2],
+    }
+}
+
+/// Rule 9. The first three bytes are QEMU's (52:54:00, locally administered); the other three are the first of a SHA-256.
+fn with_mac(kind: &Kind, domain: Option<&Name>, at: Address) -> Kind {
+    let mut kind = kind.clone();
+    if let Kind::Net(net) = &mut kind {
+        let domain = domain.map_or("", Name::as_str);
+        let hash: [u8; 32] = Sha256::digest(format!("vusb-1 net {domain} {at}").as_bytes()).into();
+        let [a, b, c, ..] = hash;
+        net.mac.get_or_insert(Mac([0x52, 0x54, 0x00, a, b, c]));
+    }
+    kind
+}
