@@ -32,11 +32,7 @@ impl Output {
         if self.code == 0 {
             return Ok(self.text);
         }
-        Err(Error::InGuest {
-            command: self.command,
-            code: self.code,
-            output: self.text,
-        })
+        Err(Error::InGuest { command: self.command, code: self.code, output: self.text })
     }
 }
 
@@ -65,11 +61,7 @@ pub(crate) trait Life {
 
 impl Agent {
     pub(crate) fn new(stream: UnixStream) -> Self {
-        Self {
-            stream,
-            received: Vec::new(),
-            next: 1,
-        }
+        Self { stream, received: Vec::new(), next: 1 }
     }
 
     /// Waits until the agent is there; returns the guest's uptime in seconds, as the guest counts.
@@ -99,11 +91,7 @@ impl Agent {
         let answer = self.answer(id, command, started + limit + GRACE, limit, life)?;
         if started.elapsed() >= limit && answer.code > 128 {
             let what = format!("end of `{command}`, which printed {:?},", answer.text);
-            return Err(Error::Timeout {
-                what,
-                limit,
-                tail: life.tail(),
-            });
+            return Err(Error::Timeout { what, limit, tail: life.tail() });
         }
         Ok(answer)
     }
@@ -130,11 +118,7 @@ impl Agent {
             let body = self.bytes(length, deadline, &what, limit, life)?;
             if number == id {
                 let text = String::from_utf8_lossy(&body).into_owned();
-                return Ok(Output {
-                    text,
-                    code,
-                    command: command.to_owned(),
-                });
+                return Ok(Output { text, code, command: command.to_owned() });
             }
         }
     }
@@ -187,11 +171,7 @@ impl Agent {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(Error::Timeout {
-                    what: what.to_owned(),
-                    limit,
-                    tail: life.tail(),
-                });
+                return Err(Error::Timeout { what: what.to_owned(), limit, tail: life.tail() });
             }
             let wait = self.stream.set_read_timeout(Some(left.min(TICK)));
             match wait.and_then(|()| self.stream.read(&mut buffer)) {
@@ -215,10 +195,7 @@ impl Agent {
     }
 
     fn confused(&self, what: &str, life: &dyn Life) -> Error {
-        Error::Agent {
-            what: what.to_owned(),
-            tail: life.tail(),
-        }
+        Error::Agent { what: what.to_owned(), tail: life.tail() }
     }
 }
 

@@ -24,6 +24,8 @@ pub struct BareQemu {
     // Dropped in this order: first the process, then the folder with its sockets.
     process: Process,
     monitor: Mutex<Monitor>,
+    qmp: PathBuf,
+    spare: PathBuf,
     dir: RunDir,
 }
 
@@ -47,10 +49,7 @@ impl BareQemu {
     ) -> Result<Self> {
         crate::packages::ensure()?;
         let stopped = [OsString::from("-S")];
-        let args = stopped
-            .into_iter()
-            .chain(args.into_iter().map(Into::into))
-            .collect();
+        let args = stopped.into_iter().chain(args.into_iter().map(Into::into)).collect();
         Self::launch(qemu, args, RunDir::new()?)
     }
 
@@ -69,21 +68,18 @@ impl BareQemu {
         }
         let process = Process::start(qemu, &all, &dir)?;
         let monitor = Mutex::new(wait_for_monitor(&process, &dir.join("rig.sock"))?);
-        Ok(Self {
-            process,
-            monitor,
-            dir,
-        })
+        let (qmp, spare) = (dir.join("qmp.sock"), dir.join("spare.sock"));
+        Ok(Self { process, monitor, qmp, spare, dir })
     }
 
     /// The monitor for what is being tested. A monitor serves one client at a time.
-    pub fn qmp_socket(&self) -> PathBuf {
-        self.dir.join("qmp.sock")
+    pub fn qmp_socket(&self) -> &Path {
+        &self.qmp
     }
 
     /// A second monitor, for the test itself.
-    pub fn spare_socket(&self) -> PathBuf {
-        self.dir.join("spare.sock")
+    pub fn spare_socket(&self) -> &Path {
+        &self.spare
     }
 
     /// Runs a command on the rig's own, third monitor.
@@ -139,11 +135,7 @@ fn wait_for_monitor(process: &Process, socket: &Path) -> Result<Monitor> {
         process.check("its monitor was there", Tail::default)?;
         if Instant::now() > deadline {
             let what = "monitor of QEMU".to_owned();
-            return Err(Error::Timeout {
-                what,
-                limit: START_LIMIT,
-                tail: Tail::default(),
-            });
+            return Err(Error::Timeout { what, limit: START_LIMIT, tail: Tail::default() });
         }
         std::thread::sleep(Duration::from_millis(5));
     }

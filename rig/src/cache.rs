@@ -63,11 +63,7 @@ impl Cache {
 
 /// Removes a file or a folder, if it is there.
 fn remove(path: &Path) -> Result<()> {
-    let gone = if path.is_dir() {
-        fs::remove_dir_all(path)
-    } else {
-        fs::remove_file(path)
-    };
+    let gone = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     match gone {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path)(e)),
         _ => Ok(()),
@@ -82,9 +78,7 @@ mod tests {
     fn an_entry_is_made_once() {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::at(dir.path()).unwrap();
-        let path = cache
-            .entry("a", |p| fs::write(p, "1").map_err(Error::io("write", p)))
-            .unwrap();
+        let path = cache.entry("a", |p| fs::write(p, "1").map_err(Error::io("write", p))).unwrap();
         let again = cache.entry("a", |_| panic!("made twice")).unwrap();
         assert_eq!(path, again);
         assert_eq!(fs::read_to_string(path).unwrap(), "1");
@@ -100,9 +94,7 @@ mod tests {
         });
         assert!(failed.is_err());
         assert!(!dir.path().join("a").exists());
-        let path = cache
-            .entry("a", |p| fs::write(p, "2").map_err(Error::io("write", p)))
-            .unwrap();
+        let path = cache.entry("a", |p| fs::write(p, "2").map_err(Error::io("write", p))).unwrap();
         assert_eq!(fs::read_to_string(path).unwrap(), "2");
     }
 }

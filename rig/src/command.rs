@@ -43,18 +43,11 @@ pub fn finish(mut command: Command) -> Result<String> {
         return Ok(stdout);
     }
     let stderr = String::from_utf8_lossy(&out.stderr);
-    Err(Error::Command {
-        command: line,
-        status: out.status.to_string(),
-        output: stdout + &stderr,
-    })
+    Err(Error::Command { command: line, status: out.status.to_string(), output: stdout + &stderr })
 }
 
 /// The command line as a person would type it, without quoting.
 fn describe(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words
-        .map(OsStr::to_string_lossy)
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }

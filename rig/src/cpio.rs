@@ -65,21 +65,7 @@ impl<W: Write> Archive<W> {
         let name_size = u32::try_from(name.len() + 1).map_err(too_long)?;
         self.entries += 1;
         // ino, mode, uid, gid, nlink, mtime, filesize, major, minor, rmajor, rminor, namesize, check
-        let fields = [
-            self.entries,
-            mode,
-            0,
-            0,
-            1,
-            0,
-            size,
-            0,
-            0,
-            0,
-            0,
-            name_size,
-            0,
-        ];
+        let fields = [self.entries, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, name_size, 0];
         write!(self.out, "070701")?;
         for field in fields {
             write!(self.out, "{field:08x}")?;
@@ -94,8 +80,7 @@ impl<W: Write> Archive<W> {
 
     fn pad(&mut self, length: usize) -> io::Result<()> {
         let zeros = length.next_multiple_of(4) - length;
-        self.out
-            .write_all([0u8; 3].get(..zeros).unwrap_or_default())
+        self.out.write_all([0u8; 3].get(..zeros).unwrap_or_default())
     }
 }
 
@@ -114,9 +99,6 @@ mod tests {
         std::fs::write(&packed, archive.finish().unwrap()).unwrap();
         let command = ["cpio", "-idF", packed.to_str().unwrap()];
         crate::command::run_in(dir.path(), "busybox", &command).unwrap();
-        assert_eq!(
-            std::fs::read_to_string(dir.path().join("etc/link")).unwrap(),
-            "rig\n"
-        );
+        assert_eq!(std::fs::read_to_string(dir.path().join("etc/link")).unwrap(), "rig\n");
     }
 }

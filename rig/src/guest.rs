@@ -10,28 +10,24 @@
 //! # Ok(()) }
 //! ```
 
-use crate::agent::{Agent, Life, Output};
 use crate::bare::BareQemu;
 use crate::cache::Cache;
-use crate::error::{Error, Result, Tail};
+use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::kernel::Kernel;
 use crate::packages;
 use crate::process::{Qemu, RunDir};
-use crate::sysfs::{self, GuestPciDevice, GuestUsbDevice};
+use crate::shell::Shell;
 use std::ffi::OsString;
-use std::os::unix::net::UnixListener;
+use std::ops::Deref;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 /// Parameters of the guest's kernel that only save time: no self tests, no defence against
 /// attacks by processor, no waiting for a display. A panic ends QEMU (with `-no-reboot`).
-const QUICK: &str = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr cryptomgr.notests \
+pub(crate) const QUICK: &str = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr cryptomgr.notests \
                      audit=0 apparmor=0 random.trust_cpu=on rcupdate.rcu_expedited=1";
-
-/// How long reading the guest's sysfs may take.
-const SYSFS_LIMIT: Duration = Duration::from_secs(30);
 
 /// How a guest is to be.
 #[derive(Debug, Clone)]
@@ -122,33 +118,21 @@ impl GuestBuilder {
         let cache = Cache::open()?;
         let kernel = Kernel::fetch(&cache)?;
         let image = self.image.build(&cache, &kernel)?;
-        let dir = RunDir::new()?;
-        let console = dir.join("console.log");
-        let agent_socket = dir.join("agent.sock");
-        // The rig listens and QEMU connects, so that not one byte of the guest's is lost.
-        let listener = UnixListener::bind(&agent_socket);
-        let listener = listener.map_err(Error::io("listen on", &agent_socket))?;
-        let qemu = self.qemu.clone();
-        let args = self.arguments(&kernel.image, &image, &console, &agent_socket);
-        let qemu = BareQemu::launch(&qemu, args, dir)?;
-        // QEMU has connected before its monitor answered.
-        listener
-            .set_nonblocking(true)
-            .map_err(Error::io("use", &agent_socket))?;
-        let (stream, _) = listener
-            .accept()
-            .map_err(Error::io("accept on", &agent_socket))?;
-        stream
-            .set_nonblocking(false)
-            .map_err(Error::io("use", &agent_socket))?;
-        Ok(Guest {
-            qemu,
-            agent: Mutex::new(Agent::new(stream)),
-            console,
-        })
+        self.launch(&kernel, &image, RunDir::new()?)
     }
 
-    fn arguments(self, kernel: &Path, image: &Path, console: &Path, agent: &Path) -> Vec<OsString> {
+    /// Starts the guest from what is there already, in the given folder.
+    pub(crate) fn launch(self, kernel: &Kernel, image: &Path, dir: RunDir) -> Result<Guest> {
+        let console = dir.join("console.log");
+        let line = Line::listen(dir.join("agent.sock"))?;
+        let qemu = self.qemu.clone();
+        let args = self.arguments(&kernel.image, image, &console, &line);
+        let qemu = Arc::new(BareQemu::launch(&qemu, args, dir)?);
+        let shell = Shell::new(line.accept()?, console, Arc::clone(&qemu));
+        Ok(Guest { shell, qemu })
+    }
+
+    fn arguments(self, kernel: &Path, image: &Path, console: &Path, line: &Line) -> Vec<OsString> {
         let mut args: Vec<OsString> = Vec::new();
         let mut pair = |name: &str, value: OsString| args.extend([name.into(), value]);
         pair("-machine", self.machine.into());
@@ -159,7 +143,8 @@ impl GuestBuilder {
         pair("-initrd", image.into());
         pair("-append", format!("{QUICK}{}", self.append).into());
         pair("-serial", format!("file:{}", console.display()).into());
-        pair("-serial", format!("unix:{}", agent.display()).into());
+        pair("-chardev", line.chardev("agent").into());
+        pair("-serial", "chardev:agent".into());
         args.push("-no-reboot".into());
         if self.nodefaults {
             args.push("-nodefaults".into());
@@ -169,12 +154,11 @@ impl GuestBuilder {
     }
 }
 
-/// A running guest; killed on drop.
+/// A running guest, which one uses through its [`Shell`]; killed on drop.
 #[derive(Debug)]
 pub struct Guest {
-    qemu: BareQemu,
-    agent: Mutex<Agent>,
-    console: PathBuf,
+    shell: Shell,
+    qemu: Arc<BareQemu>,
 }
 
 impl Guest {
@@ -183,70 +167,22 @@ impl Guest {
         GuestBuilder::default()
     }
 
-    /// Waits until the drivers are loaded and the agent answers. Devices may still be appearing:
-    /// wait for those with [`Guest::wait_until`]. Returns the seconds since the kernel's start.
-    ///
-    /// # Errors
-    /// [`Error::Timeout`], [`Error::Exited`]. To be called once.
-    pub fn wait_booted(&self, limit: Duration) -> Result<f64> {
-        self.agent().ready(limit, self)
-    }
-
-    /// Runs a shell command in the guest; the guest kills it at the limit (in whole seconds).
-    /// A code other than 0 is no error here: see [`Output::ok`].
-    ///
-    /// # Errors
-    /// [`Error::Timeout`], [`Error::Exited`], [`Error::Agent`].
-    pub fn sh(&self, command: &str, limit: Duration) -> Result<Output> {
-        self.agent().sh(command, limit, self)
-    }
-
-    /// Runs a shell condition in the guest, every tenth of a second, until it holds; returns what
-    /// it then printed.
-    ///
-    /// # Errors
-    /// [`Error::Timeout`] with the end of the console if it never holds.
-    pub fn wait_until(&self, condition: &str, limit: Duration) -> Result<String> {
-        let script = format!(
-            "until {{ {condition}\n}} >/tmp/.until 2>&1; do sleep 0.1; done; cat /tmp/.until"
-        );
-        self.sh(&script, limit)?.ok()
-    }
-
-    /// Everything on the guest's first serial port until now: the kernel's log.
-    pub fn console(&self) -> String {
-        let bytes = std::fs::read(&self.console).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).into_owned()
-    }
-
-    /// The USB devices that the guest's kernel has, root hubs included.
-    ///
-    /// # Errors
-    /// As [`Guest::sh`].
-    pub fn usb_tree(&self) -> Result<Vec<GuestUsbDevice>> {
-        Ok(sysfs::parse_usb(&self.sh("usb-tree", SYSFS_LIMIT)?.ok()?))
-    }
-
-    /// The PCI devices that the guest's kernel has.
-    ///
-    /// # Errors
-    /// As [`Guest::sh`].
-    pub fn pci_tree(&self) -> Result<Vec<GuestPciDevice>> {
-        Ok(sysfs::parse_pci(&self.sh("pci-tree", SYSFS_LIMIT)?.ok()?))
-    }
-
     /// The QEMU under the guest: its monitors, its folder, its process.
     pub fn qemu(&self) -> &BareQemu {
         &self.qemu
     }
 
+    pub(crate) fn shared_qemu(&self) -> &Arc<BareQemu> {
+        &self.qemu
+    }
+
     /// The monitor for what is being tested.
-    pub fn qmp_socket(&self) -> PathBuf {
+    pub fn qmp_socket(&self) -> &Path {
         self.qemu.qmp_socket()
     }
 
     /// A second monitor, for the test itself.
-    pub fn spare_socket(&self) -> PathBuf {
+    pub fn spare_socket(&self) -> &Path {
         self.qemu.spare_socket()
     }
 
@@ -254,18 +190,43 @@ impl Guest {
     pub fn kill(&self) {
         self.qemu.kill();
     }
+}
 
-    fn agent(&self) -> std::sync::MutexGuard<'_, Agent> {
-        self.agent.lock().unwrap_or_else(PoisonError::into_inner)
+impl Deref for Guest {
+    type Target = Shell;
+
+    fn deref(&self) -> &Shell {
+        &self.shell
     }
 }
 
-impl Life for Guest {
-    fn check(&self, what: &str) -> Result<()> {
-        self.qemu.check(what, || self.tail())
+/// A socket on which the rig listens before QEMU starts and to which QEMU connects, so that not
+/// one byte of the guest's is lost.
+#[derive(Debug)]
+pub(crate) struct Line {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Line {
+    pub(crate) fn listen(path: PathBuf) -> Result<Self> {
+        let listener = UnixListener::bind(&path).map_err(Error::io("listen on", &path))?;
+        Ok(Self { listener, path })
     }
 
-    fn tail(&self) -> Tail {
-        Tail::of(&self.console())
+    /// The argument of QEMU's `-chardev`.
+    pub(crate) fn chardev(&self, id: &str) -> String {
+        format!("socket,id={id},path={}", self.path.display())
+    }
+
+    /// QEMU's end; to be called after QEMU has started, for by then it has connected.
+    pub(crate) fn accept(self) -> Result<UnixStream> {
+        let accept = || -> std::io::Result<UnixStream> {
+            self.listener.set_nonblocking(true)?;
+            let (stream, _) = self.listener.accept()?;
+            stream.set_nonblocking(false)?;
+            Ok(stream)
+        };
+        accept().map_err(Error::io("accept on", &self.path))
     }
 }

@@ -50,10 +50,7 @@ pub struct Image {
 impl Default for Image {
     fn default() -> Self {
         let modules = MODULES.iter().map(|m| (*m).to_owned()).collect();
-        Self {
-            modules,
-            files: BTreeMap::new(),
-        }
+        Self { modules, files: BTreeMap::new() }
     }
 }
 
@@ -66,8 +63,15 @@ impl Image {
 
     /// Adds a file of this machine, with its permissions, at a path in the guest.
     pub fn file(mut self, guest: &str, host: &Path) -> Self {
-        self.files
-            .insert(guest.trim_start_matches('/').to_owned(), host.to_path_buf());
+        self.files.insert(guest.trim_start_matches('/').to_owned(), host.to_path_buf());
+        self
+    }
+
+    /// Adds many files: paths in the guest, and paths here.
+    pub fn files(mut self, files: impl IntoIterator<Item = (String, PathBuf)>) -> Self {
+        for (guest, host) in files {
+            self = self.file(&guest, &host);
+        }
         self
     }
 
@@ -77,17 +81,23 @@ impl Image {
     /// [`Error::Io`] where an ingredient cannot be read, [`Error::Unusable`] if the kernel has no
     /// such module.
     pub fn build(&self, cache: &Cache, kernel: &Kernel) -> Result<PathBuf> {
+        let name = format!("image-{}.cpio", self.key(kernel, &self.loads(kernel)?)?);
+        cache.entry(&name, |path| self.write(kernel, path.to_path_buf()).map(drop))
+    }
+
+    /// Writes the image to a file of its own, for ingredients that change with every run.
+    ///
+    /// # Errors
+    /// As [`Image::build`].
+    pub fn write(&self, kernel: &Kernel, path: PathBuf) -> Result<PathBuf> {
         let loads = self.loads(kernel)?;
-        let name = format!("image-{}.cpio", self.key(kernel, &loads)?);
-        cache.entry(&name, |path| {
-            let write_error = Error::io("write", path);
-            let file = fs::File::create(path).map_err(Error::io("create", path))?;
-            let mut archive = Archive::new(io::BufWriter::with_capacity(1 << 20, file));
-            self.basics(&mut archive, path)?;
-            Self::add_modules(&mut archive, &loads, kernel, path)?;
-            self.add_files(&mut archive, path)?;
-            archive.finish().map(drop).map_err(write_error)
-        })
+        let file = fs::File::create(&path).map_err(Error::io("create", &path))?;
+        let mut archive = Archive::new(io::BufWriter::with_capacity(1 << 20, file));
+        self.basics(&mut archive, &path)?;
+        Self::add_modules(&mut archive, &loads, kernel, &path)?;
+        self.add_files(&mut archive, &path)?;
+        archive.finish().map_err(Error::io("write", &path))?;
+        Ok(path)
     }
 
     /// A name for these ingredients: changes whenever one of them does.
@@ -101,18 +111,10 @@ impl Image {
         for (guest, host) in self.files.clone().into_iter().chain([busybox]) {
             let meta = fs::metadata(&host).map_err(Error::io("read", &host))?;
             let changed = meta.modified().map_err(Error::io("read", &host))?;
-            hash.update(format!(
-                "{guest} {} {} {changed:?}\n",
-                host.display(),
-                meta.len()
-            ));
+            hash.update(format!("{guest} {} {} {changed:?}\n", host.display(), meta.len()));
         }
         let digest = hash.finalize();
-        Ok(digest
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect())
+        Ok(digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect())
     }
 
     fn basics<W: io::Write>(&self, archive: &mut Archive<W>, path: &Path) -> Result<()> {
@@ -139,11 +141,7 @@ impl Image {
             for file in known.with_needed(name)? {
                 if seen.insert(file.clone()) {
                     let asked_for = plain(stem(&file)) == plain(name);
-                    let options = if asked_for {
-                        options.to_owned()
-                    } else {
-                        String::new()
-                    };
+                    let options = if asked_for { options.to_owned() } else { String::new() };
                     loads.push(Load { file, options });
                 }
             }
@@ -160,14 +158,10 @@ impl Image {
         for load in loads {
             let data = read_module(&kernel.modules.join(&load.file))?;
             let inside = format!("modules/{}.ko", stem(&load.file));
-            archive
-                .file(&inside, 0o644, &data)
-                .map_err(Error::io("write", path))?;
+            archive.file(&inside, 0o644, &data).map_err(Error::io("write", path))?;
         }
         let order = order(loads);
-        archive
-            .file("modules/order", 0o644, order.as_bytes())
-            .map_err(Error::io("write", path))
+        archive.file("modules/order", 0o644, order.as_bytes()).map_err(Error::io("write", path))
     }
 
     fn add_files<W: io::Write>(&self, archive: &mut Archive<W>, path: &Path) -> Result<()> {
@@ -176,19 +170,12 @@ impl Image {
             for (slash, _) in guest.match_indices('/') {
                 let parent = guest.get(..slash).unwrap_or_default();
                 if made.insert(parent) {
-                    archive
-                        .directory(parent)
-                        .map_err(Error::io("write", path))?;
+                    archive.directory(parent).map_err(Error::io("write", path))?;
                 }
             }
             let data = fs::read(host).map_err(Error::io("read", host))?;
-            let mode = fs::metadata(host)
-                .map_err(Error::io("read", host))?
-                .permissions()
-                .mode();
-            archive
-                .file(guest, mode & 0o777, &data)
-                .map_err(Error::io("write", path))?;
+            let mode = fs::metadata(host).map_err(Error::io("read", host))?.permissions().mode();
+            archive.file(guest, mode & 0o777, &data).map_err(Error::io("write", path))?;
         }
         Ok(())
     }
@@ -204,10 +191,7 @@ struct Load {
 
 /// `modules/order`, as the guest's init reads it: a file and its options on each line.
 fn order(loads: &[Load]) -> String {
-    loads
-        .iter()
-        .map(|load| format!("{}.ko {}\n", stem(&load.file), load.options))
-        .collect()
+    loads.iter().map(|load| format!("{}.ko {}\n", stem(&load.file), load.options)).collect()
 }
 
 /// What each module needs: `modules.dep`, with lines like
@@ -230,17 +214,13 @@ impl Dependencies {
             let needs = needs.split_whitespace().map(str::to_owned).collect();
             (plain(stem(file)), (file.to_owned(), needs))
         };
-        Self {
-            modules: lines.map(entry).collect(),
-        }
+        Self { modules: lines.map(entry).collect() }
     }
 
     /// The files to load for a module, in the order in which they load.
     fn with_needed(&self, name: &str) -> Result<Vec<String>> {
         let (file, needs) = self.modules.get(&plain(name)).ok_or_else(|| {
-            Error::Unusable(format!(
-                "the guest's kernel has no module {name}; it may be built in"
-            ))
+            Error::Unusable(format!("the guest's kernel has no module {name}; it may be built in"))
         })?;
         let needs = needs.iter().rev();
         Ok(needs.chain([file]).cloned().collect())
@@ -267,18 +247,12 @@ fn read_module(path: &Path) -> Result<Vec<u8>> {
         _ => return fs::read(path).map_err(Error::io("read", path)),
     };
     let input = fs::File::open(path).map_err(Error::io("open", path))?;
-    let out = std::process::Command::new(program)
-        .arg("-dc")
-        .stdin(input)
-        .output();
+    let out = std::process::Command::new(program).arg("-dc").stdin(input).output();
     let out = out.map_err(Error::io("unpack", path))?;
     if out.status.success() {
         return Ok(out.stdout);
     }
-    Err(Error::Unusable(format!(
-        "{program} could not unpack {}",
-        path.display()
-    )))
+    Err(Error::Unusable(format!("{program} could not unpack {}", path.display())))
 }
 
 #[cfg(test)]

@@ -36,11 +36,7 @@ impl Kernel {
         let dir = cache.entry("kernel", unpack)?;
         let release = release(&dir)?;
         let modules = dir.join("root/lib/modules").join(&release);
-        Ok(Self {
-            image: dir.join("vmlinux"),
-            modules,
-            release,
-        })
+        Ok(Self { image: dir.join("vmlinux"), modules, release })
     }
 }
 
@@ -52,10 +48,7 @@ fn unpack(dir: &Path) -> Result<()> {
     run_in(dir, "apt-get", &["-q", "download", &package])?;
     let deb = only_entry(dir, |name| name.ends_with(".deb"))?;
     let root = dir.join("root");
-    run(
-        "dpkg-deb",
-        &["-x".as_ref(), deb.as_os_str(), root.as_os_str()],
-    )?;
+    run("dpkg-deb", &["-x".as_ref(), deb.as_os_str(), root.as_os_str()])?;
     fs::remove_file(&deb).map_err(Error::io("remove", &deb))?;
     // Debian 12 has lib/modules, Debian 13 usr/lib/modules; depmod wants the former.
     if !root.join("lib").exists() {
@@ -63,21 +56,14 @@ fn unpack(dir: &Path) -> Result<()> {
         std::os::unix::fs::symlink("usr/lib", &link).map_err(Error::io("link", &link))?;
     }
     let release = release(dir)?;
-    run(
-        "depmod",
-        &["-b".as_ref(), root.as_os_str(), release.as_ref()],
-    )?;
+    run("depmod", &["-b".as_ref(), root.as_os_str(), release.as_ref()])?;
     let vmlinuz = root.join("boot").join(format!("vmlinuz-{release}"));
     extract(&vmlinuz, &dir.join("vmlinux"))
 }
 
 /// The package behind the metapackage, like `linux-image-6.1.0-56-amd64`.
 fn concrete_package() -> Result<String> {
-    let ask = || {
-        run("apt-cache", &["depends", METAPACKAGE])
-            .ok()
-            .and_then(|t| first_image(&t))
-    };
+    let ask = || run("apt-cache", &["depends", METAPACKAGE]).ok().and_then(|t| first_image(&t));
     if let Some(package) = ask() {
         return Ok(package);
     }
@@ -91,22 +77,14 @@ fn concrete_package() -> Result<String> {
 
 /// The first package that the output of `apt-cache depends` says the metapackage needs.
 fn first_image(depends: &str) -> Option<String> {
-    let mut names = depends
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("Depends: "));
-    names
-        .find(|name| name.starts_with("linux-image-"))
-        .map(str::to_owned)
+    let mut names = depends.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+    names.find(|name| name.starts_with("linux-image-")).map(str::to_owned)
 }
 
 /// The kernel's release: the name of the only folder under `lib/modules`.
 fn release(dir: &Path) -> Result<String> {
     let path = only_entry(&dir.join("root/lib/modules"), |_| true)?;
-    Ok(path
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned())
+    Ok(path.file_name().unwrap_or_default().to_string_lossy().into_owned())
 }
 
 /// The only entry of a folder whose name passes the test.
@@ -118,14 +96,8 @@ fn only_entry(dir: &Path, test: impl Fn(&str) -> bool) -> Result<PathBuf> {
         .map(|e| e.path());
     match (found.next(), found.next()) {
         (Some(path), None) => Ok(path),
-        (None, _) => Err(Error::Unusable(format!(
-            "{} holds nothing of use",
-            dir.display()
-        ))),
-        _ => Err(Error::Unusable(format!(
-            "{} holds more than one kernel",
-            dir.display()
-        ))),
+        (None, _) => Err(Error::Unusable(format!("{} holds nothing of use", dir.display()))),
+        _ => Err(Error::Unusable(format!("{} holds more than one kernel", dir.display()))),
     }
 }
 
@@ -142,11 +114,7 @@ fn extract(vmlinuz: &Path, to: &Path) -> Result<()> {
     let input = File::open(&packed).map_err(Error::io("open", &packed))?;
     let output = File::create(to).map_err(Error::io("create", to))?;
     let mut unpack = Command::new(program);
-    unpack
-        .arg("-dc")
-        .stdin(input)
-        .stdout(output)
-        .stderr(Stdio::null());
+    unpack.arg("-dc").stdin(input).stdout(output).stderr(Stdio::null());
     let status = unpack.status().map_err(Error::io("unpack", &packed))?;
     fs::remove_file(&packed).map_err(Error::io("remove", &packed))?;
     let unpacked = fs::metadata(to).map_err(Error::io("read", to))?.len();
@@ -173,11 +141,7 @@ fn payload(image: &[u8]) -> Option<&[u8]> {
     let start = (sectors + 1) * 512 + word(0x248)?;
     let data = image.get(start..start.checked_add(word(0x24c)?)?)?;
     // All but gzip, which ends with its length anyway, have the unpacked length appended.
-    if data.starts_with(GZIP) {
-        Some(data)
-    } else {
-        data.get(..data.len().checked_sub(4)?)
-    }
+    if data.starts_with(GZIP) { Some(data) } else { data.get(..data.len().checked_sub(4)?) }
 }
 
 const GZIP: &[u8] = &[0x1f, 0x8b];
@@ -187,10 +151,7 @@ const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 /// The program that unpacks data with such a beginning.
 fn decompressor(data: &[u8]) -> Option<&'static str> {
     let known = [(GZIP, "gzip"), (XZ, "xz"), (ZSTD, "zstd")];
-    known
-        .into_iter()
-        .find(|(magic, _)| data.starts_with(magic))
-        .map(|(_, program)| program)
+    known.into_iter().find(|(magic, _)| data.starts_with(magic)).map(|(_, program)| program)
 }
 
 #[cfg(test)]
@@ -200,10 +161,7 @@ mod tests {
     #[test]
     fn the_metapackage_names_its_kernel() {
         let said = "linux-image-amd64\n  Depends: linux-image-6.1.0-56-amd64\n";
-        assert_eq!(
-            first_image(said).as_deref(),
-            Some("linux-image-6.1.0-56-amd64")
-        );
+        assert_eq!(first_image(said).as_deref(), Some("linux-image-6.1.0-56-amd64"));
         assert_eq!(first_image("linux-image-amd64\n"), None);
     }
 

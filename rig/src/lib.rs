@@ -35,11 +35,16 @@ pub mod guest;
 pub mod image;
 pub mod kernel;
 pub mod monitor;
+pub mod outer;
 pub mod packages;
+pub mod parcel;
 pub mod process;
+pub mod shell;
 pub mod sysfs;
 
 pub use bare::BareQemu;
 pub use error::{Error, Result};
 pub use guest::{Guest, GuestBuilder};
+pub use outer::Outer;
 pub use process::Qemu;
+pub use shell::Shell;

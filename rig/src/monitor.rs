@@ -38,17 +38,10 @@ impl Monitor {
                 Err(error) => return Err(Error::io("connect to", path)(error)),
             }
         };
-        let mut monitor = Self {
-            stream,
-            received: Vec::new(),
-            events: VecDeque::new(),
-        };
+        let mut monitor = Self { stream, received: Vec::new(), events: VecDeque::new() };
         let greeting = monitor.value(deadline, limit, "greeting of the monitor")?;
         if greeting.get("QMP").is_none() {
-            return Err(Error::Monitor(format!(
-                "{} greets with {greeting}",
-                path.display()
-            )));
+            return Err(Error::Monitor(format!("{} greets with {greeting}", path.display())));
         }
         monitor.execute("qmp_capabilities", json!({}), limit)?;
         Ok(monitor)
@@ -70,10 +63,7 @@ impl Monitor {
                 return Ok(answer.take());
             }
             if let Some(error) = value.get("error") {
-                let reason = error
-                    .get("desc")
-                    .and_then(Value::as_str)
-                    .unwrap_or("no reason");
+                let reason = error.get("desc").and_then(Value::as_str).unwrap_or("no reason");
                 return Err(Error::Monitor(format!("QEMU refuses {line}: {reason}")));
             }
             self.keep(value);
@@ -129,11 +119,7 @@ impl Monitor {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(Error::Timeout {
-                    what: what.to_owned(),
-                    limit,
-                    tail: Tail::default(),
-                });
+                return Err(Error::Timeout { what: what.to_owned(), limit, tail: Tail::default() });
             }
             let wait = self.stream.set_read_timeout(Some(left));
             match wait.and_then(|()| self.stream.read(&mut buffer)) {
@@ -148,8 +134,5 @@ impl Monitor {
 
 /// Kinds of error after which one simply reads again.
 fn is_pause(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-    )
+    matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }

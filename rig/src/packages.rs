@@ -27,9 +27,7 @@ pub fn ensure() -> Result<()> {
     // Threads of one process: the second one finds everything installed. Processes wait for each
     // other by dpkg's own lock.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _guard = ONE_AT_A_TIME
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let missing: Vec<&str> = PACKAGES.into_iter().filter(|p| !is_installed(p)).collect();
     if missing.is_empty() {
         return Ok(());

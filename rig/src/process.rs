@@ -25,16 +25,12 @@ impl Qemu {
     /// The one that `VUSB_QEMU` names, else the installed one.
     pub fn installed() -> Self {
         let program = std::env::var_os("VUSB_QEMU").unwrap_or("qemu-system-x86_64".into());
-        Self {
-            program: program.into(),
-        }
+        Self { program: program.into() }
     }
 
     /// The one at a path.
     pub fn at(program: impl Into<PathBuf>) -> Self {
-        Self {
-            program: program.into(),
-        }
+        Self { program: program.into() }
     }
 
     /// What is run.
@@ -50,10 +46,7 @@ impl Qemu {
         let mut ask = Command::new(&self.program);
         ask.arg("--version");
         let text = command::finish(ask)?;
-        let number = text
-            .split_whitespace()
-            .skip_while(|word| *word != "version")
-            .nth(1);
+        let number = text.split_whitespace().skip_while(|word| *word != "version").nth(1);
         Ok(number.unwrap_or("unknown").to_owned())
     }
 }
@@ -73,15 +66,9 @@ impl RunDir {
         if std::env::var_os("VUSB_RIG_KEEP").is_some() {
             let path = dir.keep();
             eprintln!("vusb-rig: kept {}", path.display());
-            return Ok(Self {
-                path,
-                _delete: None,
-            });
+            return Ok(Self { path, _delete: None });
         }
-        Ok(Self {
-            path: dir.path().to_path_buf(),
-            _delete: Some(dir),
-        })
+        Ok(Self { path: dir.path().to_path_buf(), _delete: Some(dir) })
     }
 
     pub(crate) fn join(&self, name: &str) -> PathBuf {
@@ -106,20 +93,11 @@ impl Process {
         let stderr = dir.join("qemu.log");
         let log = File::create(&stderr).map_err(Error::io("create", &stderr))?;
         let mut command = Command::new("setpriv");
-        command
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(&qemu.program)
-            .args(args);
+        command.args(["--pdeathsig", "KILL", "--"]).arg(&qemu.program).args(args);
         command.current_dir(dir.path());
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = spawn(command).map_err(Error::io("start", &qemu.program))?;
-        Ok(Self {
-            child: Mutex::new(child),
-            stderr,
-        })
+        Ok(Self { child: Mutex::new(child), stderr })
     }
 
     /// The process's number on this machine.
@@ -146,12 +124,7 @@ impl Process {
 
     fn exited(&self, what: &str, status: String, tail: Tail) -> Error {
         let stderr = std::fs::read_to_string(&self.stderr).unwrap_or_default();
-        Error::Exited {
-            what: what.to_owned(),
-            status,
-            stderr,
-            tail,
-        }
+        Error::Exited { what: what.to_owned(), status, stderr, tail }
     }
 
     fn child(&self) -> std::sync::MutexGuard<'_, Child> {

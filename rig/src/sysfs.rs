@@ -82,10 +82,7 @@ pub(crate) fn parse_usb(text: &str) -> Vec<GuestUsbDevice> {
     for line in text.lines() {
         let (key, value) = line.split_once(' ').unwrap_or((line, ""));
         if key == "device" {
-            devices.push(GuestUsbDevice {
-                path: value.to_owned(),
-                ..Default::default()
-            });
+            devices.push(GuestUsbDevice { path: value.to_owned(), ..Default::default() });
         } else if let Some(device) = devices.last_mut() {
             device.set(key, value);
         }
@@ -105,13 +102,7 @@ fn parse_pci_line(line: &str) -> Option<GuestPciDevice> {
     let (vendor, device, class) = (hex()?, hex()?, hex()?);
     let driver = words.next().filter(|name| *name != "-").map(str::to_owned);
     let (vendor, device) = (u16::try_from(vendor).ok()?, u16::try_from(device).ok()?);
-    Some(GuestPciDevice {
-        address,
-        vendor,
-        device,
-        class,
-        driver,
-    })
+    Some(GuestPciDevice { address, vendor, device, class, driver })
 }
 
 #[cfg(test)]
@@ -124,9 +115,7 @@ mod tests {
             product QEMU USB HARDDRIVE\nat /sys/devices/pci0000:00/0000:00:04.0/usb1/1-1\n\
             driver usb-storage\n";
         let devices = parse_usb(text);
-        let [hub, stick] = devices.as_slice() else {
-            panic!("{devices:?}")
-        };
+        let [hub, stick] = devices.as_slice() else { panic!("{devices:?}") };
         assert!(hub.is_root_hub() && !stick.is_root_hub());
         assert_eq!((stick.vendor, stick.product), (0x46f4, 1));
         assert_eq!(stick.name, "QEMU USB HARDDRIVE");

@@ -1,10 +1,6 @@
 //! The rig itself: a guest boots, answers, and sees what QEMU's command line gave it.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test ends at its first surprise"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends at its first surprise")]
 
 use sha2::{Digest, Sha256};
 use std::time::{Duration, Instant};
@@ -15,25 +11,18 @@ const SHORT: Duration = Duration::from_secs(20);
 
 /// 1 MiB that no other test has, and its checksum.
 fn stick(dir: &std::path::Path) -> (std::path::PathBuf, String) {
-    let data: Vec<u8> = (0u32..1 << 18)
-        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
-        .collect();
+    let data: Vec<u8> =
+        (0u32..1 << 18).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let path = dir.join("stick.img");
     std::fs::write(&path, &data).unwrap();
-    let sum = Sha256::digest(&data)
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect();
+    let sum = Sha256::digest(&data).iter().map(|b| format!("{b:02x}")).collect();
     (path, sum)
 }
 
 fn sees_its_stick(machine: &str) {
     let dir = tempfile::tempdir().unwrap();
     let (path, sum) = stick(dir.path());
-    let drive = format!(
-        "if=none,id=stick,format=raw,readonly=on,file={}",
-        path.display()
-    );
+    let drive = format!("if=none,id=stick,format=raw,readonly=on,file={}", path.display());
     let start = Instant::now();
     let guest = Guest::builder()
         .machine(machine)
@@ -47,45 +36,24 @@ fn sees_its_stick(machine: &str) {
         .start()
         .unwrap();
     let uptime = guest.wait_booted(BOOT).unwrap();
-    eprintln!(
-        "{machine}: booted in {:?}, uptime {uptime} s",
-        start.elapsed()
-    );
-    guest
-        .wait_until("[ -b /dev/sda ] && [ -c /dev/input/event0 ]", SHORT)
-        .unwrap();
+    eprintln!("{machine}: booted in {:?}, uptime {uptime} s", start.elapsed());
+    guest.wait_until("[ -b /dev/sda ] && [ -c /dev/input/event0 ]", SHORT).unwrap();
     eprintln!("{machine}: stick there after {:?}", start.elapsed());
     let said = guest.sh("sha256sum /dev/sda", SHORT).unwrap().ok().unwrap();
     assert_eq!(said.split_whitespace().next(), Some(sum.as_str()));
 
     let tree = guest.usb_tree().unwrap();
-    let stick = tree
-        .iter()
-        .find(|d| d.path == "2-2")
-        .unwrap_or_else(|| panic!("{tree:#?}"));
-    assert_eq!(
-        (stick.vendor, stick.product, stick.speed.as_str()),
-        (0x46f4, 1, "5000")
-    );
+    let stick = tree.iter().find(|d| d.path == "2-2").unwrap_or_else(|| panic!("{tree:#?}"));
+    assert_eq!((stick.vendor, stick.product, stick.speed.as_str()), (0x46f4, 1, "5000"));
     assert_eq!(stick.drivers, ["usb-storage"]);
-    let tablet = tree
-        .iter()
-        .find(|d| d.path == "1-3")
-        .unwrap_or_else(|| panic!("{tree:#?}"));
-    assert_eq!(
-        (tablet.name.as_str(), tablet.speed.as_str()),
-        ("QEMU USB Tablet", "480")
-    );
+    let tablet = tree.iter().find(|d| d.path == "1-3").unwrap_or_else(|| panic!("{tree:#?}"));
+    assert_eq!((tablet.name.as_str(), tablet.speed.as_str()), ("QEMU USB Tablet", "480"));
     let address = tablet.controller().unwrap();
     let pci = guest.pci_tree().unwrap();
     let controller = pci.iter().find(|d| d.address == address).unwrap();
     assert_eq!((controller.vendor, controller.device), (0x1b36, 0x000d));
     assert_eq!(controller.driver.as_deref(), Some("xhci_hcd"));
-    assert!(
-        guest.console().contains("QEMU USB Tablet"),
-        "{}",
-        guest.console()
-    );
+    assert!(guest.console().contains("QEMU USB Tablet"), "{}", guest.console());
     eprintln!("{machine}: all in {:?}", start.elapsed());
 }
 
@@ -103,34 +71,18 @@ fn a_q35_sees_its_stick() {
 fn the_agent_runs_commands() {
     let guest = Guest::builder().start().unwrap();
     guest.wait_booted(BOOT).unwrap();
-    let out = guest
-        .sh("printf 'a\\n@end 1\\n'; echo \"it's\" >&2; exit 3", SHORT)
-        .unwrap();
+    let out = guest.sh("printf 'a\\n@end 1\\n'; echo \"it's\" >&2; exit 3", SHORT).unwrap();
     assert_eq!((out.text.as_str(), out.code), ("a\n@end 1\nit's\n", 3));
-    let lines = guest
-        .sh("for i in 1 2 3\ndo echo line $i\ndone", SHORT)
-        .unwrap();
+    let lines = guest.sh("for i in 1 2 3\ndo echo line $i\ndone", SHORT).unwrap();
     assert_eq!(lines.text, "line 1\nline 2\nline 3\n");
-    let long = guest
-        .sh("head -c 200000 /dev/zero | tr '\\0' x", SHORT)
-        .unwrap();
+    let long = guest.sh("head -c 200000 /dev/zero | tr '\\0' x", SHORT).unwrap();
     assert_eq!(long.text.len(), 200_000);
 
-    let hung = guest
-        .sh("echo before; sleep 1000", Duration::from_secs(1))
-        .unwrap_err();
-    assert!(
-        matches!(&hung, Error::Timeout { what, .. } if what.contains("before")),
-        "{hung}"
-    );
-    let never = guest
-        .wait_until("echo not yet; false", Duration::from_secs(1))
-        .unwrap_err();
+    let hung = guest.sh("echo before; sleep 1000", Duration::from_secs(1)).unwrap_err();
+    assert!(matches!(&hung, Error::Timeout { what, .. } if what.contains("before")), "{hung}");
+    let never = guest.wait_until("echo not yet; false", Duration::from_secs(1)).unwrap_err();
     assert!(matches!(never, Error::Timeout { .. }), "{never}");
-    assert_eq!(
-        guest.sh("echo still here", SHORT).unwrap().text,
-        "still here\n"
-    );
+    assert_eq!(guest.sh("echo still here", SHORT).unwrap().text, "still here\n");
 
     guest.kill();
     let dead = guest.sh("echo", SHORT).unwrap_err();
@@ -149,11 +101,6 @@ fn a_bare_qemu_has_monitors_at_once() {
 
 #[test]
 fn what_qemu_refuses_is_said_in_its_words() {
-    let error = BareQemu::start(["-device", "no-such-thing"])
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("'no-such-thing' is not a valid device model name"),
-        "{error}"
-    );
+    let error = BareQemu::start(["-device", "no-such-thing"]).unwrap_err().to_string();
+    assert!(error.contains("'no-such-thing' is not a valid device model name"), "{error}");
 }

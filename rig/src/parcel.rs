@@ -1,0 +1,106 @@
+//! What a program of this machine needs in order to run in a guest that has nothing but busybox:
+//! its shared libraries, and for QEMU its plug-ins and firmware, all at the paths that they have
+//! here. QEMU finds the rest relative to its own program, so that `/usr/bin/qemu-system-x86_64`
+//! sees `/usr/share/seabios` in the guest as it does here.
+
+use crate::command::run;
+use crate::error::{Error, Result};
+use crate::process::Qemu;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Files by their path in the guest.
+pub type Files = BTreeMap<String, PathBuf>;
+
+/// Where the guest finds QEMU.
+pub const QEMU_IN_GUEST: &str = "/usr/bin/qemu-system-x86_64";
+
+/// Plug-ins: software emulation, and USB devices of the host. Not every build of QEMU has them
+/// apart from its program.
+const PLUGINS: [&str; 2] = ["accel-tcg-x86_64.so", "hw-usb-host.so"];
+const PLUGIN_DIR: &str = "/usr/lib/x86_64-linux-gnu/qemu";
+
+/// Firmware for a start with `-kernel`, without display or network card, on `pc` and `q35`.
+const FIRMWARE: [&str; 4] = ["bios-256k.bin", "kvmvapic.bin", "pvh.bin", "linuxboot_dma.bin"];
+const FIRMWARE_DIRS: [&str; 2] = ["/usr/share/seabios", "/usr/share/qemu"];
+
+/// A program, to be found at `guest`, with its shared libraries.
+///
+/// # Errors
+/// [`Error::Command`] if its libraries cannot be listed.
+pub fn program(guest: &str, host: &Path) -> Result<Files> {
+    let mut files = libraries(host)?;
+    files.insert(guest.to_owned(), host.to_path_buf());
+    Ok(files)
+}
+
+/// QEMU with what it needs to boot a guest and to hand it devices of its host.
+///
+/// # Errors
+/// [`Error::Unusable`] if firmware is missing, or as [`program`].
+pub fn qemu(qemu: &Qemu) -> Result<Files> {
+    let mut files = program(QEMU_IN_GUEST, &located(qemu.program())?)?;
+    for plugin in PLUGINS {
+        let path = Path::new(PLUGIN_DIR).join(plugin);
+        if path.exists() {
+            files.extend(program(&path.to_string_lossy(), &path)?);
+        }
+    }
+    for name in FIRMWARE {
+        let mut places = FIRMWARE_DIRS.iter().map(|dir| Path::new(dir).join(name));
+        let path = places.find(|path| path.exists()).ok_or_else(|| {
+            Error::Unusable(format!("QEMU's {name} is in none of {}", FIRMWARE_DIRS.join(", ")))
+        })?;
+        files.insert(path.to_string_lossy().into_owned(), path);
+    }
+    Ok(files)
+}
+
+/// The path of a program that is named without one.
+fn located(program: &Path) -> Result<PathBuf> {
+    if program.components().count() > 1 {
+        return Ok(program.to_path_buf());
+    }
+    let variable = std::env::var_os("PATH").unwrap_or_default();
+    let mut places = std::env::split_paths(&variable).map(|dir| dir.join(program));
+    places
+        .find(|path| path.exists())
+        .ok_or_else(|| Error::Unusable(format!("no {} on this machine's PATH", program.display())))
+}
+
+/// The shared libraries that a program loads, and the loader itself. A static one has none.
+fn libraries(program: &Path) -> Result<Files> {
+    match run("ldd", &[program]) {
+        Ok(text) => Ok(parse_ldd(&text)),
+        Err(Error::Command { output, .. }) if output.contains("not a dynamic executable") => {
+            Ok(Files::new())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Lines of ldd: `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x7f...)`, and the loader's without
+/// an arrow.
+fn parse_ldd(text: &str) -> Files {
+    let paths = text.lines().filter_map(|line| {
+        let line = line.rsplit(" => ").next().unwrap_or(line).trim();
+        let path = line.split(" (").next().unwrap_or(line);
+        path.starts_with('/').then(|| (path.to_owned(), PathBuf::from(path)))
+    });
+    paths.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_and_loader_are_found_in_what_ldd_says() {
+        let said = "\tlinux-vdso.so.1 (0x00007fb84df57000)\n\
+            \tlibusb-1.0.so.0 => /lib/x86_64-linux-gnu/libusb-1.0.so.0 (0x00007fb84df19000)\n\
+            \t/lib64/ld-linux-x86-64.so.2 (0x00007fb84df59000)\n";
+        let files = parse_ldd(said);
+        let paths: Vec<&str> = files.keys().map(String::as_str).collect();
+        assert_eq!(paths, ["/lib/x86_64-linux-gnu/libusb-1.0.so.0", "/lib64/ld-linux-x86-64.so.2"]);
+    }
+}
