@@ -1,1 +1,19 @@
-//! stub
+//! One driver for each hypervisor: it says what is there, and takes one step at a time.
+//!
+//! ```text
+//!            ┌───────────── Driver ─────────────┐
+//!  observe ──▶ hardware, states, what is ours    │
+//!  capabilities ──▶ what can be had              │  qemu: a running QEMU, over its QMP socket
+//!  check(steps) ──▶ or a refusal, nothing touched│  sim:  a simulated hypervisor in a file
+//!  perform(step) ──▶ done, or what went wrong    │
+//!            └──────────────────────────────────┘
+//! ```
+//!
+//! A driver decides nothing: what to do comes from [`vusb_model`]. It keeps no state beyond a connection; what must be
+//! remembered between two commands is the caller's to keep, and is handed to [`Driver::observe`].
+
+mod driver;
+pub mod qemu;
+pub mod sim;
+
+pub use driver::{DeviceState, Driver, Error, Foreign, Observed};

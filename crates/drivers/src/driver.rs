@@ -1,0 +1,159 @@
+//! The trait that all drivers have in common, and what they answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use thiserror::Error;
+use vusb_model::address::Address;
+use vusb_model::capabilities::Capabilities;
+use vusb_model::diff::Step;
+use vusb_model::hardware::Hardware;
+use vusb_model::name::Name;
+use vusb_model::selector::BusAddress;
+
+/// A domain's hypervisor.
+pub trait Driver {
+    /// What the guest has at this moment, whoever gave it.
+    ///
+    /// `recorded` is what was recorded of the domain (or nothing): a controller or device that is still there keeps the
+    /// index and the name that it has in the record. What is new gets the lowest free index, and its name from the
+    /// hypervisor's id for it or as the default would be.
+    ///
+    /// # Errors
+    /// The hypervisor cannot be reached, does not answer in time, or answers what cannot be understood.
+    fn observe(&mut self, recorded: &Hardware) -> Result<Observed, Error>;
+
+    /// What this guest can be given.
+    ///
+    /// # Errors
+    /// As [`Driver::observe`].
+    fn capabilities(&mut self) -> Result<Capabilities, Error>;
+
+    /// Finds out whether the driver knows how to take these steps, as far as that can be known without taking them. Nothing
+    /// is touched. To be called after [`Driver::observe`].
+    ///
+    /// # Errors
+    /// [`Error::NotImplemented`] or [`Error::Missing`] for the first step that it does not.
+    fn check(&mut self, steps: &[Step]) -> Result<(), Error>;
+
+    /// Takes one step and waits until it is done: added means that the hypervisor has it, removed means that the guest has
+    /// let go of it. To be called after [`Driver::observe`].
+    ///
+    /// # Errors
+    /// The step was not taken; the hardware is as before, unless the error says that this is not known
+    /// ([`Error::is_uncertain`]).
+    fn perform(&mut self, step: &Step) -> Result<(), Error>;
+}
+
+/// What a guest has.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// The hardware.
+    pub hardware: Hardware,
+    /// What was made by vusb, and not by the command line or another tool: names of controllers and devices.
+    pub ours: BTreeSet<Name>,
+    /// The state of each device. One that is not named is attached.
+    pub states: BTreeMap<Address, DeviceState>,
+    /// For a host device, where it was plugged in when it was given to the guest.
+    pub given: BTreeMap<Address, BusAddress>,
+    /// USB controllers that vusb has no model for: they are shown and left alone.
+    pub foreign: Vec<Foreign>,
+}
+
+/// Whether the guest sees the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceState {
+    /// It does.
+    Attached,
+    /// It does not: the device has its port, but the thing behind it is not there (an unplugged host device, a redirection
+    /// that nobody is connected to).
+    Absent,
+}
+
+impl fmt::Display for DeviceState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DeviceState::Attached => "attached",
+            DeviceState::Absent => "absent",
+        })
+    }
+}
+
+/// A USB controller that vusb has no model for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Foreign {
+    /// What the hypervisor calls it.
+    pub driver: String,
+    /// The hypervisor's id for it; empty if it has none.
+    pub id: String,
+    /// What is plugged into it: port and the hypervisor's name for each.
+    pub devices: Vec<(String, String)>,
+}
+
+/// Why a driver did not do what it was told.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The hypervisor cannot be reached, or went away.
+    #[error("{domain} cannot be reached: {why}")]
+    Unreachable {
+        /// The domain, as the user named it.
+        domain: String,
+        /// Why, and what to do.
+        why: String,
+        /// Whether it went away in the middle of a step, so that the step may have been taken.
+        midway: bool,
+    },
+    /// The hypervisor, or the guest, did not do it in time.
+    #[error("{what} took longer than {} s: {why}", .limit.as_secs_f32())]
+    TimedOut {
+        /// What was waited for.
+        what: String,
+        /// How long.
+        limit: Duration,
+        /// Why that may be, and what to do.
+        why: String,
+    },
+    /// This hypervisor cannot do it.
+    #[error("{what}: not implemented by {by}: {why}")]
+    NotImplemented {
+        /// What was asked for.
+        what: String,
+        /// The hypervisor.
+        by: String,
+        /// Why it cannot, and what to do.
+        why: String,
+    },
+    /// Something that the step needs is not there.
+    #[error("{what} is not there: {why}")]
+    Missing {
+        /// What is missing.
+        what: String,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// The hypervisor or the guest said no.
+    #[error("{what} failed: {why}")]
+    Failed {
+        /// What was tried.
+        what: String,
+        /// What was answered.
+        why: String,
+    },
+    /// The hypervisor says what cannot be understood.
+    #[error("{domain} says what cannot be understood: {why}")]
+    Confused {
+        /// The domain.
+        domain: String,
+        /// What it says.
+        why: String,
+    },
+}
+
+impl Error {
+    /// Whether the step may have been taken all the same, now or later, so that one must look.
+    pub const fn is_uncertain(&self) -> bool {
+        matches!(self, Error::TimedOut { .. } | Error::Unreachable { midway: true, .. })
+    }
+}

@@ -1,0 +1,1 @@
+//! A simulated hypervisor in a file.
