@@ -1,0 +1,147 @@
+//! Devices that lie, and devices that vanish.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use proptest::prelude::*;
+use vusb_model::speed::SpeedSet;
+
+use crate::support::{Gadget, Machine, write};
+
+#[test]
+fn strings_cannot_reach_the_terminal() {
+    let machine = Machine::new();
+    let gadget = Gadget::stick()
+        .named("Acme\n1-5 0781:5581", "\x1b[2J\x1b]0;owned\x07\u{202e}")
+        .serial(b"\xff\x00\r\nX");
+    machine.plug("1-1", &gadget);
+    let device = machine.device("1-1");
+    assert_eq!(device.manufacturer.as_deref(), Some("Acme?1-5 0781:5581"));
+    assert_eq!(device.product.as_deref(), Some("?[2J?]0;owned??"));
+    assert_eq!(device.serial.as_deref(), Some("????X"));
+    assert!(!device.describe().contains(char::is_control));
+}
+
+#[test]
+fn a_string_without_end_is_cut() {
+    let machine = Machine::new();
+    machine.plug("1-1", &Gadget::stick().serial(vec![b'A'; 10 << 20]));
+    assert_eq!(machine.device("1-1").serial, Some("A".repeat(126)));
+}
+
+#[test]
+fn a_device_that_vanished_does_not_spoil_the_list() {
+    let machine = Machine::new();
+    machine.plug("1-1", &Gadget::stick());
+    symlink("../../../devices/gone", machine.path("sys/bus/usb/devices/1-2")).unwrap();
+    let half = machine.plug("1-3", &Gadget::stick());
+    fs::remove_file(half.join("devnum")).unwrap();
+    assert_eq!(machine.devices().len(), 1);
+}
+
+#[test]
+fn entries_that_are_no_devices_are_passed_over() {
+    let machine = Machine::new();
+    for name in ["0-1", "1-", "-1", "1-0", "1-1.", "01-1", "1-1:1.0", "usb9", "x"] {
+        let dir = machine.device_dir(&format!("odd/{name}"), None);
+        machine.link("sys/bus/usb/devices", name, &dir);
+    }
+    machine.write("sys/bus/usb/devices/1-7", "a file");
+    assert_eq!(machine.devices(), []);
+}
+
+#[test]
+fn without_an_identity_there_is_no_device() {
+    for (file, text) in [
+        ("idVendor", "781"),
+        ("idVendor", "+781"),
+        ("idProduct", "0x5581"),
+        ("idProduct", ""),
+        ("busnum", "0"),
+        ("busnum", "-1"),
+        ("devnum", "0"),
+        ("devnum", "128"),
+        ("devnum", "99999999999999999999"),
+        ("devnum", "3 "),
+    ] {
+        let machine = Machine::new();
+        let dir = machine.plug("1-1", &Gadget::stick());
+        assert_eq!(machine.devices().len(), 1);
+        write(&dir.join(file), format!("{text}\n"));
+        assert_eq!(machine.devices(), [], "{file} is {text:?}");
+    }
+}
+
+#[test]
+fn garbage_elsewhere_costs_only_what_it_stands_for() {
+    let machine = Machine::new();
+    let dir = machine.plug("1-1", &Gadget::stick());
+    for file in ["speed", "bDeviceClass", "maxchild", "descriptors", "1-1:1.0/bInterfaceClass"] {
+        write(&dir.join(file), b"\xff\x00garbage\n");
+    }
+    let device = machine.device("1-1");
+    assert_eq!(device.speed, None);
+    assert_eq!(device.speeds, SpeedSet::NONE);
+    assert_eq!(device.class, 0);
+    assert_eq!(device.interfaces, []);
+    assert_eq!(device.serial, None);
+    assert!(!device.is_hub);
+}
+
+#[test]
+fn folders_in_the_place_of_files_are_nothing() {
+    let machine = Machine::new();
+    let dir = machine.plug("1-1", &Gadget::stick());
+    fs::remove_file(dir.join("product")).unwrap();
+    fs::create_dir(dir.join("product")).unwrap();
+    assert_eq!(machine.device("1-1").product, None);
+}
+
+#[test]
+fn links_in_circles_come_to_an_end() {
+    let machine = Machine::new();
+    let stick = machine.plug("1-1", &Gadget::stick());
+    let sdb = machine.disk(&stick, "sdb", "8:16");
+    let dm = machine.stacked("dm-0", "253:0", &[&sdb]);
+    // Two devices that claim to stand on each other.
+    machine.stacked("dm-1", "253:1", &[&dm]);
+    symlink(&dm, machine.path("sys/devices/virtual/block/dm-1/holders/dm-0")).unwrap();
+    symlink("1-2", machine.path("sys/bus/usb/devices/1-2")).unwrap();
+    assert_eq!(machine.devices().len(), 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn no_content_of_any_file_breaks_the_list(
+        file in prop::sample::select(vec![
+            "idVendor", "idProduct", "busnum", "devnum", "speed", "serial", "manufacturer", "product", "bDeviceClass",
+            "descriptors", "maxchild", "1-1:1.0/bInterfaceNumber", "1-1:1.0/bInterfaceProtocol",
+        ]),
+        content in proptest::collection::vec(any::<u8>(), 0..300),
+    ) {
+        let machine = Machine::new();
+        let dir = machine.plug("1-1", &Gadget::stick());
+        machine.plug("1-2", &Gadget::keyboard());
+        write(&dir.join(file), content);
+        let devices = machine.devices();
+        prop_assert!(devices.iter().any(|device| device.bus_id.to_string() == "1-2"));
+        for device in devices {
+            prop_assert!(!device.describe().contains(char::is_control));
+            prop_assert!((1..=127).contains(&device.at.address));
+        }
+    }
+
+    #[test]
+    fn no_content_of_proc_breaks_the_list(
+        file in prop::sample::select(vec!["self/mountinfo", "1/mountinfo", "mounts", "swaps"]),
+        content in "[ \\\\0-9a-z:/\n\t-]{0,200}",
+    ) {
+        let machine = Machine::new();
+        let stick = machine.plug("1-1", &Gadget::stick());
+        machine.disk(&stick, "sdb", "8:16");
+        machine.write(&format!("proc/{file}"), content);
+        prop_assert_eq!(machine.devices().len(), 1);
+    }
+}

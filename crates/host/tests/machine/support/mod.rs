@@ -1,0 +1,215 @@
+//! A machine in a temporary folder: as much of sysfs and proc as a test needs.
+//!
+//! ```text
+//! let machine = Machine::new();                       a PC with one xHCI controller: buses 1 (USB 2) and 2 (USB 3)
+//! let stick = machine.plug("1-4", &Gadget::stick());  its folder in sysfs
+//! let sdb = machine.disk(&stick, "sdb", "8:16");      what its driver made of it
+//! machine.mount("8:16", "/dev/sdb", "/media/stick");
+//! machine.devices()                                   what the crate makes of all that
+//! ```
+
+pub(crate) mod gadget;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+use vusb_host::{Host, HostDevice, Protection};
+
+pub(crate) use gadget::Gadget;
+
+/// The controller of the machine.
+const XHCI: &str = "pci0000:00/0000:00:14.0";
+
+pub(crate) struct Machine {
+    root: TempDir,
+}
+
+impl Machine {
+    /// A PC: an xHCI controller with the buses 1 and 2, a disk with the root filesystem, a network card, a keyboard.
+    pub(crate) fn new() -> Machine {
+        let machine = Machine::headless();
+        machine.keyboard(&machine.device_dir("platform/i8042/serio0", Some("serio")), "input3");
+        machine.card(&machine.device_dir("pci0000:00/0000:00:19.0", Some("pci")), "eth0");
+        machine
+    }
+
+    /// The same without a keyboard and a network card.
+    pub(crate) fn headless() -> Machine {
+        let machine = Machine::without_usb();
+        fs::create_dir_all(machine.path("sys/bus/usb/devices")).unwrap();
+        machine.device_dir("pci0000:00", None);
+        machine.device_dir(XHCI, Some("pci"));
+        machine.bus(1, XHCI);
+        machine.bus(2, XHCI);
+        let sata = machine.device_dir("pci0000:00/0000:00:17.0", Some("pci"));
+        machine.disk(&sata, "sda", "8:0");
+        machine.mount("8:1", "/dev/sda1", "/");
+        machine
+    }
+
+    /// A machine whose kernel has no USB.
+    pub(crate) fn without_usb() -> Machine {
+        let machine = Machine { root: TempDir::new().unwrap() };
+        machine.write("proc/self/mountinfo", "");
+        machine.write("proc/swaps", "Filename\tType\tSize\tUsed\tPriority\n");
+        machine.net_without_card("lo", "772");
+        machine
+    }
+
+    pub(crate) fn host(&self) -> Host {
+        Host::new(self.root.path())
+    }
+
+    pub(crate) fn devices(&self) -> Vec<HostDevice> {
+        self.host().devices().unwrap()
+    }
+
+    /// The device at `bus_id`.
+    pub(crate) fn device(&self, bus_id: &str) -> HostDevice {
+        let devices = self.devices();
+        let found = devices.into_iter().find(|device| device.bus_id.to_string() == bus_id);
+        found.unwrap()
+    }
+
+    /// Why the device at `bus_id` is protected.
+    pub(crate) fn protection(&self, bus_id: &str) -> Vec<Protection> {
+        self.device(bus_id).protection
+    }
+
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        self.root.path().canonicalize().unwrap().join(path)
+    }
+
+    pub(crate) fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+        write(&self.path(path), content);
+    }
+
+    /// A folder below `sys/devices`, of the subsystem if it is a device.
+    pub(crate) fn device_dir(&self, path: &str, subsystem: Option<&str>) -> PathBuf {
+        let dir = self.path("sys/devices").join(path);
+        fs::create_dir_all(&dir).unwrap();
+        if let Some(subsystem) = subsystem {
+            symlink(self.path("sys/bus").join(subsystem), dir.join("subsystem")).unwrap();
+        }
+        dir
+    }
+
+    /// A bus of a controller, with its root hub.
+    pub(crate) fn bus(&self, number: u16, controller: &str) {
+        let name = format!("usb{number}");
+        let hub = self.device_dir(&format!("{controller}/{name}"), Some("usb"));
+        Gadget::new(0x1d6b, 2).class(9).write(&hub, &name, number, 1);
+        self.link("sys/bus/usb/devices", &name, &hub);
+        let interface = format!("{number}-0:1.0");
+        fs::create_dir_all(hub.join(&interface)).unwrap();
+        self.link("sys/bus/usb/devices", &interface, &hub.join(&interface));
+    }
+
+    /// Plugs a device in at `1-4.2`: bus 1, a hub in port 4, its port 2. The addresses count on from 2.
+    pub(crate) fn plug(&self, bus_id: &str, gadget: &Gadget) -> PathBuf {
+        let (bus, chain) = bus_id.split_once('-').unwrap();
+        let list = self.path("sys/bus/usb/devices");
+        let mut dir = list.join(format!("usb{bus}")).canonicalize().unwrap();
+        let mut name = format!("{bus}-");
+        for port in chain.split('.') {
+            let dot = if name.ends_with('-') { "" } else { "." };
+            name = format!("{name}{dot}{port}");
+            dir.push(&name);
+        }
+        fs::create_dir_all(&dir).unwrap();
+        let address = fs::read_dir(&list).unwrap().count();
+        gadget.write(&dir, bus_id, bus.parse().unwrap(), address);
+        symlink(self.path("sys/bus/usb"), dir.join("subsystem")).unwrap();
+        self.link("sys/bus/usb/devices", bus_id, &dir);
+        dir
+    }
+
+    /// A disk on `parent`: `sdb` with the device number `8:16`.
+    pub(crate) fn disk(&self, parent: &Path, name: &str, number: &str) -> PathBuf {
+        let dir = parent.join("block").join(name);
+        write(&dir.join("dev"), format!("{number}\n"));
+        fs::create_dir_all(dir.join("holders")).unwrap();
+        self.link("sys/class/block", name, &dir);
+        dir
+    }
+
+    /// A partition of the disk in folder `disk`.
+    pub(crate) fn partition(&self, disk: &Path, name: &str, number: &str) -> PathBuf {
+        let dir = disk.join(name);
+        write(&dir.join("dev"), format!("{number}\n"));
+        fs::create_dir_all(dir.join("holders")).unwrap();
+        self.link("sys/class/block", name, &dir);
+        dir
+    }
+
+    /// A block device that stands on others, such as `dm-0`.
+    pub(crate) fn stacked(&self, name: &str, number: &str, on: &[&Path]) -> PathBuf {
+        let dir = self.disk(&self.device_dir("virtual", None), name, number);
+        for below in on {
+            symlink(&dir, below.join("holders").join(name)).unwrap();
+        }
+        dir
+    }
+
+    /// Mounts what has the device number `number`.
+    pub(crate) fn mount(&self, number: &str, source: &str, mountpoint: &str) {
+        let line = format!("36 35 {number} / {mountpoint} rw shared:1 - ext4 {source} rw\n");
+        self.append("proc/self/mountinfo", &line);
+    }
+
+    pub(crate) fn swap(&self, file: &str) {
+        let line = format!("{file}                               partition\t8388604\t0\t-2\n");
+        self.append("proc/swaps", &line);
+    }
+
+    /// A network card on `parent`.
+    pub(crate) fn card(&self, parent: &Path, name: &str) -> PathBuf {
+        let dir = parent.join("net").join(name);
+        write(&dir.join("type"), "1\n");
+        symlink(parent, dir.join("device")).unwrap();
+        self.link("sys/class/net", name, &dir);
+        dir
+    }
+
+    /// A network interface without a card, such as a bridge (type 1) or loopback (type 772).
+    pub(crate) fn net_without_card(&self, name: &str, kind: &str) {
+        let dir = self.path("sys/devices/virtual/net").join(name);
+        write(&dir.join("type"), format!("{kind}\n"));
+        self.link("sys/class/net", name, &dir);
+    }
+
+    /// An input device on `parent` with all the keys of a keyboard.
+    pub(crate) fn keyboard(&self, parent: &Path, name: &str) {
+        let keys = "402000007 ff9f207ac14057ff febeffdfffefffff fffffffffffffffe";
+        self.input(parent, name, keys);
+    }
+
+    /// An input device on `parent` with some keys.
+    pub(crate) fn input(&self, parent: &Path, name: &str, keys: &str) {
+        let dir = parent.join("input").join(name);
+        write(&dir.join("capabilities/key"), format!("{keys}\n"));
+        self.link("sys/class/input", name, &dir);
+    }
+
+    fn append(&self, path: &str, text: &str) {
+        let mut content = fs::read_to_string(self.path(path)).unwrap_or_default();
+        content.push_str(text);
+        self.write(path, content);
+    }
+
+    /// A link `name` in the folder `list`, relative as those of sysfs are.
+    pub(crate) fn link(&self, list: &str, name: &str, target: &Path) {
+        let up = "../".repeat(list.split('/').count());
+        let target = target.strip_prefix(self.path("")).unwrap();
+        fs::create_dir_all(self.path(list)).unwrap();
+        symlink(Path::new(&up).join(target), self.path(list).join(name)).unwrap();
+    }
+}
+
+/// A file, with the folders to it.
+pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+}
