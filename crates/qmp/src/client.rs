@@ -212,7 +212,8 @@ impl Client {
             let Some(place) = place else { continue };
             if let (Some(slot), Some((command, _))) = (answers.get_mut(place), commands.get(place))
             {
-                missing -= usize::from(slot.is_none());
+                // Never twice for one place: `sort` gives each number once.
+                missing -= 1;
                 *slot = Some(outcome.map_err(|(class, desc)| CommandError {
                     command: (*command).to_owned(),
                     class,

@@ -126,6 +126,11 @@ impl Line {
             "timestamp": {"seconds": 1, "microseconds": 2}}));
     }
 
+    /// Ends its own half of the connection.
+    pub(crate) fn stop_talking(&mut self) {
+        self.writer.shutdown(std::net::Shutdown::Write).unwrap();
+    }
+
     /// Stays connected and silent until the client goes.
     pub(crate) fn wait_for_the_end(&mut self) {
         while self.hear().is_some() {}

@@ -142,7 +142,7 @@ fn an_answer_without_end_is_cut_off() {
 fn a_command_that_went_out_in_half_ends_the_connection() {
     let (release, hold) = std::sync::mpsc::channel::<()>();
     let (_peer, mut client) = Peer::greeted(move |_| {
-        let _ = hold.recv();
+        let _ = hold.recv_timeout(Duration::from_secs(20));
     });
     let huge = json!({"x": "x".repeat(4 << 20)});
     let error = client.execute("huge", huge, shortly()).unwrap_err();
@@ -159,13 +159,15 @@ fn a_command_of_which_nothing_went_out_is_taken_back() {
     const MORE_THAN_FIT: usize = 1500;
     let (release, hold) = std::sync::mpsc::channel::<()>();
     let (_peer, mut client) = Peer::greeted(move |line| {
-        let _ = hold.recv();
+        let _ = hold.recv_timeout(Duration::from_secs(20));
         let mut heard = 0;
-        while line.hear().inspect(|command| assert_ne!(command["execute"], "taken-back")).is_some()
-        {
+        while let Some(command) = line.hear() {
+            assert_ne!(command["execute"], "taken-back");
+            // Without an id, so that it counts which commands the client thinks it has sent.
+            line.say(&json!({"error": {"class": "GenericError", "desc": command["execute"]}}));
             heard += 1;
         }
-        assert!((1..MORE_THAN_FIT).contains(&heard), "{heard} of {MORE_THAN_FIT} fit");
+        assert!((2..MORE_THAN_FIT).contains(&heard), "{heard} of {MORE_THAN_FIT} fit");
     });
     // Commands this small are sent whole or not at all, so none of them is left in half.
     for _ in 0..MORE_THAN_FIT {
@@ -174,9 +176,21 @@ fn a_command_of_which_nothing_went_out_is_taken_back() {
     let error = client.execute("taken-back", Value::Null, shortly()).unwrap_err();
     assert!(matches!(error, Error::TimedOut { .. }), "{error:?}");
     drop(release);
-    // The peer reads on, but answers nothing: this is a plain timeout and no broken connection.
-    for _ in 0..2 {
-        let error = client.execute("stop", Value::Null, shortly()).unwrap_err();
-        assert!(matches!(error, Error::TimedOut { .. }), "{error:?}");
+    let error = client.execute("stop", Value::Null, soon()).unwrap_err();
+    assert!(matches!(&error, Error::Command(refusal) if refusal.desc == "stop"), "{error:?}");
+}
+
+#[test]
+fn a_peer_that_closes_while_a_command_is_half_sent_has_closed() {
+    let (release, hold) = std::sync::mpsc::channel::<()>();
+    let (_peer, mut client) = Peer::greeted(move |line| {
+        line.stop_talking();
+        let _ = hold.recv_timeout(Duration::from_secs(20));
+    });
+    let huge = json!({"x": "x".repeat(4 << 20)});
+    for arguments in [huge, Value::Null] {
+        let error = client.execute("huge", arguments, soon()).unwrap_err();
+        assert!(matches!(error, Error::Closed { mid_message: false }), "{error:?}");
     }
+    drop(release);
 }
