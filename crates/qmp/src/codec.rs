@@ -23,8 +23,8 @@ use serde_json::map::Map;
 use crate::error::DecodeError;
 pub use crate::message::{ErrorClass, Event, Greeting, Message, Version};
 
-/// Deepest nesting of one message. `serde_json` refuses the 128th level; QEMU's own answers stay
-/// below ten.
+/// Deepest nesting of one message: `serde_json` refuses the 128th level. Counted here as well, so that
+/// a message of brackets alone fails early and not when its last byte is in.
 pub const MAX_DEPTH: usize = 127;
 
 /// How much one message may cost before the peer is taken for broken or hostile.
