@@ -1,1 +1,45 @@
-//! stub
+//! USB for virtual machines: what the command `vusb` does, for programs.
+//!
+//! ```no_run
+//! use vusb::{Host, StateDir, Vusb};
+//! use vusb::model::spec::DeviceSpec;
+//!
+//! # fn main() -> Result<(), vusb::Error> {
+//! let vusb = Vusb::new(StateDir::default(), Host::system());
+//! let web1 = vusb.domain("qemu:/run/web1.qmp")?;
+//! let outcome = vusb.device_add(&web1, &DeviceSpec::new("storage:stick.img".parse().unwrap()))?;
+//! if let Some(at) = outcome.at {
+//!     println!("{at}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # One way through the house
+//!
+//! ```text
+//!  lock ─▶ record ─▶ observe ─▶ recover ─▶ resolve ─▶ claims ─▶ diff ─▶ check ─▶ save intent ─▶ perform ─▶ observe ─▶ save
+//!                                                               │ dry run ends here    one at a time,
+//!                                                                                      undo on failure
+//! ```
+//!
+//! The library prints nothing, ends no process and looks at the environment in [`StateDir::default`] alone.
+
+mod device_ref;
+mod domain;
+mod error;
+mod outcome;
+mod state;
+pub mod view;
+mod vusb;
+mod wanted;
+
+pub use device_ref::DeviceRef;
+pub use domain::DomainId;
+pub use error::{Error, ExitCode, NotUndone};
+pub use outcome::{Chosen, Outcome, OutcomeView};
+pub use state::{Settings, StateDir};
+pub use vusb::{ArgumentOptions, Vusb};
+pub use vusb_host::Host;
+pub use vusb_model as model;
+pub use wanted::Wanted;

@@ -1,0 +1,176 @@
+//! The operations: the one thing that callers hold.
+
+use std::path::Path;
+
+use vusb_host::Host;
+use vusb_model::digest::Digest;
+use vusb_model::spec::{ControllerRef, ControllerSpec, DeviceSpec};
+
+use crate::device_ref::DeviceRef;
+use crate::domain::DomainId;
+use crate::error::Error;
+use crate::outcome::Outcome;
+use crate::state::{Settings, StateDir};
+use crate::view::{AllView, DomainView, HostView};
+use crate::wanted::Wanted;
+
+/// USB for the virtual machines of this machine. See the library's text.
+///
+/// All that change something honour [`Settings::dry_run`], wait for at most [`Settings::timeout`] a step, work under the
+/// domain's lock, and leave the guest as it was when they fail, or say what they could not take back.
+#[derive(Clone, Debug)]
+pub struct Vusb {
+    pub(crate) state: StateDir,
+    pub(crate) host: Host,
+    pub(crate) settings: Settings,
+}
+
+impl Vusb {
+    /// With these records, and the USB devices of this machine.
+    pub fn new(state: StateDir, host: Host) -> Vusb {
+        Vusb { state, host, settings: Settings::default() }
+    }
+
+    /// The same with other settings.
+    pub fn with_settings(self, settings: Settings) -> Vusb {
+        Vusb { settings, ..self }
+    }
+
+    /// The settings.
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The domain that `text` means: an address, a spec, or the name of a domain that has a record.
+    ///
+    /// # Errors
+    /// No domain is called so, or several are; or this build has no driver for it.
+    pub fn domain(&self, text: &str) -> Result<DomainId, Error> {
+        let folder = self.settings.folder.clone().unwrap_or_else(|| Path::new(".").to_owned());
+        match DomainId::parse(text, &folder)? {
+            Some(domain) => Ok(domain),
+            None => unfinished(),
+        }
+    }
+
+    /// Adds a controller.
+    ///
+    /// # Errors
+    /// It cannot be, or the hypervisor did not do it.
+    pub fn controller_add(
+        &self,
+        _domain: &DomainId,
+        _spec: &ControllerSpec,
+    ) -> Result<Outcome, Error> {
+        unfinished()
+    }
+
+    /// Removes a controller; by force with all that is on it.
+    ///
+    /// # Errors
+    /// There is none, it has devices on it, or the hypervisor did not do it.
+    pub fn controller_remove(
+        &self,
+        _domain: &DomainId,
+        _controller: &ControllerRef,
+    ) -> Result<Outcome, Error> {
+        unfinished()
+    }
+
+    /// Plugs a device in; a controller is added first where it needs one.
+    ///
+    /// # Errors
+    /// It is not there, protected, given to another domain, or does not fit; or the hypervisor did not do it.
+    pub fn device_add(&self, _domain: &DomainId, _spec: &DeviceSpec) -> Result<Outcome, Error> {
+        unfinished()
+    }
+
+    /// Pulls a device out, with all that is behind it if it is a hub and force is used. One that the guest does not have any
+    /// more is forgotten. By force, one of a domain that cannot be reached is forgotten too.
+    ///
+    /// # Errors
+    /// There is none, or the hypervisor did not do it.
+    pub fn device_remove(&self, _domain: &DomainId, _device: &DeviceRef) -> Result<Outcome, Error> {
+        unfinished()
+    }
+
+    /// What the domain has, and what it should have and has not.
+    ///
+    /// # Errors
+    /// The hypervisor cannot be reached, or the record is damaged.
+    pub fn list(&self, _domain: &DomainId) -> Result<DomainView, Error> {
+        unfinished()
+    }
+
+    /// All domains that have a record. One that cannot be reached is no error.
+    ///
+    /// # Errors
+    /// The folder of the records cannot be read.
+    pub fn list_all(&self) -> Result<AllView, Error> {
+        unfinished()
+    }
+
+    /// What [`Vusb::apply`] would do: the same as in a dry run.
+    ///
+    /// # Errors
+    /// As [`Vusb::apply`].
+    pub fn plan(&self, _wanted: &Wanted) -> Result<Outcome, Error> {
+        unfinished()
+    }
+
+    /// Makes the domain what the spec says. What vusb added earlier and the spec does not have is removed; what others
+    /// made is left alone.
+    ///
+    /// # Errors
+    /// The spec names no domain; something cannot be; or the hypervisor did not do it.
+    pub fn apply(&self, _wanted: &Wanted) -> Result<Outcome, Error> {
+        unfinished()
+    }
+
+    /// Puts back what is recorded and what the guest does not have: after a restart.
+    ///
+    /// # Errors
+    /// As [`Vusb::apply`].
+    pub fn apply_recorded(&self, _domain: &DomainId) -> Result<Outcome, Error> {
+        unfinished()
+    }
+
+    /// A hash of what the guest can see: of a domain as it is, or of a spec resolved for a guest that does not run yet.
+    ///
+    /// # Errors
+    /// As [`Vusb::list`]; or the spec cannot be.
+    pub fn digest(&self, _domain: &DomainId) -> Result<Digest, Error> {
+        unfinished()
+    }
+
+    /// The USB devices of this machine, and which domain has each.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn host_list(&self) -> Result<HostView, Error> {
+        unfinished()
+    }
+
+    /// The arguments that start a QEMU with what the spec says.
+    ///
+    /// # Errors
+    /// Something cannot be.
+    pub fn qemu_args(
+        &self,
+        _wanted: &Wanted,
+        _options: &ArgumentOptions,
+    ) -> Result<Vec<String>, Error> {
+        unfinished()
+    }
+}
+
+/// How the arguments for QEMU are to be.
+#[derive(Clone, Debug, Default)]
+pub struct ArgumentOptions {}
+
+fn unfinished<T>() -> Result<T, Error> {
+    Err(Error::NotImplemented {
+        what: "this".to_owned(),
+        why: "the library is not finished".to_owned(),
+    })
+}
