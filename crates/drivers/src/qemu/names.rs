@@ -1,0 +1,108 @@
+//! What QEMU calls things: the one place where its names are written.
+
+use vusb_model::device::Kind;
+use vusb_model::models::{CompanionModel, Model};
+
+/// QEMU's name for a controller model; `None` for those that it does not have.
+pub const fn controller_driver(model: Model) -> Option<&'static str> {
+    Some(match model {
+        Model::Piix3Uhci => "piix3-usb-uhci",
+        Model::Piix4Uhci => "piix4-usb-uhci",
+        Model::Vt82c686bUhci => "vt82c686b-usb-uhci",
+        Model::PciOhci => "pci-ohci",
+        Model::Ehci => "usb-ehci",
+        Model::Ich9Ehci1 => "ich9-usb-ehci1",
+        Model::Ich9Uhci1 => "ich9-usb-uhci1",
+        Model::Ich9Uhci2 => "ich9-usb-uhci2",
+        Model::Ich9Uhci3 => "ich9-usb-uhci3",
+        Model::NecXhci => "nec-usb-xhci",
+        Model::QemuXhci => "qemu-xhci",
+        Model::Xenusb1 | Model::Xenusb2 | Model::Xenusb3 => return None,
+    })
+}
+
+/// The model that QEMU's name means.
+pub(super) fn model_of(driver: &str) -> Option<Model> {
+    Model::ALL.into_iter().find(|model| controller_driver(*model) == Some(driver))
+}
+
+/// The companion that QEMU's name means.
+pub(super) fn companion_of(driver: &str) -> Option<CompanionModel> {
+    [CompanionModel::Ich9Uhci1, CompanionModel::Ich9Uhci2, CompanionModel::Ich9Uhci3]
+        .into_iter()
+        .find(|companion| controller_driver(companion.model()) == Some(driver))
+}
+
+/// QEMU's name for a kind of device, by [`Kind::word`].
+pub(super) fn device_driver(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "host" => "usb-host",
+        "storage" => "usb-storage",
+        "tablet" => "usb-tablet",
+        "mouse" => "usb-mouse",
+        "keyboard" => "usb-kbd",
+        "hub" => "usb-hub",
+        "serial" => "usb-serial",
+        "audio" => "usb-audio",
+        "net" => "usb-net",
+        "mtp" => "usb-mtp",
+        "ccid" => "usb-ccid",
+        "redir" => "usb-redir",
+        _ => return None,
+    })
+}
+
+/// QEMU's name for this device.
+pub(super) fn driver_of(kind: &Kind) -> &str {
+    match kind {
+        Kind::Other(other) => &other.driver,
+        kind => device_driver(kind.word()).unwrap_or(""),
+    }
+}
+
+/// What QEMU's ids for vusb's own controllers, devices and back ends begin with: `vusb-0-hci0`, `vusb-stick`.
+const OURS: &str = "vusb-";
+
+/// The id of a controller: index and name can be read back from it.
+pub(super) fn controller_id(index: u16, name: &str) -> String {
+    format!("{OURS}{index}-{name}")
+}
+
+/// The id of a device. A name begins with a letter, so that this is never a controller's id.
+pub(super) fn device_id(name: &str) -> String {
+    format!("{OURS}{name}")
+}
+
+/// Index and name of the controller that vusb gave this id.
+pub(super) fn own_controller(id: &str) -> Option<(u16, &str)> {
+    let (index, name) = id.strip_prefix(OURS)?.split_once('-')?;
+    Some((index.parse().ok()?, name))
+}
+
+/// The name of the device that vusb gave this id.
+pub(super) fn own_device(id: &str) -> Option<&str> {
+    id.strip_prefix(OURS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_read_back() {
+        assert_eq!(own_controller(&controller_id(4, "hci-a")), Some((4, "hci-a")));
+        assert_eq!(own_controller(&device_id("a-b")), None);
+        assert_eq!(own_device(&device_id("stick")), Some("stick"));
+        assert_eq!(own_controller("usb1"), None);
+    }
+
+    #[test]
+    fn each_driver_is_one_model() {
+        for model in Model::ALL {
+            assert_eq!(
+                controller_driver(model).and_then(model_of),
+                controller_driver(model).map(|_| model)
+            );
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! From QEMU's device tree to the USB controllers in it, and to the places where another could be plugged in.
+
+use super::names::{companion_of, model_of};
+use super::qtree::{Bus, Dev};
+
+/// What of the tree matters here.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    /// USB controllers, in the order in which they were made.
+    pub(super) controllers: Vec<Found>,
+    /// Where a PCI device can be hot-plugged, the best place first.
+    pub(super) places: Vec<Place>,
+    /// Whether there is any PCI at all.
+    pub(super) has_pci: bool,
+}
+
+/// A USB controller.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) driver: String,
+    pub(super) id: String,
+    /// Bus, slot and function, if it is a PCI device.
+    pub(super) pci: Option<(String, u8, u8)>,
+    /// The name of its USB bus; a companion has none.
+    pub(super) usb_bus: Option<String>,
+    /// For a companion, the USB bus that it serves, and its first port there.
+    pub(super) serves: Option<(String, u8)>,
+    pub(super) devices: Vec<FoundDevice>,
+    /// Its place in QEMU's object model; found out later.
+    pub(super) path: Option<String>,
+    /// For an xHCI, how many USB 2 and USB 3 ports it has; found out later.
+    pub(super) halves: Option<(u8, u8)>,
+}
+
+/// A USB device.
+#[derive(Debug)]
+pub(super) struct FoundDevice {
+    pub(super) dev: Dev,
+    /// Its place in QEMU's object model; found out later.
+    pub(super) path: Option<String>,
+}
+
+/// A PCI bus that takes hot plug, with its free slots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// QEMU's name of the bus.
+    pub(super) bus: String,
+    /// How many devices it has room for.
+    pub(super) free: usize,
+}
+
+impl Scan {
+    /// Whether QEMU's object model must be asked for the places of things without ids.
+    pub(super) fn has_nameless(&self) -> bool {
+        let nameless = |found: &Found| {
+            found.is_controller()
+                && (found.id.is_empty()
+                    || found.devices.iter().any(|device| device.dev.id.is_empty()))
+        };
+        self.controllers.iter().any(nameless)
+    }
+
+    /// Whether any device's driver is this one.
+    pub(super) fn has_device(&self, driver: &str) -> bool {
+        self.controllers
+            .iter()
+            .flat_map(|found| &found.devices)
+            .any(|device| device.dev.driver == driver)
+    }
+}
+
+impl Found {
+    /// Whether it is a bus of its own, and not a companion.
+    pub(super) const fn is_controller(&self) -> bool {
+        self.usb_bus.is_some()
+    }
+}
+
+/// Finds the controllers and places below `root`.
+pub(super) fn scan(root: &Bus) -> Scan {
+    let mut scan = Scan::default();
+    // Root ports come first: what is behind one is on PCI Express, where an xHCI belongs, and they are there to be used.
+    let mut bridges = Vec::new();
+    let mut roots = Vec::new();
+    walk(root, None, &mut |bus, parent| {
+        let is_pci = matches!(bus.kind.as_str(), "PCI" | "PCIE");
+        scan.has_pci |= is_pci;
+        if is_pci {
+            match place(root, bus, parent) {
+                Some((place, Rank::Port)) => scan.places.push(place),
+                Some((place, Rank::Bridge)) => bridges.push(place),
+                Some((place, Rank::Root)) => roots.push(place),
+                None => {}
+            }
+        }
+        scan.controllers.extend(bus.devices.iter().filter_map(|dev| controller(bus, dev)));
+    });
+    // The tree lists what is newest first.
+    scan.places.reverse();
+    scan.places.splice(0..0, roots);
+    scan.places.extend(bridges);
+    scan.controllers.reverse();
+    scan
+}
+
+fn walk<'a>(
+    bus: &'a Bus,
+    parent: Option<&'a Dev>,
+    visit: &mut impl FnMut(&'a Bus, Option<&'a Dev>),
+) {
+    visit(bus, parent);
+    for dev in &bus.devices {
+        for below in &dev.buses {
+            walk(below, Some(dev), visit);
+        }
+    }
+}
+
+/// What a hot-plug place is behind.
+enum Rank {
+    Root,
+    Port,
+    Bridge,
+}
+
+/// Whether a PCI device can be plugged into `bus`, and how many.
+fn place(root: &Bus, bus: &Bus, parent: Option<&Dev>) -> Option<(Place, Rank)> {
+    let parent = parent?;
+    let room = |first: u8| {
+        let taken = |slot: u8| {
+            bus.devices.iter().any(|dev| dev.pci_address().is_some_and(|(used, _)| used == slot))
+        };
+        (first..32).filter(|slot| !taken(*slot)).count()
+    };
+    let place =
+        |free: usize, rank| (free > 0).then(|| (Place { bus: bus.name.clone(), free }, rank));
+    match parent.driver.as_str() {
+        // A port's bus has the port's id for a name; without an id the name is the root's too, and cannot be addressed.
+        "pcie-root-port" | "ioh3420" | "xio3130-downstream" => {
+            let usable = !parent.id.is_empty() && parent.property("hotplug") != Some("false");
+            place(usize::from(usable && bus.devices.is_empty()), Rank::Port)
+        }
+        // With a hot-plug controller, slot 0 of a bridge is not used (`SHPC_IDX_TO_PHYSICAL` in QEMU's `shpc.c`).
+        "pci-bridge" | "pcie-pci-bridge" => {
+            let usable = !parent.id.is_empty() && parent.property("shpc") != Some("false");
+            place(if usable { room(1) } else { 0 }, Rank::Bridge)
+        }
+        // The root bus of i440fx takes hot plug by way of ACPI.
+        host if host.ends_with("pcihost") && bus.kind == "PCI" => {
+            place(if root_takes_hotplug(root) { room(1) } else { 0 }, Rank::Root)
+        }
+        _ => None,
+    }
+}
+
+/// Whether the machine's ACPI announces hot plug on the PCI root bus.
+fn root_takes_hotplug(root: &Bus) -> bool {
+    let mut takes = false;
+    walk(root, None, &mut |bus, _| {
+        takes |=
+            bus.devices.iter().any(|dev| dev.property("acpi-root-pci-hotplug") == Some("true"));
+    });
+    takes
+}
+
+/// The controller that `dev` is, if it is one: it has a USB bus, or it serves one.
+fn controller(bus: &Bus, dev: &Dev) -> Option<Found> {
+    let usb = dev.buses.iter().find(|below| below.kind == "usb-bus");
+    let serves = dev.property("masterbus").filter(|master| !master.is_empty());
+    let serves = serves.map(|master| {
+        let first = dev.number("firstport").and_then(|first| u8::try_from(first).ok()).unwrap_or(0);
+        (master.to_owned(), first)
+    });
+    if usb.is_none()
+        && (serves.is_none()
+            || (model_of(&dev.driver).is_none() && companion_of(&dev.driver).is_none()))
+    {
+        return None;
+    }
+    let devices = usb
+        .map(|usb| usb.devices.iter().filter(|dev| dev.usb.is_some()).map(found_device).collect());
+    Some(Found {
+        driver: dev.driver.clone(),
+        id: dev.id.clone(),
+        pci: dev.pci_address().map(|(slot, function)| (bus.name.clone(), slot, function)),
+        usb_bus: usb.map(|usb| usb.name.clone()),
+        serves,
+        devices: devices.unwrap_or_default(),
+        path: (!dev.id.is_empty()).then(|| peripheral(&dev.id)),
+        halves: None,
+    })
+}
+
+fn found_device(dev: &Dev) -> FoundDevice {
+    let path = (!dev.id.is_empty()).then(|| peripheral(&dev.id));
+    FoundDevice { dev: dev.clone(), path }
+}
+
+/// Where QEMU's object model has the device of this id.
+pub(super) fn peripheral(id: &str) -> String {
+    format!("/machine/peripheral/{id}")
+}
