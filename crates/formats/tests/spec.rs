@@ -1,0 +1,199 @@
+//! What a spec can say, by example.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use insta::assert_snapshot;
+use vusb_formats::spec::{SpecFile, read, write};
+use vusb_model::models::{Companion, ControllerType, Model, UsbVersion};
+use vusb_model::spec::{ControllerRef, Spec};
+
+fn file(text: &str) -> SpecFile {
+    read(text, "web1.toml").unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The devices of a spec as the command line writes them.
+fn kinds(text: &str) -> Vec<String> {
+    file(text).spec.devices.iter().map(|device| device.kind.to_string()).collect()
+}
+
+/// A text that says nothing is a spec: no USB at all.
+#[test]
+fn everything_may_be_left_out() {
+    assert_eq!(file("").spec, Spec::default());
+    assert_eq!(file("# nothing\n\n").driver, None);
+}
+
+#[test]
+fn the_example_of_the_manual() {
+    let file = file(
+        r#"
+        domain = "web1"
+        driver = "qemu:/run/web1.qmp"
+        [[controller]]
+        usbversion = 3
+        [[device]]
+        host = "0781:5581"
+        controller = "hci0"
+        port = "1"
+        name = "stick"
+        "#,
+    );
+    assert_eq!(file.driver.as_deref(), Some("qemu:/run/web1.qmp"));
+    assert_eq!(file.spec.domain.as_ref().map(|name| name.as_str()), Some("web1"));
+    let [controller] = file.spec.controllers.as_slice() else { panic!("one controller") };
+    assert_eq!(controller.usbversion, Some(UsbVersion::V3));
+    assert_eq!(controller.model, None, "what is left open stays open");
+    let [stick] = file.spec.devices.as_slice() else { panic!("one device") };
+    assert_eq!(stick.kind.to_string(), "host:0781:5581");
+    assert_eq!(stick.controller, Some(ControllerRef::Name("hci0".parse().unwrap())));
+    assert_eq!(stick.port, Some("1".parse().unwrap()));
+}
+
+#[test]
+fn every_key_of_a_controller() {
+    let file = file(
+        r#"
+        [[controller]]
+        name = "front"
+        index = 7
+        type = "emulated"
+        usbversion = 2
+        model = "ich9-ehci1"
+        ports = 6
+        companions = [{ model = "ich9-uhci1", first_port = 0 }]
+        pci = "pci.0/1d.7"
+
+        [[controller]]
+        type = "pv"
+        model = "qusb2"         # libvirt's name of xenusb2
+        backend = "usbvm"
+
+        [[controller]]
+        backend = 3             # a domain by its id
+
+        [[controller]]
+        type = "auto"           # as if it were not there
+        usb2ports = 4
+        usb3ports = 2
+
+        [[controller]]
+        model = "ich9-ehci1"
+        companions = "none"
+        "#,
+    );
+    let [front, pv, by_id, halves, bare] = file.spec.controllers.as_slice() else {
+        panic!("five controllers")
+    };
+    assert_eq!(front.index.unwrap().get(), 7);
+    assert_eq!(front.companions, Some(vec![Companion::GROUP[0]]));
+    assert_eq!(front.pci.as_ref().unwrap().to_string(), "pci.0/1d.7");
+    assert_eq!((pv.controller_type, pv.model), (Some(ControllerType::Pv), Some(Model::Xenusb2)));
+    assert_eq!(pv.backend.as_deref(), Some("usbvm"));
+    assert_eq!(by_id.backend.as_deref(), Some("3"));
+    assert_eq!((halves.controller_type, halves.halves), (None, Some((4, 2))));
+    assert_eq!(bare.companions, Some(vec![]));
+}
+
+#[test]
+fn every_kind_of_device() {
+    let text = r#"
+        device = [
+            { host = "1-4.2" },
+            { kind = "host", host = "003.014" },
+            { kind = "storage", file = "stick.img" },
+            { kind = "storage", file = "disk.img", format = "qcow2", readonly = true },
+            { kind = "tablet" },
+            { kind = "mouse", usbversion = 2 },
+            { kind = "keyboard" },
+            { kind = "hub" },
+            { kind = "hub", ports = 4 },
+            { kind = "serial", chardev = "pty" },
+            { kind = "audio" },
+            { kind = "audio", audiodev = "snd0" },
+            { kind = "net" },
+            { kind = "net", backend = "id:tap0", mac = "52:54:00:12:34:56" },
+            { kind = "mtp", dir = "/srv/photos", writable = true },
+            { kind = "ccid" },
+            { kind = "redir", chardev = "tcp:localhost:4000" },
+            { kind = "other", driver = "usb-bot" },
+        ]
+        "#;
+    assert_eq!(
+        kinds(text),
+        [
+            "host:1-4.2",
+            "host:003.014",
+            "storage:stick.img",
+            "storage:disk.img,format=qcow2,readonly",
+            "tablet",
+            "mouse:usbversion=2",
+            "keyboard",
+            "hub",
+            "hub:ports=4",
+            "serial:pty",
+            "audio",
+            "audio:snd0",
+            "net",
+            "net:id:tap0,mac=52:54:00:12:34:56",
+            "mtp:/srv/photos,writable",
+            "ccid",
+            "redir:tcp:localhost:4000",
+            "other:usb-bot",
+        ]
+    );
+}
+
+/// The short form is what the command line takes, word for word.
+#[test]
+fn the_short_form() {
+    let short = r#"device = [{ device = "storage:stick.img,readonly" }, { device = "0781:5581" }]"#;
+    assert_eq!(kinds(short), ["storage:stick.img,readonly", "host:0781:5581"]);
+}
+
+/// Numbers and texts mean the same where a person could write either.
+#[test]
+fn ports_and_controllers_as_numbers() {
+    let numbers = file("[[device]]\nkind = 'tablet'\ncontroller = 3\nport = 2");
+    let texts = file("[[device]]\nkind = 'tablet'\ncontroller = '3'\nport = '2'");
+    assert_eq!(numbers, texts);
+}
+
+/// Paths are handed on as they are written.
+#[test]
+fn paths_stay_as_they_are() {
+    assert_eq!(kinds("device = [{ device = 'storage:../a b/ü.img' }]"), ["storage:../a b/ü.img"]);
+}
+
+#[test]
+fn what_is_written() {
+    let text = r#"
+        domain = "web1"
+        controller = [
+            { model = "qusb1", backend = 3, ports = 8 },
+            { model = "ich9-ehci1", companions = [{ first_port = 2, model = "ich9-uhci2" }] },
+        ]
+        device = [{ device = 'storage:say "hi".img,readonly', port = 1, controller = 0 }, { kind = "hub" }]
+        "#;
+    assert_snapshot!(write(&file(text)), @r#"
+    profile = "vusb-1"
+    domain = "web1"
+
+    [[controller]]
+    model = "xenusb1"
+    ports = 8
+    backend = "3"
+
+    [[controller]]
+    model = "ich9-ehci1"
+    companions = [{ model = "ich9-uhci2", first_port = 2 }]
+
+    [[device]]
+    kind = "storage"
+    file = 'say "hi".img'
+    readonly = true
+    controller = 0
+    port = "1"
+
+    [[device]]
+    kind = "hub"
+    "#);
+}
