@@ -300,8 +300,12 @@ impl House<'_> {
 fn stream(text: &str) -> Option<Chardev> {
     let text = text.strip_prefix("disconnected:").unwrap_or(text);
     let text = text.split_once(" <-> ").map_or(text, |(here, _)| here);
-    let (place, options) = text.split_once(',').unwrap_or((text, ""));
-    let server = options.split(',').any(|option| option == "server=on" || option == "server");
+    // A path may have commas of its own: only an ending that QEMU writes is an option.
+    let (place, server) =
+        match text.strip_suffix(",server=on").or_else(|| text.strip_suffix(",server")) {
+            Some(place) => (place, true),
+            None => (text, false),
+        };
     match place.split_once(':') {
         Some(("pty", _)) => Some(Chardev::Pty),
         Some(("unix", path)) => Some(Chardev::Unix { path: path.to_owned(), server }),

@@ -1,0 +1,420 @@
+//! The QEMU driver on a real QEMU, without a guest: what it observes, what it makes, what it refuses.
+//!
+//! Each test starts a QEMU that never runs its guest. What needs a guest's consent is tested with real guests elsewhere.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::json;
+use vusb_drivers::qemu::{ArgumentOptions, Qemu, arguments};
+use vusb_drivers::{Driver, Error, Observed};
+use vusb_model::capabilities::Capabilities;
+use vusb_model::diff::{Step, diff};
+use vusb_model::digest::digest;
+use vusb_model::hardware::Hardware;
+use vusb_model::refusal::{Category, Refusal};
+use vusb_model::resolve::resolve;
+use vusb_model::spec::{ControllerSpec, DeviceSpec, Spec};
+use vusb_rig::BareQemu;
+
+const NOTHING: [&str; 3] = ["-machine", "pc", "-nodefaults"];
+
+fn start(machine: &[&str], more: &[&str]) -> BareQemu {
+    BareQemu::start(machine.iter().chain(more)).unwrap()
+}
+
+fn connect(qemu: &BareQemu) -> Qemu {
+    Qemu::connect(qemu.qmp_socket(), Duration::from_secs(20)).unwrap()
+}
+
+fn observe(driver: &mut Qemu) -> Observed {
+    driver.observe(&Hardware::new()).unwrap()
+}
+
+/// What a domain has, a line a thing: `0 hci0 qemu-xhci 15`, `0:1 tablet0 tablet`.
+fn lines(hardware: &Hardware) -> Vec<String> {
+    let mut lines = Vec::new();
+    for controller in hardware.controllers() {
+        let companions = if controller.companions.is_empty() { "" } else { " group" };
+        lines.push(format!(
+            "{} {} {} {}/{}{companions}",
+            controller.index,
+            controller.name,
+            controller.model,
+            controller.ports.usb2(),
+            controller.ports.usb3()
+        ));
+        for (port, device) in controller.devices() {
+            lines.push(format!("{}:{port} {} {}", controller.index, device.name, device.kind));
+        }
+    }
+    lines
+}
+
+fn spec(controllers: &[&str], devices: &[&str]) -> Spec {
+    let controllers = controllers
+        .iter()
+        .map(|model| ControllerSpec { model: Some(model.parse().unwrap()), ..Default::default() });
+    Spec {
+        controllers: controllers.collect(),
+        devices: devices.iter().map(|device| DeviceSpec::new(device.parse().unwrap())).collect(),
+        ..Spec::default()
+    }
+}
+
+/// Resolves on what is there, and takes all steps.
+fn give(driver: &mut Qemu, spec: &Spec) -> Result<Hardware, Refusal> {
+    let base = observe(driver).hardware;
+    let wanted = resolve(&base, spec, &driver.capabilities().unwrap())?.hardware;
+    take(driver, &diff(&base, &wanted));
+    Ok(wanted)
+}
+
+fn take(driver: &mut Qemu, steps: &[Step]) {
+    driver.check(steps).unwrap();
+    for step in steps {
+        driver.perform(step).unwrap_or_else(|error| panic!("{step}: {error}"));
+    }
+}
+
+fn file(dir: &Path, name: &str, content: &[u8]) -> String {
+    let path = dir.join(name);
+    std::fs::write(&path, content).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+#[ignore = "needs QEMU; run by cargo xtask test"]
+fn what_a_command_line_made_is_observed() {
+    let q35 = ["-machine", "q35", "-nodefaults"];
+    let line = [
+        "-usb",
+        "-usbdevice",
+        "tablet",
+        "-device",
+        "usb-mouse",
+        "-device",
+        "usb-kbd,usb_version=1,port=6",
+        "-device",
+        "pcie-root-port,id=rp0",
+        "-device",
+        "qemu-xhci,id=usb1,bus=rp0,p2=8,p3=4",
+        "-device",
+        "usb-hub,id=hub0,bus=usb1.0,port=3",
+        "-device",
+        "usb-wacom-tablet,bus=usb1.0,port=3.2",
+        "-device",
+        "usb-ccid,bus=usb1.0,port=3.8",
+        "-device",
+        "piix3-usb-uhci,id=my-uhci",
+        "-chardev",
+        "pty,id=term",
+        "-device",
+        "usb-serial,chardev=term,bus=my-uhci.0",
+    ];
+    let qemu = start(&q35, &line);
+    let observed = observe(&mut connect(&qemu));
+    assert_eq!(
+        lines(&observed.hardware),
+        [
+            // `usb1` is what libvirt would call index 1; the others go by their PCI addresses, 02.0 and 1d.7.
+            "0 my-uhci piix3-uhci 2/0",
+            "0:1 serial0 serial:pty",
+            "1 usb1 qemu-xhci 8/4",
+            "1:3 hub0 hub",
+            "1:3.2 other0 other:usb-wacom-tablet",
+            "1:3.8 ccid0 ccid",
+            "2 hci0 ich9-ehci1 6/0 group",
+            "2:1 tablet0 tablet:usbversion=2",
+            "2:2 mouse0 mouse:usbversion=2",
+            "2:6 keyboard0 keyboard",
+        ]
+    );
+    assert!(observed.ours.is_empty());
+    assert!(observed.foreign.is_empty());
+    // Nobody holds the other end of the pseudo terminal, so QEMU does not show the adapter to the guest.
+    let absent: Vec<String> =
+        observed.states.iter().map(|(at, state)| format!("{at} {state}")).collect();
+    assert_eq!(absent, ["0:1 absent"]);
+}
+
+#[test]
+#[ignore = "needs QEMU; run by cargo xtask test"]
+fn what_has_no_id_can_be_removed() {
+    let qemu = start(
+        &NOTHING,
+        &[
+            "-device",
+            "qemu-xhci",
+            "-device",
+            "usb-tablet",
+            "-device",
+            "usb-mouse",
+            "-device",
+            "usb-tablet",
+        ],
+    );
+    let mut driver = connect(&qemu);
+    let before = observe(&mut driver).hardware;
+    assert_eq!(
+        lines(&before)[1..],
+        [
+            "0:1 tablet0 tablet:usbversion=2",
+            "0:2 mouse0 mouse:usbversion=2",
+            "0:3 tablet1 tablet:usbversion=2"
+        ]
+    );
+    let mut after = before.clone();
+    after.unplug("0:1".parse_address());
+    take(&mut driver, &diff(&before, &after));
+    // The first tablet went, and not the second.
+    assert_eq!(
+        observe(&mut driver).hardware.devices().map(|(at, _)| at.to_string()).collect::<Vec<_>>(),
+        ["0:2", "0:3"]
+    );
+}
+
+#[test]
+#[ignore = "needs QEMU; run by cargo xtask test"]
+fn controllers_that_vusb_does_not_know_are_shown() {
+    let qemu =
+        start(&NOTHING, &["-device", "ich9-usb-ehci2,id=odd", "-device", "usb-tablet,bus=odd.0"]);
+    let observed = observe(&mut connect(&qemu));
+    assert!(observed.hardware.controllers().len() == 0);
+    let foreign = &observed.foreign[0];
+    assert_eq!((foreign.driver.as_str(), foreign.id.as_str()), ("ich9-usb-ehci2", "odd"));
+    assert_eq!(foreign.devices, [("1".to_owned(), "usb-tablet".to_owned())]);
+}
+
+#[test]
+#[ignore = "needs QEMU; run by cargo xtask test"]
+fn every_model_that_can_be_hot_added_is() {
+    let qemu = start(&NOTHING, &[]);
+    let mut driver = connect(&qemu);
+    let models = ["piix3-uhci", "piix4-uhci", "ehci", "nec-xhci", "qemu-xhci"];
+    let wanted = give(&mut driver, &spec(&models, &[])).unwrap();
+    let observed = observe(&mut driver);
+    assert_eq!(digest(&observed.hardware), digest(&wanted));
+    assert_eq!(lines(&observed.hardware), lines(&wanted));
+    assert_eq!(observed.ours.len(), 5);
+    assert!(observed.hardware.controllers().all(|controller| controller.pci.is_some()));
+}
+
+#[test]
+#[ignore = "needs QEMU; run by cargo xtask test"]
+fn what_cannot_be_is_refused_by_name_before_anything_is_touched() {
+    let qemu = start(&NOTHING, &[]);
+    let mut driver = connect(&qemu);
+    for (model, why) in [
+        ("ich9-ehci1", "cannot hot add the ICH9 group"),
+        ("pci-ohci", "cannot hot add OHCI"),
+        ("vt82c686b-uhci", "built without vt82c686b-usb-uhci"),
+        ("xenusb2", "no paravirtual USB controller"),
+        ("xenusb3", "no version 3"),
+    ] {
+        let refusal = give(&mut driver, &spec(&["qemu-xhci", model], &[])).unwrap_err();
+        assert_eq!(refusal.category(), Category::NotImplemented, "{model}");
+        assert!(refusal.to_string().contains(why), "{refusal}");
+    }
+    assert_eq!(observe(&mut driver).hardware, Hardware::new());
+}
+
+#[test]
+#[ignore = "needs QEMU; run by cargo xtask test"]
+fn a_q35_guest_needs_a_free_root_port() {
+    let q35 = ["-machine", "q35", "-nodefaults"];
+    let bare = start(&q35, &[]);
+    let mut driver = connect(&bare);
+    let refusal = give(&mut driver, &spec(&["qemu-xhci"], &[])).unwrap_err();
+    assert_eq!(refusal.category(), Category::NotImplemented);
+    assert!(refusal.to_string().contains("-device pcie-root-port"), "{refusal}");
+
+    let spare = arguments(&Hardware::new(), &ArgumentOptions { spare_slots: 2 }).unwrap();
+    let spare: Vec<&str> = spare.iter().map(String::as_str).collect();
+    let qemu = start(&q35, &spare);
+    let mut driver = connect(&qemu);
+    give(&mut driver, &spec(&["qemu-xhci", "ehci"], &[])).unwrap();
+    let buses: Vec<String> = observe(&mut driver)
+        .hardware
+        .controllers()
+        .map(|c| c.pci.as_ref().unwrap().to_string())
+        .collect();
+    assert_eq!(buses, ["vusb-slot0/00.0", "vusb-slot1/00.0"]);
+    assert!(give(&mut driver, &spec(&["qemu-xhci"], &[])).is_err());
+}
+
+#[test]
+#[ignore = "needs QEMU; run by cargo xtask test"]
+fn every_kind_of_device_comes_and_goes_without_a_trace() {
+    let qemu = start(&NOTHING, &[]);
+    let dir = tempfile::tempdir().unwrap();
+    let raw = file(dir.path(), "stick.img", &[7; 1 << 20]);
+    let qcow2 = dir.path().join("disk.qcow2").to_str().unwrap().to_owned();
+    let made = std::process::Command::new("qemu-img")
+        .args(["create", "-q", "-f", "qcow2", &qcow2, "1M"])
+        .status();
+    assert!(made.unwrap().success());
+    let socket = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let devices = [
+        format!("storage:{raw}"),
+        format!("storage:{qcow2},readonly"),
+        "tablet".to_owned(),
+        "mouse:usbversion=2".to_owned(),
+        "keyboard".to_owned(),
+        "hub".to_owned(),
+        "serial:pty".to_owned(),
+        format!("serial:unix:{},server", socket("serial")),
+        "audio".to_owned(),
+        "net".to_owned(),
+        "net:none".to_owned(),
+        format!("mtp:{}", dir.path().display()),
+        "ccid".to_owned(),
+        format!("redir:unix:{},server", socket("redir")),
+    ];
+    let devices: Vec<&str> = devices.iter().map(String::as_str).collect();
+    let mut driver = connect(&qemu);
+    let behind = |qemu: &BareQemu| {
+        ["query-named-block-nodes", "query-chardev", "query-rx-filter"]
+            .map(|command| qemu.qmp(command, json!({})).unwrap_or_default())
+    };
+    let clean = behind(&qemu);
+    let wanted = give(&mut driver, &spec(&[], &devices)).unwrap();
+
+    // Observed by somebody who knows the record, it is just that; nothing is absent but what nobody redirects.
+    let observed = driver.observe(&wanted).unwrap();
+    assert_eq!(lines(&observed.hardware), lines(&wanted));
+    assert_eq!(digest(&observed.hardware), digest(&wanted));
+    let absent: Vec<_> = observed
+        .states
+        .keys()
+        .map(|at| observed.hardware.device(*at).unwrap().kind.word())
+        .collect();
+    assert_eq!(absent, ["redir"]);
+
+    // And by somebody who does not, from QEMU alone, which says its own default where no audio back end was named.
+    let unrecorded = observe(&mut driver).hardware;
+    let but_audio = |hardware: &Hardware| {
+        lines(hardware).into_iter().filter(|line| !line.contains("audio")).collect::<Vec<_>>()
+    };
+    assert_eq!(but_audio(&unrecorded), but_audio(&wanted));
+    assert_eq!(digest(&unrecorded), digest(&wanted));
+
+    let empty = observed.hardware.controllers().fold(Hardware::new(), |mut empty, controller| {
+        empty.add_controller(controller.bare()).unwrap();
+        empty
+    });
+    take(&mut driver, &diff(&observed.hardware, &empty));
+    assert_eq!(observe(&mut driver).hardware.devices().count(), 0);
+    assert_eq!(behind(&qemu), clean);
+}
+
+#[test]
+#[ignore = "needs QEMU; run by cargo xtask test"]
+fn what_a_killed_command_left_behind_is_no_obstacle() {
+    let qemu = start(&NOTHING, &[]);
+    let dir = tempfile::tempdir().unwrap();
+    let raw = file(dir.path(), "stick.img", &[0; 4096]);
+    let left = json!({"driver": "raw", "node-name": "vusb-storage0", "file": {"driver": "file", "filename": raw}});
+    qemu.qmp("blockdev-add", left).unwrap();
+    let mut driver = connect(&qemu);
+    give(&mut driver, &spec(&[], &[&format!("storage:{raw}")])).unwrap();
+    assert_eq!(observe(&mut driver).hardware.devices().count(), 1);
+}
+
+#[test]
+#[ignore = "needs QEMU; run by cargo xtask test"]
+fn a_refused_device_leaves_no_back_end() {
+    let qemu = start(&NOTHING, &["-device", "qemu-xhci", "-device", "usb-mouse,port=1"]);
+    let dir = tempfile::tempdir().unwrap();
+    let raw = file(dir.path(), "stick.img", &[0; 4096]);
+    let mut driver = connect(&qemu);
+    let base = observe(&mut driver).hardware;
+    // As if the mouse had come in between looking and plugging.
+    let mut outdated = base.clone();
+    outdated.unplug("0:1".parse_address());
+    let wanted =
+        resolve(&outdated, &spec(&[], &[&format!("storage:{raw}")]), &Capabilities::everything())
+            .unwrap()
+            .hardware;
+    let error = driver.perform(&diff(&outdated, &wanted)[0]).unwrap_err();
+    assert!(matches!(&error, Error::Failed { why, .. } if why.contains("in use")), "{error}");
+    assert_eq!(qemu.qmp("query-named-block-nodes", json!({})).unwrap(), json!([]));
+    assert_eq!(observe(&mut driver).hardware, base);
+}
+
+#[test]
+#[ignore = "needs QEMU; run by cargo xtask test"]
+fn a_cold_start_has_just_the_planned_hardware() {
+    let dir = tempfile::tempdir().unwrap();
+    let raw = file(dir.path(), "stick, the second.img", &[0; 4096]);
+    let devices = [
+        "hub".to_owned(),
+        "mouse".to_owned(),
+        "tablet:usbversion=2".to_owned(),
+        format!("storage:{raw},readonly"),
+        "serial:pty".to_owned(),
+        "net".to_owned(),
+        "keyboard".to_owned(),
+        "ccid".to_owned(),
+        format!("redir:unix:{},server", dir.path().join("a,b").display()),
+    ];
+    let devices: Vec<&str> = devices.iter().map(String::as_str).collect();
+    let models = [
+        "ich9-ehci1",
+        "pci-ohci",
+        "piix4-uhci",
+        "ehci",
+        "qemu-xhci",
+        "ich9-ehci1",
+        "nec-xhci",
+        "ich9-uhci2",
+    ];
+    let wanted = resolve(&Hardware::new(), &spec(&models, &devices), &Capabilities::everything())
+        .unwrap()
+        .hardware;
+    for machine in [["-machine", "pc", "-nodefaults"], ["-machine", "q35", "-nodefaults"]] {
+        let args = arguments(&wanted, &ArgumentOptions::default()).unwrap();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let qemu = start(&machine, &args);
+        let observed = observe(&mut connect(&qemu));
+        assert_eq!(lines(&observed.hardware), lines(&wanted), "{machine:?}");
+        assert_eq!(digest(&observed.hardware), digest(&wanted));
+    }
+}
+
+#[test]
+#[ignore = "needs QEMU; run by cargo xtask test"]
+fn a_controller_of_a_guest_that_does_not_run_cannot_be_removed() {
+    let qemu = start(&NOTHING, &["-device", "qemu-xhci"]);
+    let mut driver = connect(&qemu);
+    let base = observe(&mut driver).hardware;
+    let error = driver.perform(&diff(&base, &Hardware::new())[0]).unwrap_err();
+    assert!(matches!(&error, Error::Failed { why, .. } if why.contains("prelaunch")), "{error}");
+}
+
+#[test]
+#[ignore = "needs QEMU; run by cargo xtask test"]
+fn a_qemu_that_is_killed_is_unreachable() {
+    let qemu = start(&NOTHING, &[]);
+    let mut driver = connect(&qemu);
+    observe(&mut driver);
+    qemu.kill();
+    let error = driver.observe(&Hardware::new()).unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+    let again = Qemu::connect(qemu.qmp_socket(), Duration::from_secs(2)).err().unwrap();
+    assert!(matches!(again, Error::Unreachable { midway: false, .. }), "{again}");
+}
+
+/// An address as a test writes it.
+trait ParseAddress {
+    fn parse_address(&self) -> vusb_model::address::Address;
+}
+
+impl ParseAddress for str {
+    fn parse_address(&self) -> vusb_model::address::Address {
+        let (bus, port) = self.split_once(':').unwrap();
+        vusb_model::address::Address { bus: bus.parse().unwrap(), port: port.parse().unwrap() }
+    }
+}
