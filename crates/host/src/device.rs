@@ -117,11 +117,14 @@ impl fmt::Display for HostDevice {
 /// Reads the device `bus_id` from its folder `dir`, below `devices` (`/sys/devices`); its protection is left open. `None`
 /// if it is gone or has no identity.
 pub(crate) fn read(devices: &Path, dir: &Path, bus_id: &BusId) -> Option<HostDevice> {
-    // A port can change hands in the middle: the ids of the one and the address of the other name a device that never was.
-    (0..ATTEMPTS).find_map(|_| {
-        let device = read_once(devices, dir, bus_id)?;
-        (address(dir)? == device.at).then_some(device)
-    })
+    let still = |device: &HostDevice| address(dir) == Some(device.at);
+    settled(|| read_once(devices, dir, bus_id), still)
+}
+
+/// What `read` gives, once it is `still` so afterwards. A port can change hands in the middle: the ids of the one and the
+/// address of the other name a device that never was.
+fn settled<T>(mut read: impl FnMut() -> Option<T>, mut still: impl FnMut(&T) -> bool) -> Option<T> {
+    (0..ATTEMPTS).find_map(|_| read().filter(&mut still))
 }
 
 fn address(dir: &Path) -> Option<BusAddress> {
@@ -195,4 +198,18 @@ fn interface(dir: &Path) -> Option<Interface> {
         protocol: sysfs::byte(dir, "bInterfaceProtocol")?,
         driver: sysfs::link_name(dir, "driver"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changes_hands_while_it_is_read_is_read_again() {
+        let mut reads = 0..;
+        assert_eq!(settled(|| reads.next(), |read| *read == 1), Some(1));
+        let mut reads = 0..;
+        assert_eq!(settled(|| reads.next(), |_| false), None);
+        assert_eq!(reads.next(), Some(3));
+    }
 }

@@ -77,15 +77,13 @@ struct Hints<'a>(&'a [Match]);
 
 impl Hints<'_> {
     fn hint(&self, it: &Match) -> String {
-        let text = match &it.serial {
-            Some(serial) => format!("{}:{serial}", it.id),
-            None => return it.bus_id.to_string(),
-        };
         let alike = |other: &&Match| other.id == it.id && other.serial == it.serial;
-        let alone = self.0.iter().filter(alike).count() == 1;
-        // A serial number that a selector cannot carry tells nothing.
-        let writable = text.parse::<Selector>().is_ok();
-        if alone && writable { text } else { it.bus_id.to_string() }
+        match &it.serial {
+            Some(serial) if self.0.iter().filter(alike).count() == 1 => {
+                format!("{}:{serial}", it.id)
+            }
+            _ => it.bus_id.to_string(),
+        }
     }
 }
 

@@ -6,13 +6,10 @@ use super::Protection;
 use crate::sysfs;
 use crate::text::printable;
 
-/// `type` of the loopback interface: `ARPHRD_LOOPBACK` (Linux, `include/uapi/linux/if_arp.h`).
-const LOOPBACK: u16 = 772;
-
-/// `type` of a CAN bus, which carries no network: `ARPHRD_CAN` in the same file.
+/// `type` of a CAN bus, which carries no network: `ARPHRD_CAN` (Linux, `include/uapi/linux/if_arp.h`).
 const CAN: u16 = 280;
 
-/// The network cards: interfaces with a device behind them. Bridges, bonds, tunnels and the like have none.
+/// The network cards: interfaces with a device behind them. Loopback, bridges, bonds and tunnels have none.
 pub(crate) struct Networks {
     cards: Vec<(String, PathBuf)>,
 }
@@ -37,5 +34,5 @@ fn is_card(dir: &Path) -> bool {
     let device = dir.join("device");
     // The near end of a guest's interface has a device too, but leads to the guest and nowhere else.
     let to_guest = sysfs::link_name(&device, "subsystem").as_deref() == Some("xen-backend");
-    kind != Some(LOOPBACK) && kind != Some(CAN) && device.exists() && !to_guest
+    kind != Some(CAN) && device.exists() && !to_guest
 }

@@ -88,6 +88,23 @@ fn hubs_are_listed_and_marked_and_root_hubs_are_not_listed() {
 }
 
 #[test]
+fn interfaces_are_in_the_order_of_their_numbers() {
+    let machine = Machine::new();
+    let many = (0..12).fold(Gadget::new(1, 2), |it, _| it.interface(255, 0, 0, None));
+    machine.plug("1-1", &many);
+    let interfaces = machine.device("1-1").interfaces;
+    let numbers: Vec<u8> = interfaces.iter().map(|it| it.number).collect();
+    assert_eq!(numbers, (0..12).collect::<Vec<u8>>());
+}
+
+#[test]
+fn a_hub_that_says_so_only_in_its_interface() {
+    let machine = Machine::new();
+    machine.plug("1-4", &Gadget::hub().class(0));
+    assert!(machine.device("1-4").is_hub);
+}
+
+#[test]
 fn a_hub_that_hides_its_class_is_known_by_its_ports() {
     let machine = Machine::new();
     let dir = machine.plug("1-4", &Gadget::new(0x05e3, 0x0608));

@@ -107,6 +107,16 @@ fn the_two_halves_of_a_controller_share_their_paths() {
 }
 
 #[test]
+fn the_same_serial_number_on_another_product_is_another_device() {
+    let machine = Machine::new();
+    machine.plug("1-1", &Gadget::keyboard().serial("1"));
+    machine.plug("2-1", &Gadget::stick().serial("1"));
+    let error = find(&machine.devices(), "pci-0000:00:14.0-usb-0:1").unwrap_err();
+    let error = error.to_string();
+    assert!(error.ends_with("`046d:c31c:1` or `0781:5581:1`"), "{error}");
+}
+
+#[test]
 fn every_hint_names_exactly_one_device() {
     let machine = Machine::new();
     machine.plug("1-1", &Gadget::stick().serial("A"));

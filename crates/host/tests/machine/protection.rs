@@ -169,6 +169,43 @@ fn where_nothing_tells_what_is_mounted_disks_are_protected_and_the_rest_is_not()
 }
 
 #[test]
+fn a_list_of_mounts_that_is_too_long_to_read_is_not_half_read() {
+    let (machine, ..) = with_stick();
+    machine.mount("8:17", "/dev/sdb1", "/mnt");
+    let list = machine.path("proc/self/mountinfo");
+    fs::File::options().write(true).open(list).unwrap().set_len(33 << 20).unwrap();
+    assert!(matches!(machine.protection("1-4").as_slice(), [Protection::UnknownDisk { .. }]));
+}
+
+#[test]
+fn where_nothing_tells_what_is_swapped_to_disks_are_protected() {
+    let (machine, ..) = with_stick();
+    fs::remove_file(machine.path("proc/swaps")).unwrap();
+    fs::create_dir(machine.path("proc/swaps")).unwrap();
+    assert_eq!(
+        machine.protection("1-4"),
+        [Protection::UnknownDisk { device: "sdb".to_owned(), file: "/proc/swaps" }]
+    );
+}
+
+#[test]
+fn two_unknown_device_numbers_are_not_the_same() {
+    let (machine, disk, _) = with_stick();
+    fs::remove_file(disk.join("dev")).unwrap();
+    fs::remove_file(machine.path("proc/self/mountinfo")).unwrap();
+    machine.write("proc/mounts", "/dev/sda1 / ext4 rw 0 0\n");
+    assert_eq!(machine.protection("1-4"), []);
+}
+
+#[test]
+fn a_slash_in_the_name_of_a_disk() {
+    let (machine, _, partition) = with_stick();
+    machine.stacked("vault!data", "240:0", &[&partition]);
+    machine.mount("0:50", "/dev/vault/data", "/data");
+    assert_eq!(machine.protection("1-4"), [mounted("sdb1", "/data")]);
+}
+
+#[test]
 fn a_kernel_without_swap_is_no_reason() {
     let (machine, ..) = with_stick();
     fs::remove_file(machine.path("proc/swaps")).unwrap();

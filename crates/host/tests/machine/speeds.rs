@@ -118,7 +118,12 @@ fn descriptors_are_read_as_they_stand() {
                 setting(0, 0, UAS, &[super_bulk(0x81, 4), super_bulk(0x02, 0)]),
                 // Descriptors of classes and vendors are stepped over.
                 vec![5, 0x24, 1, 2, 3],
-                setting(4, 0, (3, 1, 1), &[interrupt(0x83, 8), vec![2, 0xff]]),
+                setting(
+                    4,
+                    0,
+                    (3, 1, 1),
+                    &[interrupt(0x83, 8), vec![6, 0x30, 0, 7, 0, 0], vec![2, 0xff]],
+                ),
             ],
         )],
     );
@@ -140,12 +145,14 @@ fn descriptors_are_read_as_they_stand() {
     assert_eq!(keys.endpoints[0].address, 0x83);
     assert_eq!(keys.endpoints[0].transfer, Transfer::Interrupt);
     assert_eq!(keys.endpoints[0].max_packet, 8);
+    // Only bulk endpoints have streams: in other companions the bits mean something else.
+    assert_eq!(keys.endpoints[0].streams, 0);
 }
 
 #[test]
 fn what_contradicts_itself_is_refused_and_says_where() {
     let one = |settings: &[Vec<u8>]| device(1, 2, &[configuration(1, 1, settings)]);
-    let cases: [(&str, Vec<u8>, usize); 13] = [
+    let cases: [(&str, Vec<u8>, usize); 18] = [
         ("there are none", Vec::new(), 0),
         ("at least two bytes", vec![1], 0),
         ("at least two bytes", vec![1, 1, 1], 0),
@@ -162,6 +169,11 @@ fn what_contradicts_itself_is_refused_and_says_where() {
         ("companion without", one(&[setting(0, 0, VENDOR, &[]), vec![6, 0x30, 0, 0, 0, 0]]), 36),
         ("number of endpoints", one(&[setting(0, 0, VENDOR, &[]), bulk(0x81)]), 27),
         ("number of interfaces", one(&[]), 18),
+        ("shorter than its kind", one(&[vec![8, 4, 0, 0, 0, 8, 6, 80]]), 27),
+        ("shorter than its kind", one(&[setting(0, 0, VENDOR, &[vec![6, 5, 0x81, 2, 0, 2]])]), 36),
+        ("shorter than its kind", device(1, 2, &[vec![8, 2, 8, 0, 0, 1, 0, 0]]), 18),
+        ("inside a configuration", one(&[device(1, 2, &[])]), 27),
+        ("inside a configuration", one(&[configuration(2, 0, &[])]), 27),
         ("endpoint 0", one(&[setting(0, 0, VENDOR, &[endpoint(0x80, 2, 64)])]), 36),
     ];
     for (words, bytes, offset) in cases {
