@@ -77,8 +77,10 @@ pub fn resolve(
         Profile::Vusb1 => {
             let mut hardware = base.clone();
             let mut slots = controllers::Slots::new(capabilities);
-            let controllers = controllers::settle(&mut hardware, &spec.controllers, &mut slots)?;
-            let mut placing = devices::Placing::new(base, hardware, spec, slots);
+            let mut free = controllers::Free::new(spec);
+            let controllers =
+                controllers::settle(&mut hardware, &spec.controllers, &mut slots, &mut free)?;
+            let mut placing = devices::Placing::new(base, hardware, spec, slots, free);
             let devices = placing.settle()?;
             let (hardware, added) = placing.finish();
             Ok(Resolved { hardware, controllers, devices, added })

@@ -1,5 +1,6 @@
 //! Deciding on controllers: rules 1 to 5.
 
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU8;
 
 use super::{Settled, instead_of, not_implemented};
@@ -9,7 +10,7 @@ use crate::hardware::{Controller, Hardware, Item};
 use crate::models::{Companion, ControllerType, Model, RootPorts};
 use crate::name::Name;
 use crate::refusal::Refusal;
-use crate::spec::ControllerSpec;
+use crate::spec::{ControllerSpec, Spec};
 
 /// How many ports a controller has unless said: the default of libxl's proposal of 2014.
 const DEFAULT_PORTS: u8 = 16;
@@ -55,15 +56,15 @@ pub(super) fn settle(
     hardware: &mut Hardware,
     specs: &[ControllerSpec],
     slots: &mut Slots<'_>,
+    free: &mut Free<'_>,
 ) -> Result<Vec<Settled<Index>>, Refusal> {
     let nowhere = Settled { at: Index::ZERO, already: false };
     let mut settled = vec![nowhere; specs.len()];
-    let mut free = FreeIndexes::default();
     // What claims an index or a name comes before what takes the next that is free.
     for claims in [true, false] {
         for (spec, slot) in specs.iter().zip(&mut settled) {
             if (spec.index.is_some() || spec.name.is_some()) == claims {
-                *slot = one(hardware, spec, slots, &mut free)?;
+                *slot = one(hardware, spec, slots, free)?;
             }
         }
     }
@@ -74,7 +75,7 @@ pub(super) fn settle(
 pub(super) fn add_default(
     hardware: &mut Hardware,
     slots: &mut Slots<'_>,
-    free: &mut FreeIndexes,
+    free: &mut Free<'_>,
 ) -> Result<Index, Refusal> {
     one(hardware, &ControllerSpec::default(), slots, free).map(|settled| settled.at)
 }
@@ -83,7 +84,7 @@ fn one(
     hardware: &mut Hardware,
     spec: &ControllerSpec,
     slots: &mut Slots<'_>,
-    free: &mut FreeIndexes,
+    free: &mut Free<'_>,
 ) -> Result<Settled<Index>, Refusal> {
     let decided = decide(spec, slots.capabilities)?;
     if let Some(at) = already(hardware, spec, &decided)? {
@@ -95,8 +96,10 @@ fn one(
         Some(index) => index,
         None => free.lowest(hardware)?,
     };
-    let name =
-        spec.name.clone().unwrap_or_else(|| free.name(hardware, decided.model.controller_type()));
+    let name = spec
+        .name
+        .clone()
+        .unwrap_or_else(|| free.controller_name(hardware, decided.model.controller_type()));
     let mut controller = Controller::new(index, name, decided.model, decided.ports);
     controller.companions = decided.companions;
     controller.backend.clone_from(&spec.backend);
@@ -225,35 +228,68 @@ fn satisfies(there: &Controller, spec: &ControllerSpec, decided: &Decided) -> bo
 
 /// Finds the lowest free index and number again and again without counting from 0 each time. Only used while the
 /// hardware grows.
-#[derive(Default)]
-pub(super) struct FreeIndexes {
+///
+/// What the spec claims for one of its entries is not free for another: else an entry that leaves its name open could
+/// take the very name that a later one asks for, and the two would be taken for one.
+pub(super) struct Free<'a> {
+    names: HashSet<&'a Name>,
+    indexes: HashSet<Index>,
     index: u16,
     emulated: u32,
     pv: u32,
+    devices: HashMap<&'static str, u32>,
 }
 
-impl FreeIndexes {
+impl<'a> Free<'a> {
+    pub(super) fn new(spec: &'a Spec) -> Free<'a> {
+        let controllers = spec.controllers.iter().filter_map(|spec| spec.name.as_ref());
+        let devices = spec.devices.iter().filter_map(|spec| spec.name.as_ref());
+        Free {
+            names: controllers.chain(devices).collect(),
+            indexes: spec.controllers.iter().filter_map(|spec| spec.index).collect(),
+            index: 0,
+            emulated: 0,
+            pv: 0,
+            devices: HashMap::new(),
+        }
+    }
+
     fn lowest(&mut self, hardware: &Hardware) -> Result<Index, Refusal> {
         loop {
             let index = Index::new(self.index).ok_or(Refusal::NoIndex)?;
-            if hardware.controller(index).is_none() {
+            if hardware.controller(index).is_none() && !self.indexes.contains(&index) {
                 return Ok(index);
             }
             self.index += 1;
         }
     }
 
-    fn name(&mut self, hardware: &Hardware, kind: ControllerType) -> Name {
+    fn controller_name(&mut self, hardware: &Hardware, kind: ControllerType) -> Name {
         let (stem, number) = match kind {
             ControllerType::Emulated => ("hci", &mut self.emulated),
             ControllerType::Pv => ("pv", &mut self.pv),
         };
-        loop {
-            let name = Name::numbered(stem, *number);
-            if hardware.named(&name).is_none() {
-                return name;
-            }
-            *number += 1;
+        next_name(&self.names, hardware, stem, number)
+    }
+
+    /// The name for a device of the kind `word`. It is free for as long as nothing has taken it.
+    pub(super) fn device_name(&mut self, hardware: &Hardware, word: &'static str) -> Name {
+        next_name(&self.names, hardware, word, self.devices.entry(word).or_default())
+    }
+}
+
+/// The first name from `number` on that is free, and leaves `number` at it.
+fn next_name(
+    claimed: &HashSet<&Name>,
+    hardware: &Hardware,
+    stem: &'static str,
+    number: &mut u32,
+) -> Name {
+    loop {
+        let name = Name::numbered(stem, *number);
+        if hardware.named(&name).is_none() && !claimed.contains(&name) {
+            return name;
         }
+        *number += 1;
     }
 }

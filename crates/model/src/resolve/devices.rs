@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use sha2::{Digest as _, Sha256};
 
-use super::controllers::{FreeIndexes, Slots, add_default};
+use super::controllers::{Free, Slots, add_default};
 use super::room::{Among, Room};
 use super::{Settled, not_implemented};
 use crate::address::{Address, Index};
@@ -27,9 +27,7 @@ pub(super) struct Placing<'a> {
     room: Room,
     /// Where the things are that there is only one of.
     present: HashMap<Identity<'a>, Address>,
-    free: FreeIndexes,
-    /// The next number to try for a name, by the word of the kind.
-    numbers: HashMap<&'static str, u32>,
+    free: Free<'a>,
     added: Vec<Index>,
 }
 
@@ -40,6 +38,7 @@ impl<'a> Placing<'a> {
         hardware: Hardware,
         spec: &'a Spec,
         slots: Slots<'a>,
+        free: Free<'a>,
     ) -> Placing<'a> {
         let identity =
             |(address, device): (Address, &'a Device)| Some((device.kind.identity()?, address));
@@ -49,8 +48,7 @@ impl<'a> Placing<'a> {
             hardware,
             spec,
             slots,
-            free: FreeIndexes::default(),
-            numbers: HashMap::new(),
+            free,
             added: Vec::new(),
         }
     }
@@ -106,7 +104,10 @@ impl<'a> Placing<'a> {
         }
         self.available(&spec.kind)?;
         let at = self.place(spec)?;
-        let name = spec.name.clone().unwrap_or_else(|| self.default_name(spec.kind.word()));
+        let name = match &spec.name {
+            Some(name) => name.clone(),
+            None => self.free.device_name(&self.hardware, spec.kind.word()),
+        };
         let kind = with_mac(&spec.kind, self.spec.domain.as_ref(), at);
         self.hardware.plug(at, Device { name, kind })?;
         self.room.take(at, &spec.kind);
@@ -242,17 +243,6 @@ impl<'a> Placing<'a> {
             self.room.add_controller(controller);
         }
         self.place_on(bus, kind)
-    }
-
-    fn default_name(&mut self, word: &'static str) -> Name {
-        let number = self.numbers.entry(word).or_default();
-        loop {
-            let name = Name::numbered(word, *number);
-            *number += 1;
-            if self.hardware.named(&name).is_none() {
-                return name;
-            }
-        }
     }
 }
 
