@@ -64,6 +64,7 @@ fn without_an_identity_there_is_no_device() {
         ("devnum", "0"),
         ("devnum", "128"),
         ("devnum", "99999999999999999999"),
+        ("devnum", "+3"),
         ("devnum", "3 "),
     ] {
         let machine = Machine::new();

@@ -332,6 +332,8 @@ fn buttons_and_programs_are_no_keyboards() {
     plug_keyboard(&machine, "1-3", "input7");
     let acpi = machine.device_dir("LNXSYSTM:00/LNXPWRBN:00", Some("acpi"));
     machine.input(&acpi, "input0", "10000000000000 0");
+    let remote = machine.device_dir("pci0000:00/0000:00:1b.0/rc/rc0", Some("rc"));
+    machine.input(&remote, "input1", "3e000000 7fe");
     machine.keyboard(&machine.device_dir("virtual", None), "input9");
     assert_eq!(machine.protection("1-3"), [Protection::OnlyKeyboard]);
 }
@@ -347,6 +349,15 @@ fn a_keyboard_without_a_driver_counts_and_one_that_a_guest_has_does_not() {
     assert_eq!(machine.protection("1-3"), [Protection::OnlyKeyboard]);
     // There is one that works.
     assert_eq!(machine.protection("1-1"), []);
+}
+
+#[test]
+fn the_last_keyboard_is_no_longer_protected_once_a_guest_has_it() {
+    let machine = Machine::headless();
+    machine.plug("1-1", &Gadget::new(0x046d, 0xc31c).interface(3, 1, 1, Some("usbfs")));
+    machine.plug("1-2", &Gadget::new(0x046d, 0xc31c).interface(3, 1, 1, None));
+    assert_eq!(machine.protection("1-1"), []);
+    assert_eq!(machine.protection("1-2"), [Protection::OnlyKeyboard]);
 }
 
 #[test]

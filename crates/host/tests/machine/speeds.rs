@@ -152,7 +152,7 @@ fn descriptors_are_read_as_they_stand() {
 #[test]
 fn what_contradicts_itself_is_refused_and_says_where() {
     let one = |settings: &[Vec<u8>]| device(1, 2, &[configuration(1, 1, settings)]);
-    let cases: [(&str, Vec<u8>, usize); 18] = [
+    let cases: [(&str, Vec<u8>, usize); 20] = [
         ("there are none", Vec::new(), 0),
         ("at least two bytes", vec![1], 0),
         ("at least two bytes", vec![1, 1, 1], 0),
@@ -171,6 +171,12 @@ fn what_contradicts_itself_is_refused_and_says_where() {
         ("number of interfaces", one(&[]), 18),
         ("shorter than its kind", one(&[vec![8, 4, 0, 0, 0, 8, 6, 80]]), 27),
         ("shorter than its kind", one(&[setting(0, 0, VENDOR, &[vec![6, 5, 0x81, 2, 0, 2]])]), 36),
+        (
+            "shorter than its kind",
+            one(&[setting(0, 0, VENDOR, &[bulk(0x81)]), vec![5, 0x30, 0, 0, 0]]),
+            43,
+        ),
+        ("comes first", [vec![19, 1], vec![0; 17]].concat(), 0),
         ("shorter than its kind", device(1, 2, &[vec![8, 2, 8, 0, 0, 1, 0, 0]]), 18),
         ("inside a configuration", one(&[device(1, 2, &[])]), 27),
         ("inside a configuration", one(&[configuration(2, 0, &[])]), 27),
