@@ -652,7 +652,10 @@ impl FromStr for Mac {
         let mut bytes = [0; 6];
         let mut parts = text.split(':');
         for byte in &mut bytes {
-            let part = parts.next().filter(|part| part.len() == 2).ok_or_else(error)?;
+            // from_str_radix alone takes a sign.
+            let digits =
+                |part: &&str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let part = parts.next().filter(digits).ok_or_else(error)?;
             *byte = u8::from_str_radix(part, 16).map_err(|_| error())?;
         }
         if parts.next().is_some() { Err(error()) } else { Ok(Mac(bytes)) }
@@ -741,6 +744,7 @@ mod tests {
             "serial:tcp:h:0",
             "mtp:",
             "ccid:1",
+            "net:user,mac=52:54:00:+1:00:00",
             "781:5581",
         ] {
             assert!(text.parse::<Kind>().is_err(), "{text}");

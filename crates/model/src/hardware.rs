@@ -16,7 +16,7 @@ use std::num::NonZeroU8;
 use serde::{Deserialize, Serialize};
 
 use crate::address::{Address, Index, PortPath};
-use crate::device::{HUB_TAKES, Kind};
+use crate::device::{HUB_PORTS, HUB_TAKES, Kind};
 use crate::models::{Companion, Model, RootPorts};
 use crate::name::Name;
 use crate::refusal::Refusal;
@@ -435,6 +435,11 @@ fn check_port(
     kind: &Kind,
 ) -> Result<(), Refusal> {
     let takes = controller.port_takes(port)?;
+    if let Kind::Hub(hub) = kind
+        && !(1..=HUB_PORTS).contains(&hub.ports)
+    {
+        return Err(Refusal::HubPorts { asked: hub.ports });
+    }
     if let Some(there) = controller.device(port) {
         return Err(Refusal::PortInUse {
             controller: controller.name.clone(),
@@ -528,7 +533,7 @@ mod stored {
     impl From<super::Controller> for Controller {
         fn from(controller: super::Controller) -> Self {
             let ports = controller.ports;
-            let half = |count: u8| (!ports.is_even()).then_some(count);
+            let half = |count: u8| (!ports.are_plain(controller.model)).then_some(count);
             Controller {
                 index: controller.index,
                 name: controller.name,
@@ -546,6 +551,27 @@ mod stored {
                     .collect(),
             }
         }
+    }
+
+    /// The devices by port. Two on one port are a mistake, and none of them is dropped for the other.
+    fn by_port(
+        controller: &Name,
+        devices: Vec<Plugged>,
+    ) -> Result<BTreeMap<PortPath, Device>, Refusal> {
+        let mut ports = BTreeMap::new();
+        for Plugged { port, device } in devices {
+            match ports.entry(port) {
+                btree_map::Entry::Vacant(entry) => {
+                    entry.insert(device);
+                }
+                btree_map::Entry::Occupied(entry) => {
+                    let there: &Device = entry.get();
+                    let by = format!("{} ({})", there.name, there.kind);
+                    return Err(Refusal::PortInUse { controller: controller.clone(), port, by });
+                }
+            }
+        }
+        Ok(ports)
     }
 
     impl TryFrom<Vec<Controller>> for Hardware {
@@ -566,13 +592,12 @@ mod stored {
                 };
                 let ports =
                     ports.filter(|ports| ports.count() == controller.ports).ok_or_else(refuse)?;
-                let devices =
-                    controller.devices.into_iter().map(|plugged| (plugged.port, plugged.device));
+                let devices = by_port(&controller.name, controller.devices)?;
                 hardware.add_controller(super::Controller {
                     companions: controller.companions,
                     backend: controller.backend,
                     pci: controller.pci,
-                    devices: devices.collect(),
+                    devices,
                     ..super::Controller::new(
                         controller.index,
                         controller.name,

@@ -377,9 +377,9 @@ impl RootPorts {
         self.usb3
     }
 
-    /// Whether each port has both halves, or the model has no halves.
-    pub const fn is_even(self) -> bool {
-        self.usb3 == 0 || self.usb2 == self.usb3
+    /// Whether these are what their number alone says: for an xHCI, that each port has both halves.
+    pub fn are_plain(self, model: Model) -> bool {
+        NonZeroU8::new(self.count()).is_some_and(|ports| self == RootPorts::of(model, ports))
     }
 }
 

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use thiserror::Error;
 
 use crate::address::PortPath;
+use crate::device::HUB_PORTS;
 use crate::models::{ControllerType, Model, UsbVersion};
 use crate::name::Name;
 use crate::speed::SpeedSet;
@@ -37,6 +38,20 @@ pub enum Refusal {
         asked: u8,
         /// How many it can have.
         can: RangeInclusive<u8>,
+    },
+    /// USB 2 and USB 3 ports that are counted apart, for a model that has one kind of port.
+    #[error(
+        "only an xHCI has USB 2 and USB 3 ports that are counted apart, and {model} is none; say how many ports it has instead"
+    )]
+    Halves {
+        /// The model.
+        model: Model,
+    },
+    /// A hub cannot have so many ports.
+    #[error("a hub cannot have {asked} ports: it has 1 to {HUB_PORTS}")]
+    HubPorts {
+        /// How many were asked for.
+        asked: u8,
     },
     /// Type and model contradict each other.
     #[error("{model} is {}, not {asked}; leave one of the two out", model.controller_type())]
@@ -236,6 +251,8 @@ impl Refusal {
     pub const fn category(&self) -> Category {
         match self {
             Refusal::PortCount { .. }
+            | Refusal::Halves { .. }
+            | Refusal::HubPorts { .. }
             | Refusal::TypeAndModel { .. }
             | Refusal::VersionAndModel { .. }
             | Refusal::BackendOfEmulated { .. }

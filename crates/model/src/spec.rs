@@ -108,7 +108,7 @@ impl From<&Controller> for ControllerSpec {
             usbversion: Some(controller.model.usbversion()),
             model: Some(controller.model),
             ports: Some(ports.count()),
-            halves: (!ports.is_even()).then_some((ports.usb2(), ports.usb3())),
+            halves: (!ports.are_plain(controller.model)).then_some((ports.usb2(), ports.usb3())),
             companions: Some(controller.companions.clone()),
             backend: controller.backend.clone(),
             pci: controller.pci.clone(),

@@ -144,7 +144,10 @@ fn decide_ports(spec: &ControllerSpec, model: Model) -> Result<RootPorts, Refusa
     let can = model.port_range();
     let asked = spec.ports.unwrap_or(DEFAULT_PORTS.clamp(*can.start(), *can.end()));
     let refusal = Refusal::PortCount { model, asked, can: can.clone() };
-    if let Some((usb2, usb3)) = spec.halves.filter(|_| model.is_xhci()) {
+    if let Some((usb2, usb3)) = spec.halves {
+        if !model.is_xhci() {
+            return Err(Refusal::Halves { model });
+        }
         let fits = |ports: &RootPorts| {
             can.contains(&ports.count()) && spec.ports.is_none_or(|asked| asked == ports.count())
         };
