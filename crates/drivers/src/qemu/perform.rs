@@ -4,14 +4,16 @@
 //! plug:    back end made ──▶ device_add ──▶ done
 //!              │ it was there, left by a command that was cut off: removed and made again
 //!              └─ device_add refused: the back end is removed again
-//! unplug:  device_del ──▶ DEVICE_DELETED ──▶ our own back end removed ──▶ done
+//! unplug:  device_del ──▶ DEVICE_DELETED, or no longer there ──▶ our own back end removed ──▶ done
 //! remove a controller: the same, but the guest has to let go of the PCI device, and may not
 //! ```
+
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use vusb_model::address::Address;
 use vusb_model::hardware::{Controller, Device};
-use vusb_qmp::{CommandError, ErrorClass, Event};
+use vusb_qmp::{CommandError, Deadline, ErrorClass, Event};
 
 use super::Qemu;
 use super::arguments::{self, Backend, Properties};
@@ -19,6 +21,11 @@ use super::assemble::Handle;
 use super::names::own_device;
 use super::scan::peripheral;
 use crate::driver::Error;
+
+/// How long to wait for an event before the first look at what is there, and between the last ones: short against what a
+/// guest takes to let go of a PCI device (0.1 s to some seconds), long against what a look costs (0.1 ms).
+const FIRST_LOOK: Duration = Duration::from_millis(20);
+const LAST_LOOK: Duration = Duration::from_millis(320);
 
 /// How a removal ended.
 enum Gone {
@@ -72,7 +79,7 @@ impl Qemu {
             );
             return Err(Error::Failed { what, why });
         }
-        match self.delete(&handle, &what)? {
+        match self.delete(&handle, &what, Self::wait_gone)? {
             Gone::Yes => {
                 self.view.controllers.remove(&controller.index);
                 Ok(())
@@ -118,7 +125,7 @@ impl Qemu {
     pub(super) fn unplug(&mut self, at: Address, device: &Device) -> Result<(), Error> {
         let what = format!("unplugging {} ({})", device.name, device.kind);
         let Some(handle) = self.view.devices.get(&at).cloned() else { return Ok(()) };
-        match self.delete(&handle, &what)? {
+        match self.delete(&handle, &what, Self::wait_deleted)? {
             Gone::Yes => {}
             Gone::Refused => {
                 return Err(Error::Failed {
@@ -141,7 +148,12 @@ impl Qemu {
     }
 
     /// Asks for the removal of a thing and waits for its end.
-    fn delete(&mut self, handle: &Handle, what: &str) -> Result<Gone, Error> {
+    fn delete(
+        &mut self,
+        handle: &Handle,
+        what: &str,
+        wait: fn(&mut Qemu, &Handle) -> Result<Gone, Error>,
+    ) -> Result<Gone, Error> {
         let target = handle.target().to_owned();
         if target.is_empty() {
             let why = "QEMU has no id for it, and no place that could be found".to_owned();
@@ -155,18 +167,43 @@ impl Qemu {
             Err(error) if error.desc.contains("already in the process of unplug") => {}
             Err(error) => return Err(self.refused(what.to_owned(), &error)),
         }
-        let ended = |event: &Event| {
-            let is =
-                |key: &str, value: &str| event.data.get(key).and_then(Value::as_str) == Some(value);
-            let about =
-                (!handle.id.is_empty() && is("device", &handle.id)) || is("path", &handle.path);
-            match event.name.as_str() {
-                "DEVICE_DELETED" if about => Some(Gone::Yes),
-                "DEVICE_UNPLUG_GUEST_ERROR" | "MEM_UNPLUG_ERROR" if about => Some(Gone::Refused),
-                _ => None,
+        wait(self, handle)
+    }
+
+    /// Waits for the event that says how the removal of a device ended. Before it comes, the device still holds on to what is
+    /// behind it.
+    fn wait_deleted(&mut self, handle: &Handle) -> Result<Gone, Error> {
+        let limit = self.session.limit();
+        Ok(self.session.wait_event(limit, |event| ended(event, handle))?.unwrap_or(Gone::Silent))
+    }
+
+    /// Waits for the event that says how the removal of a controller ended, or for the controller to be gone from QEMU's object
+    /// model.
+    ///
+    /// The event alone will not do here: QEMU sends DEVICE_DELETED when the last reference to a device goes, and the two halves of
+    /// an xHCI refer to each other (the `host` link in its `hcd-xhci-pci.c`), so that for an xHCI it is never sent. Seen with
+    /// version 7.2.
+    fn wait_gone(&mut self, handle: &Handle) -> Result<Gone, Error> {
+        let deadline = Deadline::after(self.session.limit());
+        let mut pause = FIRST_LOOK;
+        loop {
+            if let Some(gone) = self
+                .session
+                .wait_event(pause.min(deadline.remaining()), |event| ended(event, handle))?
+            {
+                return Ok(gone);
             }
-        };
-        Ok(self.session.wait_event(ended)?.unwrap_or(Gone::Silent))
+            let looked = self
+                .session
+                .execute("qom-get", json!({"path": handle.path, "property": "type"}))?;
+            if looked.is_err_and(|error| error.class == ErrorClass::DeviceNotFound) {
+                return Ok(Gone::Yes);
+            }
+            if deadline.is_over() {
+                return Ok(Gone::Silent);
+            }
+            pause = (pause * 2).min(LAST_LOOK);
+        }
     }
 
     /// `running`, `paused`, `prelaunch`, ...
@@ -219,6 +256,17 @@ impl Qemu {
             };
         }
         Error::Failed { what, why: format!("QEMU answers: {}", error.desc) }
+    }
+}
+
+/// Whether an event says how the removal of a thing ended.
+fn ended(event: &Event, handle: &Handle) -> Option<Gone> {
+    let is = |key: &str, value: &str| event.data.get(key).and_then(Value::as_str) == Some(value);
+    let about = (!handle.id.is_empty() && is("device", &handle.id)) || is("path", &handle.path);
+    match event.name.as_str() {
+        "DEVICE_DELETED" if about => Some(Gone::Yes),
+        "DEVICE_UNPLUG_GUEST_ERROR" | "MEM_UNPLUG_ERROR" if about => Some(Gone::Refused),
+        _ => None,
     }
 }
 

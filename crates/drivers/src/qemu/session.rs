@@ -66,12 +66,13 @@ impl Session {
         self.client.take_events();
     }
 
-    /// Waits for the event that `pick` picks. `None` if it does not come in time.
+    /// Waits for the event that `pick` picks, `length` at the longest. `None` if it does not come.
     pub(super) fn wait_event<T>(
         &mut self,
+        length: Duration,
         pick: impl FnMut(&Event) -> Option<T>,
     ) -> Result<Option<T>, Error> {
-        match self.client.wait_event(Deadline::after(self.limit), pick) {
+        match self.client.wait_event(Deadline::after(length), pick) {
             Ok(picked) => Ok(Some(picked)),
             Err(QmpError::TimedOut { .. }) => Ok(None),
             Err(error) => Err(self.lost("an event", error)),
