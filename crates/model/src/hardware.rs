@@ -484,7 +484,10 @@ pub(crate) fn wrong_speed(
         }
     };
     Refusal::WrongSpeed {
-        device: format!("{} {}", article(kind.word()), kind.word()),
+        device: match kind {
+            Kind::Host(host) => format!("the host device {}", host.selector),
+            made_up => format!("{} {}", article(made_up.word()), made_up.word()),
+        },
         speed,
         place,
         takes,
