@@ -93,6 +93,14 @@ pub enum Error {
         /// The devices that it has, each as `name (place)`.
         known: Vec<String>,
     },
+    /// Devices are plugged in behind the hub.
+    #[error("{hub} is a hub with devices behind it ({devices})")]
+    HubInUse {
+        /// The hub.
+        hub: String,
+        /// The names of the devices.
+        devices: String,
+    },
     /// This build cannot do it.
     #[error("{what}: {why}")]
     NotImplemented {
@@ -242,7 +250,7 @@ impl Error {
             Error::HostHub { .. } | Error::Protected { .. } | Error::LooksLikeQcow2 { .. } => {
                 ExitCode::Policy
             }
-            Error::Claimed { .. } | Error::Busy { .. } => ExitCode::Busy,
+            Error::Claimed { .. } | Error::Busy { .. } | Error::HubInUse { .. } => ExitCode::Busy,
             Error::Host(_) | Error::Io { .. } | Error::Record { .. } => ExitCode::Failed,
         }
     }
@@ -267,6 +275,9 @@ impl Error {
                     );
                 }
                 hints
+            }
+            Error::HubInUse { .. } => {
+                one("remove those first, or do it with --force to remove all of them")
             }
             Error::HostHub { .. } => one("give the devices behind it instead"),
             Error::Protected { .. } => one("if you are sure, do it with --force"),
@@ -295,7 +306,6 @@ impl Error {
     }
 
     /// Whether it is not known if the hypervisor did what it was asked to.
-    #[allow(dead_code)]
     pub(crate) const fn is_uncertain(&self) -> bool {
         matches!(self, Error::Driver(error) if error.is_uncertain())
     }

@@ -25,10 +25,26 @@
 //!
 //! The library prints nothing, ends no process and looks at the environment in [`StateDir::default`] alone.
 
+mod apply;
+mod claims;
+mod connect;
+mod controllers;
 mod device_ref;
+mod devices;
 mod domain;
 mod error;
+mod files;
+mod hosts;
+mod listing;
+mod lock;
+mod matching;
+mod merge;
 mod outcome;
+mod pending;
+mod perform;
+mod record;
+mod recover;
+mod session;
 mod state;
 pub mod view;
 mod vusb;
@@ -39,7 +55,8 @@ pub use domain::DomainId;
 pub use error::{Error, ExitCode, NotUndone};
 pub use outcome::{Chosen, Outcome, OutcomeView};
 pub use state::{Settings, StateDir};
-pub use vusb::{ArgumentOptions, Vusb};
+pub use vusb::Vusb;
+pub use vusb_drivers::qemu::ArgumentOptions;
 pub use vusb_host::Host;
 pub use vusb_model as model;
 pub use wanted::Wanted;

@@ -2,17 +2,20 @@
 
 use std::path::Path;
 
+use vusb_drivers::qemu::{ArgumentOptions, arguments};
 use vusb_host::Host;
-use vusb_model::digest::Digest;
+use vusb_model::digest::{Digest, digest};
 use vusb_model::spec::{ControllerRef, ControllerSpec, DeviceSpec};
 
 use crate::device_ref::DeviceRef;
 use crate::domain::DomainId;
 use crate::error::Error;
 use crate::outcome::Outcome;
+use crate::session::Session;
 use crate::state::{Settings, StateDir};
 use crate::view::{AllView, DomainView, HostView};
 use crate::wanted::Wanted;
+use crate::{apply, controllers, devices, listing};
 
 /// USB for the virtual machines of this machine. See the library's text.
 ///
@@ -49,7 +52,7 @@ impl Vusb {
         let folder = self.settings.folder.clone().unwrap_or_else(|| Path::new(".").to_owned());
         match DomainId::parse(text, &folder)? {
             Some(domain) => Ok(domain),
-            None => unfinished(),
+            None => listing::named(self, text),
         }
     }
 
@@ -59,10 +62,10 @@ impl Vusb {
     /// It cannot be, or the hypervisor did not do it.
     pub fn controller_add(
         &self,
-        _domain: &DomainId,
-        _spec: &ControllerSpec,
+        domain: &DomainId,
+        spec: &ControllerSpec,
     ) -> Result<Outcome, Error> {
-        unfinished()
+        controllers::add(self, domain, spec)
     }
 
     /// Removes a controller; by force with all that is on it.
@@ -71,18 +74,18 @@ impl Vusb {
     /// There is none, it has devices on it, or the hypervisor did not do it.
     pub fn controller_remove(
         &self,
-        _domain: &DomainId,
-        _controller: &ControllerRef,
+        domain: &DomainId,
+        controller: &ControllerRef,
     ) -> Result<Outcome, Error> {
-        unfinished()
+        controllers::remove(self, domain, controller)
     }
 
     /// Plugs a device in; a controller is added first where it needs one.
     ///
     /// # Errors
     /// It is not there, protected, given to another domain, or does not fit; or the hypervisor did not do it.
-    pub fn device_add(&self, _domain: &DomainId, _spec: &DeviceSpec) -> Result<Outcome, Error> {
-        unfinished()
+    pub fn device_add(&self, domain: &DomainId, spec: &DeviceSpec) -> Result<Outcome, Error> {
+        devices::add(self, domain, spec)
     }
 
     /// Pulls a device out, with all that is behind it if it is a hub and force is used. One that the guest does not have any
@@ -90,16 +93,16 @@ impl Vusb {
     ///
     /// # Errors
     /// There is none, or the hypervisor did not do it.
-    pub fn device_remove(&self, _domain: &DomainId, _device: &DeviceRef) -> Result<Outcome, Error> {
-        unfinished()
+    pub fn device_remove(&self, domain: &DomainId, device: &DeviceRef) -> Result<Outcome, Error> {
+        devices::remove(self, domain, device)
     }
 
     /// What the domain has, and what it should have and has not.
     ///
     /// # Errors
     /// The hypervisor cannot be reached, or the record is damaged.
-    pub fn list(&self, _domain: &DomainId) -> Result<DomainView, Error> {
-        unfinished()
+    pub fn list(&self, domain: &DomainId) -> Result<DomainView, Error> {
+        listing::list(self, domain)
     }
 
     /// All domains that have a record. One that cannot be reached is no error.
@@ -107,15 +110,16 @@ impl Vusb {
     /// # Errors
     /// The folder of the records cannot be read.
     pub fn list_all(&self) -> Result<AllView, Error> {
-        unfinished()
+        listing::list_all(self)
     }
 
     /// What [`Vusb::apply`] would do: the same as in a dry run.
     ///
     /// # Errors
     /// As [`Vusb::apply`].
-    pub fn plan(&self, _wanted: &Wanted) -> Result<Outcome, Error> {
-        unfinished()
+    pub fn plan(&self, wanted: &Wanted) -> Result<Outcome, Error> {
+        let settings = Settings { dry_run: true, ..self.settings.clone() };
+        apply::apply(&self.clone().with_settings(settings), wanted)
     }
 
     /// Makes the domain what the spec says. What vusb added earlier and the spec does not have is removed; what others
@@ -123,24 +127,27 @@ impl Vusb {
     ///
     /// # Errors
     /// The spec names no domain; something cannot be; or the hypervisor did not do it.
-    pub fn apply(&self, _wanted: &Wanted) -> Result<Outcome, Error> {
-        unfinished()
+    pub fn apply(&self, wanted: &Wanted) -> Result<Outcome, Error> {
+        apply::apply(self, wanted)
     }
 
     /// Puts back what is recorded and what the guest does not have: after a restart.
     ///
     /// # Errors
     /// As [`Vusb::apply`].
-    pub fn apply_recorded(&self, _domain: &DomainId) -> Result<Outcome, Error> {
-        unfinished()
+    pub fn apply_recorded(&self, domain: &DomainId) -> Result<Outcome, Error> {
+        apply::apply_recorded(self, domain)
     }
 
     /// A hash of what the guest can see: of a domain as it is, or of a spec resolved for a guest that does not run yet.
     ///
     /// # Errors
     /// As [`Vusb::list`]; or the spec cannot be.
-    pub fn digest(&self, _domain: &DomainId) -> Result<Digest, Error> {
-        unfinished()
+    pub fn digest(&self, domain: &DomainId) -> Result<Digest, Error> {
+        Ok(match domain {
+            DomainId::Spec(file) => digest(&apply::started_with(self, &Wanted::read(file)?)?),
+            _ => digest(&Session::look(self, domain)?.observed.hardware),
+        })
     }
 
     /// The USB devices of this machine, and which domain has each.
@@ -148,7 +155,7 @@ impl Vusb {
     /// # Errors
     /// They cannot be read.
     pub fn host_list(&self) -> Result<HostView, Error> {
-        unfinished()
+        listing::host_list(self)
     }
 
     /// The arguments that start a QEMU with what the spec says.
@@ -157,20 +164,9 @@ impl Vusb {
     /// Something cannot be.
     pub fn qemu_args(
         &self,
-        _wanted: &Wanted,
-        _options: &ArgumentOptions,
+        wanted: &Wanted,
+        options: &ArgumentOptions,
     ) -> Result<Vec<String>, Error> {
-        unfinished()
+        Ok(arguments(&apply::started_with(self, wanted)?, options)?)
     }
-}
-
-/// How the arguments for QEMU are to be.
-#[derive(Clone, Debug, Default)]
-pub struct ArgumentOptions {}
-
-fn unfinished<T>() -> Result<T, Error> {
-    Err(Error::NotImplemented {
-        what: "this".to_owned(),
-        why: "the library is not finished".to_owned(),
-    })
 }

@@ -1,0 +1,182 @@
+//! Making a domain what a spec says, and putting back what a restart took away.
+
+use std::path::Path;
+
+use vusb_model::address::Address;
+use vusb_model::capabilities::Capabilities;
+use vusb_model::device::{HostRef, Kind};
+use vusb_model::hardware::{Device, Hardware};
+use vusb_model::name::Name;
+use vusb_model::resolve::{Resolved, resolve};
+use vusb_model::spec::Spec;
+
+use crate::domain::DomainId;
+use crate::error::Error;
+use crate::files;
+use crate::hosts::{self, Present};
+use crate::matching;
+use crate::merge::{Missing, only_named};
+use crate::outcome::Outcome;
+use crate::session::{Change, Session};
+use crate::vusb::Vusb;
+use crate::wanted::Wanted;
+
+pub(crate) fn apply(vusb: &Vusb, wanted: &Wanted) -> Result<Outcome, Error> {
+    let domain = domain_of(vusb, wanted)?;
+    let mut session = Session::open(vusb, &domain)?;
+    let spec = prepared(&wanted.file.spec, &wanted.folder, &session.present, &session.base)?;
+    let capabilities = session.capabilities()?;
+    let matched = matching::pin(&session.base, &session.managed, &spec, &capabilities);
+    let resolved = resolve(&matched.stays, &matched.spec, &capabilities)?;
+    let missing = stay_away(&mut session, &resolved);
+    let mut managed = only_named(&session.managed, &resolved.hardware);
+    managed.extend(asked_for(&resolved));
+    note_others(&mut session, &resolved.hardware, &managed);
+    session.record.profile = spec.profile;
+    session.record.name = spec.domain.clone().or_else(|| session.record.name.clone());
+    let added = added(&resolved, &session.base);
+    let target = resolved.hardware;
+    let steps = session.commit(Change { target, missing, managed })?;
+    let already = steps.is_empty();
+    let outcome = session.outcome(steps, already, None);
+    Ok(Outcome { added_controllers: added, ..outcome })
+}
+
+/// The domain that a spec is for: the one at its driver's address, else the one that is known by its name.
+fn domain_of(vusb: &Vusb, wanted: &Wanted) -> Result<DomainId, Error> {
+    let hint = "add the line driver = \"qemu:SOCKET\" to the spec";
+    let named = wanted.file.spec.domain.as_ref();
+    let domain = match (&wanted.file.driver, named) {
+        (Some(driver), _) => DomainId::parse(driver, &wanted.folder)?,
+        (None, Some(name)) => Some(vusb.domain(name.as_str())?),
+        (None, None) => {
+            return Err(Error::usage("the spec does not say which domain it is for", hint));
+        }
+    };
+    match domain {
+        Some(domain @ (DomainId::Qemu(_) | DomainId::Sim(_))) => Ok(domain),
+        Some(DomainId::Spec(_)) | None => {
+            let driver = wanted.file.driver.as_deref().unwrap_or_default();
+            Err(Error::usage(
+                format!("the spec's driver, `{driver}`, is no domain's address"),
+                hint,
+            ))
+        }
+    }
+}
+
+/// The spec with everything that is known of what is behind its devices. A host device that is not plugged in is left as it
+/// is written.
+pub(crate) fn prepared(
+    spec: &Spec,
+    folder: &Path,
+    present: &Present<'_>,
+    has: &Hardware,
+) -> Result<Spec, Error> {
+    let mut spec = spec.clone();
+    for device in &mut spec.devices {
+        device.kind = match &device.kind {
+            Kind::Host(host) => {
+                let here = hosts::reference(present, &host.selector, has)?;
+                Kind::Host(here.unwrap_or_else(|| HostRef::new(host.selector.clone())))
+            }
+            other => files::absolute(other, folder),
+        };
+    }
+    Ok(spec)
+}
+
+/// What of the resolved hardware the guest is not to have yet: host devices that are not plugged in.
+fn stay_away(session: &mut Session<'_>, resolved: &Resolved) -> Missing {
+    let mut missing = session.missing.clone();
+    missing.keep_to(&resolved.hardware);
+    // All of it is asked for, so none of it stays missing for having been so before.
+    let all: Vec<(Address, &Device)> = resolved.hardware.devices().collect();
+    for settled in &resolved.controllers {
+        missing.controllers.remove(&settled.at);
+    }
+    let asked: Vec<Address> = resolved.devices.iter().map(|settled| settled.at).collect();
+    for address in &asked {
+        missing.want(*address);
+    }
+    for (address, device) in all {
+        let Kind::Host(host) = &device.kind else { continue };
+        let there = session.observed.hardware.device(address);
+        let has = there.is_some_and(|it| it.kind == device.kind);
+        if asked.contains(&address) && !has && session.present.is_absent(&host.selector) {
+            missing.devices.insert(address);
+            session.note(absent(&device.name, host));
+        }
+    }
+    missing
+}
+
+fn absent(name: &Name, host: &HostRef) -> String {
+    format!("{name} ({}) is not plugged into this machine: its port is kept for it", host.selector)
+}
+
+fn asked_for(resolved: &Resolved) -> impl Iterator<Item = Name> {
+    let controllers = resolved.controllers.iter().map(|it| it.at).chain(resolved.added.clone());
+    let controllers =
+        controllers.filter_map(|it| Some(resolved.hardware.controller(it)?.name.clone()));
+    let devices = resolved.devices.iter();
+    let devices = devices.filter_map(|it| Some(resolved.hardware.device(it.at)?.name.clone()));
+    controllers.chain(devices)
+}
+
+/// The controllers that nobody asked for and that were not there before.
+fn added(resolved: &Resolved, before: &Hardware) -> Vec<Name> {
+    let added = resolved.added.iter().filter_map(|index| resolved.hardware.controller(*index));
+    added
+        .filter(|it| !before.controller(it.index).is_some_and(|before| before.same_hardware(it)))
+        .map(|it| it.name.clone())
+        .collect()
+}
+
+/// Says what is left alone, for it is somebody else's.
+fn note_others(
+    session: &mut Session<'_>,
+    target: &Hardware,
+    managed: &std::collections::BTreeSet<Name>,
+) {
+    let others: Vec<String> = crate::merge::names(target)
+        .filter(|name| !managed.contains(*name))
+        .map(|name| name.to_string())
+        .collect();
+    if !others.is_empty() {
+        session.note(format!("left alone, for another tool made it: {}", others.join(", ")));
+    }
+}
+
+pub(crate) fn apply_recorded(vusb: &Vusb, domain: &DomainId) -> Result<Outcome, Error> {
+    let mut session = Session::open(vusb, domain)?;
+    let target = session.base.clone();
+    let mut missing = Missing::default();
+    for address in session.missing.devices.clone() {
+        let Some(Device { name, kind: Kind::Host(host) }) = target.device(address) else {
+            continue;
+        };
+        match session.present.find(&host.selector) {
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                missing.devices.insert(address);
+                session.note(absent(name, host));
+            }
+            Err(error) => {
+                missing.devices.insert(address);
+                session.note(format!("{name} is not put back: {error}"));
+            }
+        }
+    }
+    let managed = session.managed.clone();
+    let steps = session.commit(Change { target, missing, managed })?;
+    let already = steps.is_empty();
+    Ok(session.outcome(steps, already, None))
+}
+
+/// The hardware of a guest that is started with the spec.
+pub(crate) fn started_with(vusb: &Vusb, wanted: &Wanted) -> Result<Hardware, Error> {
+    let present = Present::new(&vusb.host);
+    let spec = prepared(&wanted.file.spec, &wanted.folder, &present, &Hardware::new())?;
+    Ok(resolve(&Hardware::new(), &spec, &Capabilities::everything())?.hardware)
+}

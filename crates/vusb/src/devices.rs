@@ -1,0 +1,174 @@
+//! Adding and removing devices.
+
+use vusb_host::SelectError;
+use vusb_model::address::Address;
+use vusb_model::device::Kind;
+use vusb_model::hardware::{Device, Hardware};
+use vusb_model::refusal::Refusal;
+use vusb_model::resolve::resolve;
+use vusb_model::spec::{DeviceSpec, Spec};
+
+use crate::device_ref::DeviceRef;
+use crate::domain::DomainId;
+use crate::error::Error;
+use crate::hosts::{self, Present};
+use crate::merge::device_named;
+use crate::outcome::{Chosen, Outcome};
+use crate::record::Records;
+use crate::session::{self, Change, Session, remembered};
+use crate::vusb::Vusb;
+use crate::{controllers, files, recover};
+
+pub(crate) fn add(vusb: &Vusb, domain: &DomainId, spec: &DeviceSpec) -> Result<Outcome, Error> {
+    let mut session = Session::open(vusb, domain)?;
+    let kind = prepared(&session, &spec.kind)?;
+    let asked = Spec {
+        profile: session.profile(),
+        domain: session.record.name.clone(),
+        devices: vec![DeviceSpec { kind, ..spec.clone() }],
+        ..Spec::default()
+    };
+    let capabilities = session.capabilities()?;
+    let resolved = resolve(&session.base, &asked, &capabilities)?;
+    let Some(settled) = resolved.devices.first().copied() else {
+        return Err(Refusal::NoIndex.into());
+    };
+    let already = settled.already && !session.missing.devices.contains(&settled.at);
+    let mut missing = session.missing.clone();
+    missing.want(settled.at);
+    let added: Vec<_> = resolved
+        .added
+        .iter()
+        .filter_map(|index| Some(resolved.hardware.controller(*index)?.name.clone()))
+        .collect();
+    let mut managed = session.managed.clone();
+    managed.extend(added.iter().cloned());
+    let at = chosen(&resolved.hardware, settled.at);
+    if let (false, Some(device)) = (already, resolved.hardware.device(settled.at)) {
+        managed.insert(device.name.clone());
+    }
+    let steps = session.commit(Change { target: resolved.hardware, missing, managed })?;
+    let outcome = session.outcome(steps, already, at);
+    Ok(Outcome { added_controllers: added, ..outcome })
+}
+
+/// The kind with everything that is known of what is behind it: a host device as it is plugged in now, paths absolute.
+fn prepared(session: &Session<'_>, kind: &Kind) -> Result<Kind, Error> {
+    let Kind::Host(host) = kind else {
+        return Ok(files::absolute(kind, &session.folder()));
+    };
+    let has = |it: &Device| matches!(&it.kind, Kind::Host(it) if it.selector == host.selector);
+    if session.observed.hardware.devices().any(|(_, it)| has(it)) {
+        return Ok(kind.clone());
+    }
+    match hosts::reference(&session.present, &host.selector, &session.base)? {
+        Some(reference) => Ok(Kind::Host(reference)),
+        None => Err(SelectError::Absent { selector: host.selector.clone() }.into()),
+    }
+}
+
+pub(crate) fn chosen(hardware: &Hardware, address: Address) -> Option<Chosen> {
+    let name = hardware.device(address)?.name.clone();
+    Some(Chosen::Device { address, place: hardware.place(address), name })
+}
+
+pub(crate) fn remove(vusb: &Vusb, domain: &DomainId, asked: &DeviceRef) -> Result<Outcome, Error> {
+    let mut session = match Session::open(vusb, domain) {
+        Err(Error::Driver(error @ vusb_drivers::Error::Unreachable { .. }))
+            if vusb.settings.force =>
+        {
+            return forget(vusb, domain, asked, &error.to_string());
+        }
+        other => other?,
+    };
+    let address = find(&session.base, &session.present, asked)?
+        .ok_or_else(|| no_such(session.record.called(), &session.base, asked))?;
+    let at = chosen(&session.base, address);
+    let mut target = session.base.clone();
+    let behind = target.unplug(address);
+    let names: Vec<&str> = behind.iter().map(|(_, it)| it.name.as_str()).collect();
+    if let [behind @ .., hub] = names.as_slice()
+        && !behind.is_empty()
+        && !vusb.settings.force
+    {
+        let (hub, devices) = ((*hub).to_owned(), behind.join(", "));
+        return Err(Error::HubInUse { hub, devices });
+    }
+    let gone = session.missing.devices.contains(&address);
+    if gone {
+        let name = names.last().copied().unwrap_or_default();
+        session.note(format!("{name} was gone already"));
+    }
+    let mut missing = session.missing.clone();
+    missing.keep_to(&target);
+    let managed = session.managed.clone();
+    let steps = session.commit(Change { target, missing, managed })?;
+    Ok(session.outcome(steps, gone, at))
+}
+
+/// Forgets a device of a domain that cannot be reached: it is nobody's claim any more.
+fn forget(vusb: &Vusb, domain: &DomainId, asked: &DeviceRef, why: &str) -> Result<Outcome, Error> {
+    let dry_run = vusb.settings.dry_run;
+    let records = Records::new(&vusb.state);
+    let _lock = if dry_run { None } else { Some(session::lock(&records, vusb, domain)?) };
+    let known = records.read(domain)?;
+    let Some(mut record) = known else {
+        return Err(no_such(&domain.to_string(), &Hardware::new(), asked));
+    };
+    let has = remembered(&record);
+    let address = find(&has, &Present::new(&vusb.host), asked)?
+        .ok_or_else(|| no_such(record.called(), &has, asked))?;
+    recover::forget(&mut record, |hardware| {
+        hardware.unplug(address);
+    });
+    if !dry_run {
+        records.save(domain, &record)?;
+    }
+    let note = format!(
+        "the hypervisor could not be asked ({why}): only the record was changed, and a guest that still runs keeps the device"
+    );
+    Ok(Outcome {
+        domain: record.called().to_owned(),
+        steps: Vec::new(),
+        already: false,
+        dry_run,
+        at: chosen(&has, address),
+        added_controllers: Vec::new(),
+        notes: vec![note],
+        hardware: record.hardware,
+    })
+}
+
+/// The device that is meant.
+fn find(
+    hardware: &Hardware,
+    present: &Present<'_>,
+    asked: &DeviceRef,
+) -> Result<Option<Address>, Error> {
+    match asked {
+        DeviceRef::Name(name) => Ok(device_named(hardware, name)),
+        DeviceRef::Port(controller, port) => {
+            let address = Address { bus: controllers::find(hardware, controller)?, port: *port };
+            Ok(hardware.device(address).map(|_| address))
+        }
+        DeviceRef::Host(selector) => {
+            let named =
+                |it: &Device| matches!(&it.kind, Kind::Host(it) if it.selector == *selector);
+            if let Some((address, _)) = hardware.devices().find(|(_, it)| named(it)) {
+                return Ok(Some(address));
+            }
+            let device = present.find(selector)?;
+            Ok(device.and_then(|it| hosts::given(hardware, it)).map(|(address, _)| address))
+        }
+    }
+}
+
+fn no_such(domain: &str, hardware: &Hardware, asked: &DeviceRef) -> Error {
+    let known =
+        |(address, it): (Address, &Device)| format!("{} ({})", it.name, hardware.place(address));
+    Error::NoSuchDevice {
+        domain: domain.to_owned(),
+        asked: asked.to_string(),
+        known: hardware.devices().map(known).collect(),
+    }
+}

@@ -1,0 +1,276 @@
+//! What is remembered of a domain: one readable JSON file, replaced atomically.
+//!
+//! ```json
+//! {
+//!   "vusb": 1,
+//!   "domain": "qemu:/run/web1.qmp",
+//!   "name": "web1",
+//!   "profile": "vusb-1",
+//!   "hardware": [ … ],
+//!   "managed": ["hci0", "stick"],
+//!   "places": { "stick": "pci-0000:00:14.0-usb-0:4.2" }
+//! }
+//! ```
+//!
+//! `hardware` is what the guest has, whoever gave it, and what it should have and has not at the moment. `managed` names
+//! what is vusb's own. `places` says where each host device was plugged in when it was given. `pending` is there while a
+//! change is under way ([`crate::pending`]). Fields that are not known here are kept.
+//!
+//! A record that cannot be understood is an error that names the file; it is never overwritten.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
+use vusb_model::hardware::Hardware;
+use vusb_model::name::Name;
+use vusb_model::profile::Profile;
+
+use crate::domain::DomainId;
+use crate::error::Error;
+use crate::pending::Pending;
+use crate::state::StateDir;
+
+/// The version of the layout.
+const LAYOUT: u32 = 1;
+
+/// The longest record that is read: 64 MiB, many times what 4096 full controllers take.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// What is remembered of a domain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    vusb: u32,
+    /// Its address.
+    pub(crate) domain: String,
+    /// Its name, if a spec gave it one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<Name>,
+    /// The rules that its hardware was decided by.
+    #[serde(default)]
+    pub(crate) profile: Profile,
+    /// What it has, and should have.
+    #[serde(default)]
+    pub(crate) hardware: Hardware,
+    /// What of it is vusb's own.
+    #[serde(default)]
+    pub(crate) managed: BTreeSet<Name>,
+    /// Where each host device was plugged in when it was given: a reboot-proof path.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) places: BTreeMap<Name, String>,
+    /// A change that was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pending: Option<Pending>,
+    /// What is not known here.
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+impl Record {
+    /// The record of a domain of which nothing is known.
+    pub(crate) fn new(domain: &DomainId) -> Record {
+        Record {
+            vusb: LAYOUT,
+            domain: domain.to_string(),
+            name: None,
+            profile: Profile::default(),
+            hardware: Hardware::new(),
+            managed: BTreeSet::new(),
+            places: BTreeMap::new(),
+            pending: None,
+            rest: Map::new(),
+        }
+    }
+
+    /// The domain as a person knows it: by name, else by address.
+    pub(crate) fn called(&self) -> &str {
+        self.name.as_ref().map_or(&self.domain, Name::as_str)
+    }
+
+    /// Every piece of hardware that the domain has, should have or is about to have.
+    pub(crate) fn all_hardware(&self) -> impl Iterator<Item = &Hardware> {
+        std::iter::once(&self.hardware).chain(self.pending.as_ref().map(|it| &it.target))
+    }
+}
+
+/// The records of all domains.
+#[derive(Clone, Debug)]
+pub(crate) struct Records {
+    folder: PathBuf,
+}
+
+impl Records {
+    pub(crate) fn new(state: &StateDir) -> Records {
+        Records { folder: state.path().to_owned() }
+    }
+
+    /// The file of a domain's record, or another that goes with it.
+    pub(crate) fn path(&self, domain: &DomainId, extension: &str) -> PathBuf {
+        self.folder.join(format!("{}.{extension}", stem(&domain.to_string())))
+    }
+
+    /// The lock file of all claims.
+    pub(crate) fn claims_lock(&self) -> PathBuf {
+        self.folder.join("claims.lock")
+    }
+
+    /// Makes the folder, readable for its owner alone.
+    pub(crate) fn make_folder(&self) -> Result<(), Error> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.folder)
+            .map_err(|error| Error::io("make the folder", &self.folder, error))
+    }
+
+    /// The record of a domain; `None` if there is none.
+    pub(crate) fn read(&self, domain: &DomainId) -> Result<Option<Record>, Error> {
+        let path = self.path(domain, "json");
+        let Some(record) = read_file(&path)? else {
+            return Ok(None);
+        };
+        if record.domain != domain.to_string() {
+            let why = format!("it says that it is of {}, and not of {domain}", record.domain);
+            return Err(Error::Record { path, why });
+        }
+        Ok(Some(record))
+    }
+
+    /// Every record, by file name; an error for each that cannot be read.
+    pub(crate) fn all(&self) -> Result<Vec<Result<Record, Error>>, Error> {
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Error::io("read", &self.folder, error)),
+        };
+        let is_record = |path: &PathBuf| path.extension().is_some_and(|it| it == "json");
+        let mut paths: Vec<PathBuf> =
+            entries.flatten().map(|entry| entry.path()).filter(is_record).collect();
+        paths.sort();
+        Ok(paths.iter().filter_map(|path| read_file(path).transpose()).collect())
+    }
+
+    /// Replaces the record of a domain, for good: it is on the disk when this returns.
+    pub(crate) fn save(&self, domain: &DomainId, record: &Record) -> Result<(), Error> {
+        self.make_folder()?;
+        let path = self.path(domain, "json");
+        replace(&self.folder, &path, record).map_err(|error| Error::io("write", &path, error))
+    }
+}
+
+/// `qemu-web1.qmp-1a2b3c4d5e6f`: what a person recognizes, and what makes it the only one.
+fn stem(address: &str) -> String {
+    let (driver, path) = address.split_once(':').unwrap_or(("", address));
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let readable: String = name
+        .chars()
+        .map(|it| if it.is_ascii_alphanumeric() || "-_.".contains(it) { it } else { '_' })
+        .take(40)
+        .collect();
+    let hash: [u8; 32] = Sha256::digest(address.as_bytes()).into();
+    let short: String = hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    format!("{driver}-{readable}-{short}")
+}
+
+fn read_file(path: &Path) -> Result<Option<Record>, Error> {
+    let wrong = |why: String| Error::Record { path: path.to_owned(), why };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io("read", path, error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(|error| Error::io("read", path, error))?;
+    let layout = serde_json::from_slice::<Value>(&bytes)
+        .map_err(|error| wrong(format!("it is no JSON: {error}")))?
+        .get("vusb")
+        .and_then(Value::as_u64);
+    match layout {
+        Some(layout) if layout == u64::from(LAYOUT) => {}
+        Some(layout) => {
+            return Err(wrong(format!(
+                "its layout is version {layout}, and this vusb knows version {LAYOUT}"
+            )));
+        }
+        None => return Err(wrong("it does not say that it is a record".to_owned())),
+    }
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| wrong(error.to_string()))
+}
+
+/// Writes a new file beside the old one and puts it in its place; each is on the disk before the next is done, so that
+/// there is always one whole record. Temporary files have mode 0600.
+fn replace(folder: &Path, path: &Path, record: &Record) -> io::Result<()> {
+    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
+    let mut text = serde_json::to_vec_pretty(record)?;
+    text.push(b'\n');
+    file.write_all(&text)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn there(dir: &Path) -> (Records, DomainId) {
+        (Records::new(&StateDir::new(dir.join("state"))), DomainId::Qemu("/run/web 1.qmp".into()))
+    }
+
+    #[test]
+    fn a_record_is_private_readable_and_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (records, domain) = there(dir.path());
+        assert_eq!(records.read(&domain).unwrap(), None);
+        let record = Record { name: "web1".parse().ok(), ..Record::new(&domain) };
+        records.save(&domain, &record).unwrap();
+        assert_eq!(records.read(&domain).unwrap(), Some(record));
+        let path = records.path(&domain, "json");
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(name.starts_with("qemu-web_1.qmp-"), "{name}");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let folder = fs::metadata(path.parent().unwrap()).unwrap();
+        assert_eq!(folder.permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn what_is_not_known_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let (records, domain) = there(dir.path());
+        records.save(&domain, &Record::new(&domain)).unwrap();
+        let path = records.path(&domain, "json");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replacen('{', "{\"colour\": \"blue\",", 1)).unwrap();
+        let record = records.read(&domain).unwrap().unwrap();
+        records.save(&domain, &record).unwrap();
+        assert!(fs::read_to_string(&path).unwrap().contains("\"colour\": \"blue\""));
+    }
+
+    #[test]
+    fn a_damaged_record_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (records, domain) = there(dir.path());
+        records.make_folder().unwrap();
+        let path = records.path(&domain, "json");
+        for text in [
+            "",
+            "{",
+            "{}",
+            "[]",
+            "{\"vusb\":2}",
+            "{\"vusb\":1}",
+            "{\"vusb\":1,\"domain\":\"qemu:/other\"}",
+        ] {
+            fs::write(&path, text).unwrap();
+            let error = records.read(&domain).unwrap_err();
+            assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+    }
+}

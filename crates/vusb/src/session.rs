@@ -1,0 +1,292 @@
+//! One operation on one domain: what it has, what is remembered of it, and how it is changed.
+//!
+//! ```text
+//!  open:    lock ─▶ read record ─▶ connect ─▶ observe ─▶ recover what was cut short ─▶ base = observed and missing
+//!  commit:  diff ─▶ vet ─▶ check ─▶ claims and intent saved ─▶ steps, one at a time ─▶ observe ─▶ record saved
+//! ```
+//!
+//! In a dry run there is no lock and nothing is saved; steps are taken on what was observed, in memory, so that what a dry
+//! run says is found out in the same way as what is then done.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use vusb_drivers::{Driver, Observed};
+use vusb_model::capabilities::Capabilities;
+use vusb_model::device::Kind;
+use vusb_model::diff::{Step, diff};
+use vusb_model::hardware::Hardware;
+use vusb_model::name::Name;
+use vusb_model::profile::Profile;
+
+use crate::domain::DomainId;
+use crate::error::Error;
+use crate::hosts::{Present, may_be_given};
+use crate::lock::Lock;
+use crate::merge::{Missing, merge, names, only_named};
+use crate::outcome::{Chosen, Outcome};
+use crate::pending::{Pending, Stored};
+use crate::record::{Record, Records};
+use crate::vusb::Vusb;
+use crate::{claims, connect, files};
+
+/// An operation under way.
+pub(crate) struct Session<'a> {
+    pub(crate) vusb: &'a Vusb,
+    pub(crate) domain: DomainId,
+    records: Records,
+    /// Held until the operation ends; none in a dry run.
+    _lock: Option<Lock>,
+    /// What is in the record's file, if there is one.
+    saved: Option<Record>,
+    /// What is remembered.
+    pub(crate) record: Record,
+    pub(crate) driver: Box<dyn Driver>,
+    /// What the guest has.
+    pub(crate) observed: Observed,
+    /// What it has and what is missing.
+    pub(crate) base: Hardware,
+    pub(crate) missing: Missing,
+    /// What of the base is vusb's own.
+    pub(crate) managed: BTreeSet<Name>,
+    pub(crate) present: Present<'a>,
+    notes: Vec<String>,
+}
+
+/// What is to become of a domain.
+pub(crate) struct Change {
+    /// All that is to be recorded: what the guest is to have, and what stays missing.
+    pub(crate) target: Hardware,
+    /// What of it stays missing.
+    pub(crate) missing: Missing,
+    /// What of it is vusb's own.
+    pub(crate) managed: BTreeSet<Name>,
+}
+
+impl<'a> Session<'a> {
+    /// Begins an operation that changes the domain, or in a dry run says how.
+    ///
+    /// # Errors
+    /// Another command is at work on it, its record is damaged, or it cannot be reached. What an earlier command had begun
+    /// could neither be finished nor taken back.
+    pub(crate) fn open(vusb: &'a Vusb, domain: &DomainId) -> Result<Session<'a>, Error> {
+        refuse_spec(domain)?;
+        let records = Records::new(&vusb.state);
+        let lock = if vusb.settings.dry_run { None } else { Some(lock(&records, vusb, domain)?) };
+        let mut session = Session::begin(vusb, domain, records, lock)?;
+        session.recover()?;
+        session.rebase();
+        Ok(session)
+    }
+
+    /// Looks at a domain without the lock and changes nothing, so that one can look while a command is at work.
+    ///
+    /// # Errors
+    /// Its record is damaged, or it cannot be reached.
+    pub(crate) fn look(vusb: &'a Vusb, domain: &DomainId) -> Result<Session<'a>, Error> {
+        refuse_spec(domain)?;
+        let mut session = Session::begin(vusb, domain, Records::new(&vusb.state), None)?;
+        session.see_through();
+        session.rebase();
+        session.leave_out_touched();
+        Ok(session)
+    }
+
+    fn begin(
+        vusb: &'a Vusb,
+        domain: &DomainId,
+        records: Records,
+        lock: Option<Lock>,
+    ) -> Result<Session<'a>, Error> {
+        let saved = records.read(domain)?;
+        let record = saved.clone().unwrap_or_else(|| Record::new(domain));
+        let mut driver = connect::driver(domain, vusb.settings.timeout)?;
+        let observed = driver.observe(&remembered(&record))?;
+        Ok(Session {
+            vusb,
+            domain: domain.clone(),
+            records,
+            _lock: lock,
+            saved,
+            record,
+            driver,
+            observed,
+            base: Hardware::new(),
+            missing: Missing::default(),
+            managed: BTreeSet::new(),
+            present: Present::new(&vusb.host),
+            notes: Vec::new(),
+        })
+    }
+
+    /// Finds out anew what the base is, from what is observed and what is remembered.
+    pub(crate) fn rebase(&mut self) {
+        let base = merge(&self.observed.hardware, &self.record.hardware, &self.record.managed);
+        base.notes.into_iter().for_each(|note| self.note(note));
+        self.managed = only_named(&self.observed.ours, &self.observed.hardware);
+        self.managed.extend(base.managed);
+        self.base = base.hardware;
+        self.missing = base.missing;
+    }
+
+    /// Adds a sentence for the person, once.
+    pub(crate) fn note(&mut self, note: String) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    /// All that is to be said.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        self.notes.clone()
+    }
+
+    /// What the hypervisor can do.
+    pub(crate) fn capabilities(&mut self) -> Result<Capabilities, Error> {
+        Ok(self.driver.capabilities()?)
+    }
+
+    /// The folder that the caller's relative paths are relative to.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.vusb.settings.folder.clone().unwrap_or_else(|| PathBuf::from("."))
+    }
+
+    /// The rules that the domain's hardware is decided by.
+    pub(crate) const fn profile(&self) -> Profile {
+        self.record.profile
+    }
+
+    pub(crate) const fn is_dry(&self) -> bool {
+        self.vusb.settings.dry_run
+    }
+
+    /// Observes once more.
+    pub(crate) fn observe(&mut self) -> Result<(), Error> {
+        self.observed = self.driver.observe(&remembered(&self.record))?;
+        Ok(())
+    }
+
+    /// Makes the domain what `change` says. The steps that were taken, or in a dry run would be.
+    ///
+    /// # Errors
+    /// It must not be, cannot be, or was not done; what was done before is taken back then.
+    pub(crate) fn commit(&mut self, change: Change) -> Result<Vec<Step>, Error> {
+        let goal = change.missing.taken_from(&change.target);
+        let steps: Vec<Step> = diff(&self.observed.hardware, &goal)
+            .iter()
+            .map(|step| self.present.placed(step))
+            .collect();
+        self.vet(&steps)?;
+        self.driver.check(&steps)?;
+        if self.is_dry() {
+            claims::check(&self.records, &self.domain, &self.present, &steps)?;
+            for step in &steps {
+                step.apply(&mut self.observed.hardware)?;
+            }
+        } else if !steps.is_empty() {
+            self.intend(&steps, &change)?;
+            self.carry_out(&steps)?;
+            self.observe()?;
+        }
+        self.settle(change.target, change.managed)?;
+        Ok(steps)
+    }
+
+    /// Whether what the steps plug in is there and may be given.
+    fn vet(&self, steps: &[Step]) -> Result<(), Error> {
+        let force = self.vusb.settings.force;
+        for step in steps {
+            let Step::Plug(_, device) = step else { continue };
+            files::check(&device.kind, force)?;
+            if let Kind::Host(host) = &device.kind {
+                may_be_given(self.present.select(&host.selector)?, force)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Saves what is about to be done, under the lock of all claims.
+    fn intend(&mut self, steps: &[Step], change: &Change) -> Result<(), Error> {
+        let limit = self.vusb.settings.timeout;
+        let lock = Lock::take(&self.records.claims_lock(), "the list of what is given", limit)?;
+        claims::check(&self.records, &self.domain, &self.present, steps)?;
+        self.record.places = self.present.places(&change.target, &self.record.places);
+        self.record.pending = Some(Pending {
+            target: change.target.clone(),
+            managed: change.managed.clone(),
+            steps: steps.iter().map(Stored::from).collect(),
+            back: false,
+        });
+        self.save()?;
+        drop(lock);
+        Ok(())
+    }
+
+    /// Records what is observed now, with what is missing of `target`; nothing is under way any more.
+    pub(crate) fn settle(
+        &mut self,
+        target: Hardware,
+        managed: BTreeSet<Name>,
+    ) -> Result<(), Error> {
+        self.record.hardware = target;
+        self.record.managed = managed;
+        self.record.pending = None;
+        self.rebase();
+        self.record.hardware = self.base.clone();
+        self.record.managed = self.managed.clone();
+        self.record.places = self.present.places(&self.base, &self.record.places);
+        self.save()
+    }
+
+    /// Writes the record, if it is another than the one that is there. Nothing in a dry run.
+    pub(crate) fn save(&mut self) -> Result<(), Error> {
+        if self.is_dry() || self.saved.as_ref() == Some(&self.record) {
+            return Ok(());
+        }
+        self.records.save(&self.domain, &self.record)?;
+        self.saved = Some(self.record.clone());
+        Ok(())
+    }
+
+    /// What the operation came to.
+    pub(crate) fn outcome(self, steps: Vec<Step>, already: bool, at: Option<Chosen>) -> Outcome {
+        Outcome {
+            domain: self.record.called().to_owned(),
+            steps,
+            already,
+            dry_run: self.is_dry(),
+            at,
+            added_controllers: Vec::new(),
+            notes: self.notes,
+            hardware: self.base,
+        }
+    }
+}
+
+/// Takes the domain's lock.
+pub(crate) fn lock(records: &Records, vusb: &Vusb, domain: &DomainId) -> Result<Lock, Error> {
+    records.make_folder()?;
+    Lock::take(&records.path(domain, "lock"), &domain.to_string(), vusb.settings.timeout)
+}
+
+fn refuse_spec(domain: &DomainId) -> Result<(), Error> {
+    match domain {
+        DomainId::Spec(file) => Err(Error::usage(
+            format!("{} is a spec, and a domain is needed", file.display()),
+            "name the domain, such as qemu:SOCKET; `vusb apply` and `vusb plan` take a spec",
+        )),
+        DomainId::Qemu(_) | DomainId::Sim(_) => Ok(()),
+    }
+}
+
+/// All that a record knows of: what a driver should keep names and indexes of. What a pending change adds comes first, and
+/// beside it what that removes.
+pub(crate) fn remembered(record: &Record) -> Hardware {
+    match &record.pending {
+        None => record.hardware.clone(),
+        Some(pending) => {
+            let all = names(&record.hardware).cloned().collect();
+            merge(&pending.target, &record.hardware, &all).hardware
+        }
+    }
+}
