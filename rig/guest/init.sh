@@ -2,25 +2,33 @@
 # The first process of every guest of the rig. ttyS0 carries the kernel's log and is for people;
 # ttyS1 carries the agent below and is for the tests.
 export PATH=/bin:/sbin:/usr/bin HOME=/
-/bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /run /tmp
 mount -t devpts devpts /dev/pts
 
+# Says on the console how far this is. Only builtins of the shell: programs are slow to start.
+say() {
+    read -r uptime _ </proc/uptime
+    echo "<5>rig: $1 after $uptime s" >/dev/kmsg
+}
+
 # The boot was quiet; from here on the console shows what USB does.
 dmesg -n 7
+say userland
 while read -r module options; do
     insmod "/modules/$module" $options
 done </modules/order
+say "drivers loaded"
 
 # The agent. A request is one line: "ID SECONDS COMMAND", the command escaped for printf %b.
 # An answer: "@rig ID CODE LENGTH", LENGTH bytes of output, "@end ID", each on a line of its own.
 # Length and number make it unambiguous, whatever the command prints.
 exec <>/dev/ttyS1 >&0
 stty raw -echo
-echo "@ready $(cut -d' ' -f1 /proc/uptime)"
+read -r uptime _ </proc/uptime
+echo "@ready $uptime"
 while read -r id seconds command; do
     printf %b "$command" >/tmp/.command
     timeout -s KILL "$seconds" sh /tmp/.command </dev/null >/tmp/.output 2>&1

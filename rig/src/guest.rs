@@ -142,7 +142,9 @@ impl GuestBuilder {
         pair("-kernel", kernel.into());
         pair("-initrd", image.into());
         pair("-append", format!("{QUICK}{}", self.append).into());
-        pair("-serial", format!("file:{}", console.display()).into());
+        let file = format!("file,id=console,append=on,path={}", console.display());
+        pair("-chardev", file.into());
+        pair("-serial", "chardev:console".into());
         pair("-chardev", line.chardev("agent").into());
         pair("-serial", "chardev:agent".into());
         args.push("-no-reboot".into());

@@ -3,9 +3,11 @@
 //! It is not compressed: unpacking costs an emulated processor more than the host a few megabytes.
 
 use crate::cache::Cache;
+use crate::command;
 use crate::cpio::Archive;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
+use crate::parcel::Files;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -34,6 +36,8 @@ pub const MODULES: &[&str] = &[
     "xhci-pci",
 ];
 
+/// To be changed when the code here makes another image of the same ingredients.
+const FORMAT: &str = "1";
 /// The static busybox of package busybox-static.
 const BUSYBOX: &str = "/bin/busybox";
 const INIT: &str = include_str!("../guest/init.sh");
@@ -44,13 +48,13 @@ const PCI_TREE: &str = include_str!("../guest/pci-tree.sh");
 #[derive(Debug, Clone)]
 pub struct Image {
     modules: Vec<String>,
-    files: BTreeMap<String, PathBuf>,
+    files: Files,
 }
 
 impl Default for Image {
     fn default() -> Self {
         let modules = MODULES.iter().map(|m| (*m).to_owned()).collect();
-        Self { modules, files: BTreeMap::new() }
+        Self { modules, files: Files::new() }
     }
 }
 
@@ -95,7 +99,7 @@ impl Image {
         let mut archive = Archive::new(io::BufWriter::with_capacity(1 << 20, file));
         self.basics(&mut archive, &path)?;
         Self::add_modules(&mut archive, &loads, kernel, &path)?;
-        self.add_files(&mut archive, &path)?;
+        add_files(&mut archive, &self.files, &path)?;
         archive.finish().map_err(Error::io("write", &path))?;
         Ok(path)
     }
@@ -103,7 +107,7 @@ impl Image {
     /// A name for these ingredients: changes whenever one of them does.
     fn key(&self, kernel: &Kernel, loads: &[Load]) -> Result<String> {
         let mut hash = Sha256::new();
-        for text in [INIT, USB_TREE, PCI_TREE, &kernel.release, &order(loads)] {
+        for text in [FORMAT, INIT, USB_TREE, PCI_TREE, &kernel.release, &order(loads)] {
             hash.update(text);
             hash.update("\n");
         }
@@ -119,14 +123,20 @@ impl Image {
 
     fn basics<W: io::Write>(&self, archive: &mut Archive<W>, path: &Path) -> Result<()> {
         let busybox = fs::read(BUSYBOX).map_err(Error::io("read", Path::new(BUSYBOX)))?;
-        let mut write = || {
+        let applets = command::run(BUSYBOX, &["--list"])?;
+        let mut write = || -> io::Result<()> {
             for dir in ["bin", "dev", "proc", "sys", "tmp", "modules"] {
                 archive.directory(dir)?;
             }
             archive.file("init", 0o755, INIT.as_bytes())?;
             archive.file("bin/usb-tree", 0o755, USB_TREE.as_bytes())?;
             archive.file("bin/pci-tree", 0o755, PCI_TREE.as_bytes())?;
-            archive.file("bin/busybox", 0o755, &busybox)
+            archive.file("bin/busybox", 0o755, &busybox)?;
+            // Here and not with `busybox --install` in the guest, where each link costs a call.
+            for applet in applets.lines().filter(|name| *name != "busybox") {
+                archive.symlink(&format!("bin/{applet}"), "busybox")?;
+            }
+            Ok(())
         };
         write().map_err(Error::io("write", path))
     }
@@ -163,22 +173,28 @@ impl Image {
         let order = order(loads);
         archive.file("modules/order", 0o644, order.as_bytes()).map_err(Error::io("write", path))
     }
+}
 
-    fn add_files<W: io::Write>(&self, archive: &mut Archive<W>, path: &Path) -> Result<()> {
-        let mut made = BTreeSet::from(["bin", "dev", "proc", "sys", "tmp", "modules"]);
-        for (guest, host) in &self.files {
-            for (slash, _) in guest.match_indices('/') {
-                let parent = guest.get(..slash).unwrap_or_default();
-                if made.insert(parent) {
-                    archive.directory(parent).map_err(Error::io("write", path))?;
-                }
+/// Adds files of this machine to an archive, after the folders that they are in. The folders of
+/// an image's own and those that were added before are not harmed by being added again.
+pub(crate) fn add_files<W: io::Write>(
+    archive: &mut Archive<W>,
+    files: &Files,
+    path: &Path,
+) -> Result<()> {
+    let mut made = BTreeSet::new();
+    for (guest, host) in files {
+        for (slash, _) in guest.match_indices('/').filter(|(at, _)| *at > 0) {
+            let parent = guest.get(..slash).unwrap_or_default();
+            if made.insert(parent) {
+                archive.directory(parent).map_err(Error::io("write", path))?;
             }
-            let data = fs::read(host).map_err(Error::io("read", host))?;
-            let mode = fs::metadata(host).map_err(Error::io("read", host))?.permissions().mode();
-            archive.file(guest, mode & 0o777, &data).map_err(Error::io("write", path))?;
         }
-        Ok(())
+        let data = fs::read(host).map_err(Error::io("read", host))?;
+        let mode = fs::metadata(host).map_err(Error::io("read", host))?.permissions().mode();
+        archive.file(guest, mode & 0o777, &data).map_err(Error::io("write", path))?;
     }
+    Ok(())
 }
 
 /// One module to load.

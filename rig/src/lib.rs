@@ -39,7 +39,9 @@ pub mod outer;
 pub mod packages;
 pub mod parcel;
 pub mod process;
+pub mod qemus;
 pub mod shell;
+mod snapshot;
 pub mod sysfs;
 
 pub use bare::BareQemu;

@@ -2,15 +2,18 @@
 
 use crate::agent::{Agent, Life, Output};
 use crate::bare::BareQemu;
-use crate::error::{Result, Tail};
+use crate::error::{Error, Result, Tail};
 use crate::sysfs::{self, GuestPciDevice, GuestUsbDevice};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long reading the guest's sysfs may take, inside two emulators, one in the other.
 const SYSFS_LIMIT: Duration = Duration::from_secs(60);
+
+/// Between two looks at a guest's devices.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The agent of a guest, with that guest's console.
 #[derive(Debug)]
@@ -68,6 +71,32 @@ impl Shell {
     /// As [`Shell::sh`].
     pub fn usb_tree(&self) -> Result<Vec<GuestUsbDevice>> {
         Ok(sysfs::parse_usb(&self.sh("usb-tree", SYSFS_LIMIT)?.ok()?))
+    }
+
+    /// Waits until the guest's kernel has a USB device for which `wanted` is true, and returns it.
+    /// A device appears a moment before its drivers do: ask for those where they matter.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] with the devices that there are; as [`Shell::sh`].
+    pub fn wait_for_usb(
+        &self,
+        wanted: impl Fn(&GuestUsbDevice) -> bool,
+        limit: Duration,
+    ) -> Result<GuestUsbDevice> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let mut tree = self.usb_tree()?;
+            if let Some(at) = tree.iter().position(&wanted) {
+                return Ok(tree.swap_remove(at));
+            }
+            if Instant::now() > deadline {
+                let names: Vec<String> =
+                    tree.iter().map(|device| format!("{} {}", device.path, device.name)).collect();
+                let what = format!("USB device as wanted among [{}]", names.join(", "));
+                return Err(Error::Timeout { what, limit, tail: self.tail() });
+            }
+            std::thread::sleep(PAUSE);
+        }
     }
 
     /// The PCI devices that the guest's kernel has.

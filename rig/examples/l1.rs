@@ -1,0 +1,29 @@
+//! L1 to play with: runs each line of standard input as a shell command in L1 and prints what it
+//! said. Programs named as arguments are in L1's `/bin`. L2 runs; its monitor is `/run/inner.qmp`.
+
+use serde_json::json;
+use std::io::BufRead;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use vusb_rig::Outer;
+use vusb_rig::outer::INNER_XHCI;
+
+/// For one command.
+const LIMIT: Duration = Duration::from_secs(600);
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut builder = Outer::builder()
+        .inner("pc", INNER_XHCI)
+        .usb(json!({ "driver": "usb-tablet", "id": "tablet" }))
+        .usb(json!({ "driver": "usb-mouse", "id": "mouse" }));
+    for program in std::env::args().skip(1) {
+        builder = builder.binary(Path::new(&program));
+    }
+    let outer = builder.start()?;
+    for line in std::io::stdin().lock().lines() {
+        let start = Instant::now();
+        let out = outer.sh(&line?, LIMIT)?;
+        println!("{}[{} after {:?}]", out.text, out.code, start.elapsed());
+    }
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! Other versions of QEMU, side by side with the installed one: a spec has to give the same
+//! hardware on all of them.
+//!
+//! The QEMU of another release of Debian is downloaded with everything that it depends on, down to
+//! the C library, and unpacked into the cache; nothing is installed. It is started through its own
+//! loader, and so runs on an older machine too. `apt-get` is given lists and a state of its own, so
+//! that this machine's lists stay as they are; Debian's signatures are checked as always.
+
+use crate::cache::Cache;
+use crate::command::run;
+use crate::error::{Error, Result};
+use crate::process::Qemu;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// Where Debian's packages come from, as in Debian's own `sources.list`.
+const MIRROR: &str = "http://deb.debian.org/debian";
+/// The key that signs them, part of package debian-archive-keyring, which every Debian has.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// The releases to choose from, the newest first: QEMU 10.0 and 7.2.
+pub const SUITES: [&str; 2] = ["trixie", "bookworm"];
+
+/// The QEMU of a release of Debian, one of [`SUITES`].
+///
+/// # Errors
+/// [`Error::Command`] if `apt-get` cannot fetch it, [`Error::Unusable`] if it does not run here.
+pub fn of_debian(suite: &str) -> Result<Qemu> {
+    let cache = Cache::open()?;
+    let dir = cache.entry(&format!("qemu-{suite}"), |half| fetch(suite, half))?;
+    Ok(Qemu::at(dir.join("qemu-system-x86_64")))
+}
+
+/// A QEMU of another version than the installed one.
+///
+/// # Errors
+/// As [`of_debian`]; [`Error::Unusable`] if all of them have the installed one's version.
+pub fn second() -> Result<Qemu> {
+    let installed = major(&Qemu::installed().version()?);
+    for suite in SUITES {
+        let other = of_debian(suite)?;
+        if major(&other.version()?) != installed {
+            return Ok(other);
+        }
+    }
+    Err(Error::Unusable(format!("none of {SUITES:?} has another QEMU than {installed}")))
+}
+
+/// `10` of `10.0.13`.
+fn major(version: &str) -> String {
+    version.split('.').next().unwrap_or_default().to_owned()
+}
+
+fn fetch(suite: &str, dir: &Path) -> Result<()> {
+    let (root, apt) = (dir.join("root"), dir.join("apt"));
+    for path in [&root, &apt.join("state/lists/partial"), &apt.join("cache/archives/partial")] {
+        fs::create_dir_all(path).map_err(Error::io("make the folder", path))?;
+    }
+    let source = format!("deb [signed-by={KEYRING}] {MIRROR} {suite} main\n");
+    write(&apt.join("sources.list"), &source)?;
+    // An empty list of installed packages: apt then fetches all that QEMU depends on.
+    write(&apt.join("status"), "")?;
+    eprintln!("vusb-rig: downloading the QEMU of {suite} (kept in the cache, not installed)");
+    apt_get(&apt, &["update"])?;
+    let only_download = ["install", "-y", "--download-only", "--no-install-recommends"];
+    apt_get(&apt, &[&only_download[..], &["qemu-system-x86"]].concat())?;
+    merge_usr(&root)?;
+    for package in packages(&apt.join("cache/archives"))? {
+        run("dpkg-deb", &["-x".as_ref(), package.as_os_str(), root.as_os_str()])?;
+    }
+    fs::remove_dir_all(&apt).map_err(Error::io("remove", &apt))?;
+    let program = dir.join("qemu-system-x86_64");
+    write(&program, STARTER)?;
+    let executable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(&program, executable).map_err(Error::io("change", &program))?;
+    Qemu::at(&program).version().map(drop)
+}
+
+/// Starts QEMU with its own loader and libraries. QEMU finds its plug-ins through the variable, for
+/// its own idea of where it is would be the loader's; firmware is given with `-L`.
+const STARTER: &str = r#"#!/bin/sh
+here=$(dirname "$(readlink -f "$0")")/root
+lib=$here/usr/lib/x86_64-linux-gnu
+QEMU_MODULE_DIR=$lib/qemu
+export QEMU_MODULE_DIR
+exec "$here/usr/lib64/ld-linux-x86-64.so.2" --library-path "$lib" \
+    --argv0 qemu-system-x86_64 "$here/usr/bin/qemu-system-x86_64" \
+    -L "$here/usr/share/qemu" -L "$here/usr/share/seabios" -L "$here/usr/lib/ipxe/qemu" "$@"
+"#;
+
+/// `/lib` is `/usr/lib`, as on every Debian of today: packages put files into either.
+fn merge_usr(root: &Path) -> Result<()> {
+    for name in ["bin", "sbin", "lib", "lib64"] {
+        let real = root.join("usr").join(name);
+        fs::create_dir_all(&real).map_err(Error::io("make the folder", &real))?;
+        let link = root.join(name);
+        let target = Path::new("usr").join(name);
+        std::os::unix::fs::symlink(target, &link).map_err(Error::io("link", &link))?;
+    }
+    Ok(())
+}
+
+/// `apt-get` with sources, lists and downloads of its own.
+fn apt_get(apt: &Path, args: &[&str]) -> Result<()> {
+    let settings = [
+        ("Dir::Etc::sourcelist", apt.join("sources.list")),
+        ("Dir::Etc::sourceparts", PathBuf::from("/dev/null")),
+        ("Dir::Etc::preferencesparts", PathBuf::from("/dev/null")),
+        ("Dir::State", apt.join("state")),
+        ("Dir::State::status", apt.join("status")),
+        ("Dir::Cache", apt.join("cache")),
+        // Some machines clean the archives after each download.
+        ("Dir::Etc::parts", PathBuf::from("/dev/null")),
+        ("Debug::NoLocking", PathBuf::from("true")),
+    ];
+    let mut all = vec!["-q".to_owned()];
+    for (name, value) in settings {
+        all.extend(["-o".to_owned(), format!("{name}={}", value.display())]);
+    }
+    all.extend(args.iter().map(|arg| (*arg).to_owned()));
+    run("apt-get", &all).map(drop)
+}
+
+fn packages(archives: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(archives).map_err(Error::io("read the folder", archives))?;
+    let paths = entries.filter_map(std::result::Result::ok).map(|entry| entry.path());
+    Ok(paths.filter(|path| path.extension().is_some_and(|kind| kind == "deb")).collect())
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).map_err(Error::io("write", path))
+}
