@@ -1,0 +1,222 @@
+//! What `--help` says below the options: what each thing may be, and examples.
+
+/// `vusb --help`.
+pub(crate) const TOP: &str = "\
+DOMAIN, a virtual machine:
+  qemu:SOCKET   a running QEMU, by its QMP socket (-qmp unix:SOCKET,server=on,wait=off)
+  sim:FILE      a simulated hypervisor in a file, to learn and to try things
+  NAME          a domain that has a record: the `domain` of a spec that was applied
+
+Examples:
+  vusb device add qemu:/run/web1.qmp storage:stick.img   a stick from a file
+  vusb device add qemu:/run/web1.qmp 0781:5581           this machine's device
+  vusb list qemu:/run/web1.qmp                           what the guest has
+  vusb apply web1.toml                                   what a spec says
+  eval \"qemu-system-x86_64 -m 1G $(vusb qemu-args web1.toml)\"
+
+Exit codes:
+  0  done, or already so            5  refused: this machine needs it (--force)
+  1  failed                         6  no free port, or none of the right speed
+  2  wrong usage                    7  the hypervisor cannot be reached
+  3  not found                      8  it took too long
+  4  busy, or another domain's      9  not implemented by this hypervisor";
+
+/// `vusb controller --help`.
+pub(crate) const CONTROLLER: &str = "\
+CONTROLLER is a controller's name (hci0) or its index (0).
+
+Examples:
+  vusb controller add qemu:/run/web1.qmp --usbversion 3
+  vusb controller list qemu:/run/web1.qmp
+  vusb controller remove qemu:/run/web1.qmp hci0";
+
+/// `vusb controller add --help`.
+pub(crate) const CONTROLLER_ADD: &str = "\
+All options may be left out: the default is a qemu-xhci for emulated, a xenusb2 for pv. The same request always \
+gives the same controller. To ask for a name that the domain has already, with the same properties, is no error: \
+it is already so.
+
+  --usbversion  emulated                                     pv
+  1             piix3-uhci: low and full speed               xenusb1
+  2             ich9-ehci1 with 3 companions: up to high     xenusb2
+  3             nec-xhci: all speeds                         none: refused
+
+Examples:
+  vusb controller add qemu:/run/web1.qmp                 prints hci0
+  vusb controller add qemu:/run/web1.qmp --usbversion 3 --ports 4
+  vusb controller add qemu:/run/web1.qmp --model ehci --name fast
+  vusb controller add sim:play.json --dry-run            only says what it would do";
+
+/// `vusb controller remove --help`.
+pub(crate) const CONTROLLER_REMOVE: &str = "\
+CONTROLLER is a name (hci0) or an index (0). One with devices on it goes with --force only.
+
+Examples:
+  vusb controller remove qemu:/run/web1.qmp hci0
+  vusb controller remove qemu:/run/web1.qmp 1 --force";
+
+/// `vusb controller list --help`.
+pub(crate) const CONTROLLER_LIST: &str = "\
+Examples:
+  vusb controller list qemu:/run/web1.qmp
+  vusb controller list web1 --json | jq -r '.controllers[].name'";
+
+/// `vusb device --help`.
+pub(crate) const DEVICE: &str = "\
+Examples:
+  vusb device add qemu:/run/web1.qmp 0781:5581 --name stick
+  vusb device list qemu:/run/web1.qmp
+  vusb device remove qemu:/run/web1.qmp stick";
+
+/// `vusb device add --help`.
+pub(crate) const DEVICE_ADD: &str = "\
+DEVICE, a USB device of this machine (`vusb host list`):
+  0781:5581         by vendor and product
+  0781:5581:SERIAL  and serial number
+  1-4.2             by bus and chain of ports
+  003.014           by bus and address, as lsusb has it: another at each plug
+  pci-0000:00:14.0-usb-0:4.2
+                    by its path, which a reboot does not change
+  host:SELECTOR     any of the above
+
+DEVICE, made up by the hypervisor:
+  storage:FILE[,readonly][,format=raw|qcow2]
+                    a stick whose content is a file
+  tablet, mouse, keyboard
+                    at full speed; tablet:usbversion=2 at high speed too
+  hub               with 8 ports; hub:ports=4 with 4
+  serial:CHARDEV    a serial adapter; its other end is pty, null, file:PATH,
+                    unix:PATH[,server], tcp:HOST:PORT[,server] or id:ID
+  redir:ADDRESS     usbredir from tcp:HOST:PORT, unix:PATH or spicevmc
+  net[:user|none|id:ID][,mac=MAC]
+                    a network card
+  audio[:ID]        a sound card
+  mtp:DIR[,writable]
+                    a folder, as a media player
+  ccid              a smart card reader
+
+The place is printed as CONTROLLER:PORT. To ask for a device that is plugged in already is no error: it is already \
+so. Disks that are mounted, the only network card and the only keyboard of this machine are refused without \
+--force; hubs are always refused.
+
+Examples:
+  vusb device add qemu:/run/web1.qmp storage:stick.img   prints hci0:1
+  vusb device add qemu:/run/web1.qmp 0781:5581 --name stick
+  vusb device add qemu:/run/web1.qmp tablet --controller hci0 --port 3
+  vusb device add qemu:/run/web1.qmp hub --port 2
+  vusb device add qemu:/run/web1.qmp mouse --port 2.1    into that hub";
+
+/// `vusb device remove --help`.
+pub(crate) const DEVICE_REMOVE: &str = "\
+DEVICE, as `vusb list` shows it:
+  stick          by its name
+  0781:5581      a host device, by any selector that names it, plugged in or not
+  hci0:1         by its place: CONTROLLER:PORT
+
+Examples:
+  vusb device remove qemu:/run/web1.qmp stick
+  vusb device remove qemu:/run/web1.qmp hci0:1
+  vusb device remove web1 stick --force     also if web1 is gone for good";
+
+/// `vusb device list --help`.
+pub(crate) const DEVICE_LIST: &str = "\
+Examples:
+  vusb device list qemu:/run/web1.qmp
+  vusb device list web1 --json | jq -r '.devices[] | select(.state == \"absent\").at'";
+
+/// `vusb list --help`.
+pub(crate) const LIST: &str = "\
+STATE:
+  attached   the guest sees it
+  absent     it has its port, and is not there: it was unplugged from this
+             machine, or nobody is connected
+  missing    it is recorded and the guest does not have it, after a restart for
+             one: `vusb apply DOMAIN` puts it back
+What the hypervisor's command line or another tool made is marked as not vusb's.
+
+Examples:
+  vusb list
+  vusb list qemu:/run/web1.qmp
+  vusb list web1 --json";
+
+/// `vusb plan --help`.
+pub(crate) const PLAN: &str = "\
+With a `driver` in the spec: the steps that `vusb apply` would take, one a line; none if the domain is what the spec \
+says. Without one: the hardware that a guest gets that is started with it. Nothing is changed.
+
+A spec:
+  domain = \"web1\"
+  driver = \"qemu:/run/web1.qmp\"
+  [[controller]]
+  usbversion = 3
+  [[device]]
+  host = \"0781:5581\"            # or kind = \"storage\", file = \"stick.img\"
+  controller = \"hci0\"           # controller, port and name may be left out
+  port = \"1\"
+
+Examples:
+  vusb plan web1.toml
+  vusb plan web1.toml --json | jq .controllers";
+
+/// `vusb apply --help`.
+pub(crate) const APPLY: &str = "\
+With a spec: what is not there is added, what vusb added earlier and the spec does not have is removed, what others \
+made is left alone. If a step fails, those before it are taken back.
+
+With a domain: what is recorded of it is put back, after the guest was restarted for one.
+
+`vusb plan --help` shows what a spec looks like.
+
+Examples:
+  vusb apply web1.toml
+  vusb apply web1
+  vusb apply web1.toml --dry-run";
+
+/// `vusb host --help`.
+pub(crate) const HOST: &str = "\
+Examples:
+  vusb host list";
+
+/// `vusb host list --help`.
+pub(crate) const HOST_LIST: &str = "\
+BUSID, AT and ID are selectors: each can be given to `vusb device add`, and so can the PATH that -v adds. What a \
+device says of itself need not be true.
+
+Examples:
+  vusb host list
+  vusb host list -v
+  vusb host list --json | jq -r '.devices[] | select(.holder == null).busid'";
+
+/// `vusb models --help`.
+pub(crate) const MODELS: &str = "\
+HOT says whether QEMU can add it to a running guest; all others come only when the guest starts. On q35 that also \
+needs a free PCI Express root port: see `vusb qemu-args --spare-slots`. The names are those of libvirt.
+
+Examples:
+  vusb models
+  vusb models --json | jq -r '.models[] | select(.hot).name'";
+
+/// `vusb digest --help`.
+pub(crate) const DIGEST: &str = "\
+Equal digests mean that the guest cannot tell the difference. Names, indexes and the files behind devices do not \
+count. Where controllers sit on PCI is not known before a guest has started once, so it counts with --pci only.
+
+Examples:
+  vusb digest web1.toml
+  test \"$(vusb digest web1)\" = \"$(vusb digest web1.toml)\"";
+
+/// `vusb qemu-args --help`.
+pub(crate) const QEMU_ARGS: &str = "\
+The arguments are for a QEMU without USB of its own: no -usb, and -machine usb=off where the machine has one. They \
+are quoted for a shell; with --json they are an array.
+
+Examples:
+  eval \"qemu-system-x86_64 -m 1G $(vusb qemu-args web1.toml)\"
+  vusb qemu-args web1.toml --spare-slots 2
+  vusb qemu-args web1.toml --json | jq -r '.arguments[]'";
+
+/// `vusb completions --help`.
+pub(crate) const COMPLETIONS: &str = "\
+Examples:
+  vusb completions bash > /etc/bash_completion.d/vusb
+  vusb completions fish > ~/.config/fish/completions/vusb.fish";

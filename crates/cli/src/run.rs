@@ -1,0 +1,391 @@
+//! From the command line to the library and back: one short function a command, and no decisions.
+
+use std::io;
+use std::path::Path;
+
+use clap::CommandFactory;
+use serde::Serialize;
+use vusb::model::capabilities::Capabilities;
+use vusb::model::device::Kind;
+use vusb::model::diff::diff;
+use vusb::model::digest::{Digest, digest_with_pci};
+use vusb::model::hardware::Hardware;
+use vusb::model::name::Name;
+use vusb::model::resolve::resolve;
+use vusb::model::spec::{DeviceSpec, Spec};
+use vusb::view::{API, ControllerView, DeviceView, DomainView};
+use vusb::{ArgumentOptions, DomainId, Error, Host, Outcome, Settings, StateDir, Vusb, Wanted};
+use vusb_host::{SelectError, select};
+
+use crate::arguments::{
+    Arguments, Command, ControllerCommand, DeviceCommand, Everywhere, HostCommand,
+};
+use crate::failure::Failure;
+use crate::report::{self, PlanView, Verb};
+use crate::screen::Screen;
+use crate::{shell, tables};
+
+type Result<T = ()> = std::result::Result<T, Failure>;
+
+/// The folder of the records, if the environment names one.
+const STATE_DIR: &str = "VUSB_STATE_DIR";
+
+/// Does what the command line says.
+pub(crate) fn run(arguments: Arguments) -> Result {
+    let everywhere = &arguments.everywhere;
+    let cli = Cli { screen: screen(everywhere), everywhere };
+    match &arguments.command {
+        Command::Controller(command) => cli.controller(command),
+        Command::Device(command) => cli.device(command),
+        Command::List { domain } => cli.list(domain.as_deref()),
+        Command::Plan { spec } => cli.plan(spec),
+        Command::Apply { target } => cli.apply(target),
+        Command::Host(HostCommand::List) => cli.host_list(),
+        Command::Models => cli.models(),
+        Command::Digest { target, pci } => cli.digest(target, *pci),
+        Command::QemuArgs { spec, spare_slots } => cli.qemu_args(spec, *spare_slots),
+        Command::Completions { shell } => cli.completions(*shell),
+        Command::Man { dir } => cli.man(dir),
+    }
+}
+
+/// How the command line wants its output.
+fn screen(everywhere: &Everywhere) -> Screen {
+    Screen { json: everywhere.json, quiet: everywhere.quiet, verbose: everywhere.verbose > 0 }
+}
+
+/// One call of the command.
+struct Cli<'a> {
+    screen: Screen,
+    everywhere: &'a Everywhere,
+}
+
+#[derive(Serialize)]
+struct ControllersView<'a> {
+    api: u32,
+    domain: &'a str,
+    address: &'a str,
+    controllers: Vec<serde_json::Value>,
+}
+
+#[derive(Serialize)]
+struct DevicesView<'a> {
+    api: u32,
+    domain: &'a str,
+    address: &'a str,
+    devices: Vec<PlacedDevice<'a>>,
+}
+
+/// A device with the controller that it is on.
+#[derive(Serialize)]
+struct PlacedDevice<'a> {
+    at: String,
+    bus: vusb::model::address::Index,
+    controller: &'a Name,
+    #[serde(flatten)]
+    device: &'a DeviceView,
+}
+
+#[derive(Serialize)]
+struct ModelsView {
+    api: u32,
+    models: Vec<tables::ModelRow>,
+}
+
+#[derive(Serialize)]
+struct DigestView {
+    api: u32,
+    digest: String,
+    pci: bool,
+}
+
+#[derive(Serialize)]
+struct ArgumentsView {
+    api: u32,
+    arguments: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct ScriptView {
+    api: u32,
+    shell: String,
+    script: String,
+}
+
+#[derive(Serialize)]
+struct FolderView<'a> {
+    api: u32,
+    folder: &'a Path,
+}
+
+impl Cli<'_> {
+    /// The library, set up as the command line says.
+    fn vusb(&self, force: bool) -> Vusb {
+        let named = std::env::var_os(STATE_DIR).filter(|dir| !dir.is_empty());
+        let state = self.everywhere.state_dir.clone().or_else(|| named.map(Into::into));
+        let settings = Settings {
+            timeout: self.everywhere.timeout,
+            dry_run: self.everywhere.dry_run,
+            force,
+            ..Settings::default()
+        };
+        Vusb::new(state.map_or_else(StateDir::default, StateDir::new), self.host())
+            .with_settings(settings)
+    }
+
+    /// The machine whose USB devices are meant.
+    fn host(&self) -> Host {
+        self.everywhere.host_root.as_ref().map_or_else(Host::system, Host::new)
+    }
+
+    fn controller(&self, command: &ControllerCommand) -> Result {
+        match command {
+            ControllerCommand::Add(add) => {
+                let vusb = self.vusb(false);
+                let outcome = vusb.controller_add(&vusb.domain(&add.domain)?, &add.spec())?;
+                self.report(Verb::Add, &outcome)
+            }
+            ControllerCommand::Remove { domain, controller, force } => {
+                let vusb = self.vusb(*force);
+                let outcome = vusb.controller_remove(&vusb.domain(domain)?, controller)?;
+                self.report(Verb::Remove, &outcome)
+            }
+            ControllerCommand::List { domain } => self.controller_list(domain),
+        }
+    }
+
+    fn device(&self, command: &DeviceCommand) -> Result {
+        match command {
+            DeviceCommand::Add(add) => {
+                let vusb = self.vusb(add.force);
+                let outcome = vusb.device_add(&vusb.domain(&add.domain)?, &add.spec())?;
+                self.report(Verb::Add, &outcome)
+            }
+            DeviceCommand::Remove { domain, device, force } => {
+                let device = device.parse()?;
+                let vusb = self.vusb(*force);
+                let outcome = vusb.device_remove(&vusb.domain(domain)?, &device)?;
+                self.report(Verb::Remove, &outcome)
+            }
+            DeviceCommand::List { domain } => self.device_list(domain),
+        }
+    }
+
+    fn report(&self, verb: Verb, outcome: &Outcome) -> Result {
+        Ok(report::outcome(self.screen, verb, outcome)?)
+    }
+
+    /// A domain as it is, with its notes told.
+    fn view(&self, domain: &str) -> Result<DomainView> {
+        let vusb = self.vusb(false);
+        let view = vusb.list(&vusb.domain(domain)?)?;
+        self.notes(&view.notes);
+        Ok(view)
+    }
+
+    fn notes(&self, notes: &[String]) {
+        for note in notes {
+            self.screen.note(note);
+        }
+    }
+
+    /// The result as JSON or as text, whichever is wanted.
+    fn show(&self, json: &impl Serialize, text: impl FnOnce() -> String) -> Result {
+        let shown =
+            if self.screen.json { self.screen.json(json) } else { self.screen.result(&text()) };
+        Ok(shown?)
+    }
+
+    fn controller_list(&self, domain: &str) -> Result {
+        let view = self.view(domain)?;
+        let controllers =
+            view.controllers.iter().map(without_devices).collect::<io::Result<_>>()?;
+        let json =
+            ControllersView { api: API, domain: &view.domain, address: &view.address, controllers };
+        self.show(&json, || tables::controllers(&view))
+    }
+
+    fn device_list(&self, domain: &str) -> Result {
+        let view = self.view(domain)?;
+        let devices = view.controllers.iter().flat_map(|controller| {
+            controller.devices.iter().map(move |device| PlacedDevice {
+                at: format!("{}:{}", controller.name, device.port),
+                bus: controller.index,
+                controller: &controller.name,
+                device,
+            })
+        });
+        let devices = devices.collect();
+        let json = DevicesView { api: API, domain: &view.domain, address: &view.address, devices };
+        self.show(&json, || tables::devices(&view))
+    }
+
+    fn list(&self, domain: Option<&str>) -> Result {
+        if let Some(domain) = domain {
+            let view = self.view(domain)?;
+            return self.show(&view, || tables::domain(&view));
+        }
+        let view = self.vusb(false).list_all()?;
+        for domain in &view.domains {
+            for note in &domain.notes {
+                self.screen.note(&format!("{}: {note}", domain.domain));
+            }
+        }
+        if view.domains.is_empty() && view.unreachable.is_empty() {
+            self.screen.note("no domain has a record yet; `vusb list DOMAIN` shows any domain");
+        }
+        self.show(&view, || tables::all(&view))
+    }
+
+    fn plan(&self, spec: &Path) -> Result {
+        let wanted = Wanted::read(spec)?;
+        let vusb = self.vusb(false);
+        let fresh = is_for_a_start(&vusb, &wanted)?;
+        let outcome = if fresh { self.started_with(&wanted)? } else { vusb.plan(&wanted)? };
+        if self.screen.json {
+            return Ok(self.screen.json(&PlanView::from(&outcome))?);
+        }
+        if !fresh {
+            return self.report(Verb::Apply, &outcome);
+        }
+        self.notes(&outcome.notes);
+        self.screen
+            .note("the spec names no running guest: this is what one gets that is started with it");
+        Ok(self.screen.result(&tables::planned(&outcome.hardware))?)
+    }
+
+    /// What a guest gets that is yet to be started.
+    fn started_with(&self, wanted: &Wanted) -> Result<Outcome> {
+        let spec = self.with_speeds(&wanted.file.spec)?;
+        let nothing = Hardware::new();
+        let resolved =
+            resolve(&nothing, &spec, &Capabilities::everything()).map_err(Error::Refused)?;
+        let named = |index: &_| resolved.hardware.controller(*index).map(|it| it.name.clone());
+        Ok(Outcome {
+            domain: spec.domain.as_ref().map_or_else(|| "a new guest".to_owned(), Name::to_string),
+            steps: diff(&nothing, &resolved.hardware),
+            already: false,
+            dry_run: true,
+            at: None,
+            added_controllers: resolved.added.iter().filter_map(named).collect(),
+            notes: Vec::new(),
+            hardware: resolved.hardware,
+        })
+    }
+
+    /// The spec with what is known of its host devices: their speeds decide which ports they go to.
+    fn with_speeds(&self, spec: &Spec) -> Result<Spec> {
+        let mut spec = spec.clone();
+        let is_host = |it: &DeviceSpec| matches!(it.kind, Kind::Host(_));
+        if !spec.devices.iter().any(is_host) {
+            return Ok(spec);
+        }
+        let devices = self.host().devices().map_err(Error::Host)?;
+        for device in &mut spec.devices {
+            let Kind::Host(host) = &mut device.kind else { continue };
+            match select(&devices, &host.selector) {
+                Ok(found) => *host = found.reference(host.selector.clone()),
+                Err(SelectError::Absent { .. }) => {}
+                Err(error) => return Err(Error::Select(error).into()),
+            }
+        }
+        Ok(spec)
+    }
+
+    fn apply(&self, target: &str) -> Result {
+        let vusb = self.vusb(false);
+        let outcome = match vusb.domain(target)? {
+            DomainId::Spec(path) => vusb.apply(&Wanted::read(&path)?)?,
+            domain => vusb.apply_recorded(&domain)?,
+        };
+        self.report(Verb::Apply, &outcome)
+    }
+
+    fn host_list(&self) -> Result {
+        let view = self.vusb(false).host_list()?;
+        self.notes(&view.notes);
+        self.show(&view, || tables::host(&view, self.screen.verbose))
+    }
+
+    fn models(&self) -> Result {
+        let view = ModelsView { api: API, models: tables::model_rows() };
+        self.show(&view, tables::models)
+    }
+
+    fn digest(&self, target: &str, pci: bool) -> Result {
+        let vusb = self.vusb(false);
+        let domain = vusb.domain(target)?;
+        let digest = if pci { self.digest_with_pci(&domain)? } else { vusb.digest(&domain)? };
+        let digest = digest.to_string();
+        self.show(&DigestView { api: API, digest: digest.clone(), pci }, || digest)
+    }
+
+    fn digest_with_pci(&self, domain: &DomainId) -> Result<Digest> {
+        if let DomainId::Spec(path) = domain {
+            let outcome = self.started_with(&Wanted::read(path)?)?;
+            return Ok(digest_with_pci(&outcome.hardware));
+        }
+        let vusb = self.vusb(false);
+        let settings = Settings { dry_run: true, ..vusb.settings().clone() };
+        let outcome = vusb.with_settings(settings).apply_recorded(domain)?;
+        // What the guest has is what it would have, without what would be put back.
+        let mut hardware = outcome.hardware;
+        for step in outcome.steps.iter().rev() {
+            step.undo().apply(&mut hardware).map_err(Error::Refused)?;
+        }
+        Ok(digest_with_pci(&hardware))
+    }
+
+    fn qemu_args(&self, spec: &Path, spare_slots: u8) -> Result {
+        let options = ArgumentOptions { spare_slots };
+        let arguments = self.vusb(false).qemu_args(&Wanted::read(spec)?, &options)?;
+        if self.screen.json {
+            return Ok(self.screen.json(&ArgumentsView { api: API, arguments })?);
+        }
+        if arguments.iter().any(|argument| argument.contains(char::is_control)) {
+            let what = "an argument has a control character in it, which no shell should be given";
+            let hint = "use --json, or mend the path in the spec that has it";
+            return Err(Error::Usage { what: what.to_owned(), hint: Some(hint.to_owned()) }.into());
+        }
+        // As it is: a changed character would be another file.
+        Ok(self.screen.exactly(&shell::quoted(&arguments))?)
+    }
+
+    fn completions(&self, shell: clap_complete::Shell) -> Result {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Arguments::command(), "vusb", &mut script);
+        let script = String::from_utf8_lossy(&script).into_owned();
+        if self.screen.json {
+            let view = ScriptView { api: API, shell: shell.to_string(), script };
+            return Ok(self.screen.json(&view)?);
+        }
+        Ok(self.screen.exactly(&script)?)
+    }
+
+    fn man(&self, dir: &Path) -> Result {
+        clap_mangen::generate_to(Arguments::command(), dir)?;
+        self.show(&FolderView { api: API, folder: dir }, String::new)
+    }
+}
+
+/// Whether the spec is for a guest that is yet to be started: it says no address, and no domain is known by its name.
+fn is_for_a_start(vusb: &Vusb, wanted: &Wanted) -> Result<bool> {
+    match (&wanted.file.driver, &wanted.file.spec.domain) {
+        (Some(_), _) => Ok(false),
+        (None, None) => Ok(true),
+        (None, Some(name)) => match vusb.domain(name.as_str()) {
+            Ok(_) => Ok(false),
+            Err(Error::NoSuchDomain { several: false, .. }) => Ok(true),
+            Err(error) => Err(error.into()),
+        },
+    }
+}
+
+/// A controller without what is on it.
+fn without_devices(controller: &ControllerView) -> io::Result<serde_json::Value> {
+    let mut value = serde_json::to_value(controller).map_err(io::Error::other)?;
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("devices");
+    }
+    Ok(value)
+}

@@ -1,0 +1,56 @@
+//! Where output goes: results to one side, words to the other.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use crate::environment::Environment;
+
+#[test]
+fn quiet_is_results_and_errors_alone() {
+    let env = Environment::new();
+    env.run("device add sim:S tablet --name pen -q").prints("hci0:1").quietly();
+    env.run("device add sim:S tablet --name pen -q").prints("hci0:1").quietly();
+    env.run("device add sim:S mouse --port 1 -q").fails(4);
+}
+
+#[test]
+fn verbose_tells_the_steps_that_a_dry_run_told() {
+    let env = Environment::new();
+    let dry = env.run("device add sim:S tablet --dry-run");
+    assert_eq!(dry.stdout.lines().count(), 2, "{dry:?}");
+    let ran = env.run("device add sim:S tablet -v");
+    ran.prints("hci0:1");
+    for line in dry.stdout.lines() {
+        assert!(ran.stderr.lines().any(|told| told == line), "{line} is not in {ran:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let env = Environment::new();
+    let mut child = env.command(["models"]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let mut child = env.command(["completions", "zsh"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_a_failure() {
+    let env = Environment::new();
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let output = env.command(["models"]).stdout(full).output().unwrap();
+    let ran = env.ran(&output);
+    ran.fails(1).says("cannot be written");
+}
+
+#[test]
+fn the_state_folder_is_where_one_says() {
+    let env = Environment::new();
+    env.run("controller add sim:S --state-dir here").prints("hci0");
+    assert!(env.path("here").is_dir());
+    assert!(!env.state().exists());
+}
