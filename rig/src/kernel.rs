@@ -5,7 +5,7 @@
 //! kernel through the PVH entry that Debian's configuration has (`CONFIG_PVH`).
 
 use crate::cache::Cache;
-use crate::command::{run, run_in};
+use crate::command::run;
 use crate::error::{Error, Result};
 use crate::packages;
 use std::fs::{self, File};
@@ -44,12 +44,7 @@ impl Kernel {
 fn unpack(dir: &Path) -> Result<()> {
     fs::create_dir(dir).map_err(Error::io("make the folder", dir))?;
     let package = concrete_package()?;
-    eprintln!("vusb-rig: downloading {package} (kept in the cache, not installed)");
-    run_in(dir, "apt-get", &["-q", "download", &package])?;
-    let deb = only_entry(dir, |name| name.ends_with(".deb"))?;
-    let root = dir.join("root");
-    run("dpkg-deb", &["-x".as_ref(), deb.as_os_str(), root.as_os_str()])?;
-    fs::remove_file(&deb).map_err(Error::io("remove", &deb))?;
+    let root = packages::unpack(&package, dir)?;
     // Debian 12 has lib/modules, Debian 13 usr/lib/modules; depmod wants the former.
     if !root.join("lib").exists() {
         let link = root.join("lib");

@@ -27,7 +27,7 @@ use crate::guest::{Guest, Line, QUICK};
 use crate::image::{Image, MODULES, add_files};
 use crate::kernel::Kernel;
 use crate::packages;
-use crate::parcel::{self, Files, QEMU_IN_GUEST};
+use crate::parcel::{self, Files, QEMU_IN_GUEST, UDEVD_IN_GUEST};
 use crate::process::{Qemu, RunDir};
 use crate::shell::Shell;
 use crate::snapshot;
@@ -192,6 +192,7 @@ impl Parts {
         let image = Image::default()
             .modules(MODULES.iter().chain(&OUTER_MODULES).copied())
             .files(parcel::qemu(&qemu)?)
+            .files(parcel::udevd(&cache)?)
             .file("inner/vmlinux", &kernel.image)
             .file("inner/image.cpio", &inner)
             .build(&cache, &kernel)?;
@@ -251,6 +252,7 @@ impl Parts {
         empty_disk(&dir.join(DISK))?;
         let outer = self.launch(dir, Vec::new())?;
         outer.wait_booted(BOOT_LIMIT)?;
+        outer.sh(&format!("mkdir -p /run/udev && {UDEVD_IN_GUEST} --daemon"), BOOT_LIMIT)?.ok()?;
         if let Some((machine, args)) = inner {
             eprintln!("vusb-rig: booting a {machine} guest inside a guest; this takes a minute");
             outer.start_inner(machine, args)?;

@@ -1,8 +1,10 @@
 //! What the rig needs from Debian on this machine. Only what is missing is installed, and what is
 //! installed is said first. The guest's kernel is not among it: see [`crate::kernel`].
 
-use crate::command::{finish, run};
-use crate::error::Result;
+use crate::command::{finish, run, run_in};
+use crate::error::{Error, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
@@ -52,6 +54,27 @@ fn is_installed(package: &str) -> bool {
 /// [`crate::Error::Command`] if `apt-get` fails.
 pub fn update_lists() -> Result<()> {
     finish(apt_get(&["update"])).map(drop)
+}
+
+/// Downloads a package into a folder and unpacks it there, without installing it; returns the
+/// folder that stands for `/`.
+///
+/// # Errors
+/// [`crate::Error::Command`] if `apt-get` or `dpkg-deb` fails, [`Error::Io`].
+pub fn unpack(package: &str, dir: &Path) -> Result<PathBuf> {
+    eprintln!("vusb-rig: downloading {package} (kept in the cache, not installed)");
+    let download = || run_in(dir, "apt-get", &["-q", "download", package]);
+    // A list that is too old names versions that the mirror no longer has.
+    download().or_else(|_| update_lists().and_then(|()| download()))?;
+    let root = dir.join("root");
+    for entry in fs::read_dir(dir).map_err(Error::io("read the folder", dir))? {
+        let path = entry.map_err(Error::io("read the folder", dir))?.path();
+        if path.extension().is_some_and(|kind| kind == "deb") {
+            run("dpkg-deb", &["-x".as_ref(), path.as_os_str(), root.as_os_str()])?;
+            fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+        }
+    }
+    Ok(root)
 }
 
 fn install(packages: &[&str]) -> Result<()> {

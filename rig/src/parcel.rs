@@ -3,10 +3,13 @@
 //! here. QEMU finds the rest relative to its own program, so that `/usr/bin/qemu-system-x86_64`
 //! sees `/usr/share/seabios` in the guest as it does here.
 
+use crate::cache::Cache;
 use crate::command::run;
 use crate::error::{Error, Result};
+use crate::packages;
 use crate::process::Qemu;
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Files by their path in the guest.
@@ -54,6 +57,26 @@ pub fn qemu(qemu: &Qemu) -> Result<Files> {
         files.insert(path.to_string_lossy().into_owned(), path);
     }
     Ok(files)
+}
+
+/// Where the guest finds systemd's udev daemon.
+pub const UDEVD_IN_GUEST: &str = "/usr/lib/systemd/systemd-udevd";
+
+/// The udev daemon, from Debian's package. libusb learns of new devices from it alone, and so does
+/// a QEMU that is to take them. It runs without rules: it only has to repeat what the kernel says.
+///
+/// # Errors
+/// As [`packages::unpack`] and [`program`].
+pub fn udevd(cache: &Cache) -> Result<Files> {
+    let dir = cache.entry("udev", |half| {
+        fs::create_dir(half).map_err(Error::io("make the folder", half))?;
+        packages::unpack("udev", half).map(drop)
+    })?;
+    let mut places = ["root/usr/bin/udevadm", "root/bin/udevadm"].map(|p| dir.join(p)).into_iter();
+    let udevadm = places.find(|path| path.exists()).ok_or_else(|| {
+        Error::Unusable("package udev has no udevadm where Debian 12 and 13 have it".to_owned())
+    })?;
+    program(UDEVD_IN_GUEST, &udevadm)
 }
 
 /// The path of a program that is named without one.
