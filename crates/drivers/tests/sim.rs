@@ -1,5 +1,7 @@
 //! The simulated hypervisor, as somebody who learns about drivers would use it.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail")]
+
 use std::fs;
 use std::path::PathBuf;
 

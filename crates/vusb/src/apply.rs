@@ -26,7 +26,7 @@ pub(crate) fn apply(vusb: &Vusb, wanted: &Wanted) -> Result<Outcome, Error> {
     let mut session = Session::open(vusb, &domain)?;
     let spec = prepared(&wanted.file.spec, &wanted.folder, &session.present, &session.base)?;
     let capabilities = session.capabilities()?;
-    let matched = matching::pin(&session.base, &session.managed, &spec, &capabilities);
+    let matched = matching::pin(&session.base, &session.owned(), &spec, &capabilities);
     let resolved = resolve(&matched.stays, &matched.spec, &capabilities)?;
     let missing = stay_away(&mut session, &resolved);
     let mut managed = only_named(&session.managed, &resolved.hardware);
@@ -35,6 +35,12 @@ pub(crate) fn apply(vusb: &Vusb, wanted: &Wanted) -> Result<Outcome, Error> {
     session.record.profile = spec.profile;
     session.record.name = spec.domain.clone().or_else(|| session.record.name.clone());
     let added = added(&resolved, &session.base);
+    for settled in &resolved.controllers {
+        if let Some(controller) = resolved.hardware.controller(settled.at) {
+            session.record.added.remove(&controller.name);
+        }
+    }
+    session.record.added.extend(added.iter().cloned());
     let target = resolved.hardware;
     let steps = session.commit(Change { target, missing, managed })?;
     let already = steps.is_empty();

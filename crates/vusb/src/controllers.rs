@@ -29,6 +29,9 @@ pub(crate) fn add(vusb: &Vusb, domain: &DomainId, spec: &ControllerSpec) -> Resu
     if !settled.already {
         managed.extend(chosen.as_ref().map(|(_, name)| name.clone()));
     }
+    if let Some((_, name)) = &chosen {
+        session.record.added.remove(name);
+    }
     let already = settled.already && !was_missing;
     let steps = session.commit(Change { target: resolved.hardware, missing, managed })?;
     let at = chosen.map(|(index, name)| Chosen::Controller { index, name });

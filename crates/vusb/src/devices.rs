@@ -43,6 +43,7 @@ pub(crate) fn add(vusb: &Vusb, domain: &DomainId, spec: &DeviceSpec) -> Result<O
         .collect();
     let mut managed = session.managed.clone();
     managed.extend(added.iter().cloned());
+    session.record.added.extend(added.iter().cloned());
     let at = chosen(&resolved.hardware, settled.at);
     if let (false, Some(device)) = (already, resolved.hardware.device(settled.at)) {
         managed.insert(device.name.clone());

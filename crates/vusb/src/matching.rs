@@ -10,6 +10,9 @@
 //!          └─ vusb's own, asked for no more ──▶ goes, unless something that stays is plugged into it
 //! ```
 //!
+//! A controller that was added because a device needed it stays as long as a device of the spec is on it; one that was asked
+//! for and is not any more goes, and what is on it moves.
+//!
 //! Something of somebody else's is what a spec asks for only where the spec says its name, or where it is what a guest that
 //! is started with the spec would have: then nothing is to be done.
 
@@ -32,9 +35,18 @@ pub(crate) struct Matched {
     pub(crate) stays: Hardware,
 }
 
+/// What of a domain's hardware is vusb's own.
+#[derive(Clone, Copy)]
+pub(crate) struct Owned<'a> {
+    /// All of it.
+    pub(crate) managed: &'a BTreeSet<Name>,
+    /// The controllers of it that nobody asked for: devices needed them.
+    pub(crate) added: &'a BTreeSet<Name>,
+}
+
 struct Matching<'a> {
     has: &'a Hardware,
-    managed: &'a BTreeSet<Name>,
+    owned: Owned<'a>,
     capabilities: Capabilities,
     /// What a guest that is started with the spec has, if that can be.
     fresh: Option<Resolved>,
@@ -42,10 +54,10 @@ struct Matching<'a> {
     devices: BTreeSet<Address>,
 }
 
-/// Matches what `has` with what `spec` asks for. `managed` is what of it is vusb's own.
+/// Matches what `has` with what `spec` asks for.
 pub(crate) fn pin(
     has: &Hardware,
-    managed: &BTreeSet<Name>,
+    owned: &Owned<'_>,
     spec: &Spec,
     capabilities: &Capabilities,
 ) -> Matched {
@@ -53,7 +65,7 @@ pub(crate) fn pin(
     let capabilities = Capabilities { default_type, ..Capabilities::everything() };
     let mut matching = Matching {
         has,
-        managed,
+        owned: *owned,
         fresh: resolve(&Hardware::new(), spec, &capabilities).ok(),
         capabilities,
         controllers: BTreeSet::new(),
@@ -61,14 +73,13 @@ pub(crate) fn pin(
     };
     let mut pinned = spec.clone();
     matching.pin_controllers(&mut pinned.controllers);
-    matching.keep_added();
     matching.pin_devices(&mut pinned.devices);
     Matched { spec: pinned, stays: matching.stays() }
 }
 
 impl Matching<'_> {
     fn is_ours(&self, name: &Name) -> bool {
-        self.managed.contains(name)
+        self.owned.managed.contains(name)
     }
 
     fn pin_controllers(&mut self, specs: &mut [ControllerSpec]) {
@@ -112,23 +123,6 @@ impl Matching<'_> {
                 && (self.is_ours(&it.name) || as_started(it))
         })
         .map(|it| it.index)
-    }
-
-    /// Controllers that nobody asks for and that devices of the spec need, as they did before.
-    fn keep_added(&mut self) {
-        let Some(fresh) = &self.fresh else {
-            return;
-        };
-        let added: Vec<Controller> = fresh
-            .added
-            .iter()
-            .filter_map(|index| fresh.hardware.controller(*index))
-            .map(Controller::bare)
-            .collect();
-        for wanted in added {
-            let found = self.like(&wanted);
-            self.controllers.extend(found);
-        }
     }
 
     /// Hubs first, for what is behind one can stay only if the hub does; then what says its name or port, then all others.
@@ -176,10 +170,10 @@ impl Matching<'_> {
 
     /// Whether the controller and the hubs on the way to an address stay.
     fn may_stay(&self, address: Address) -> bool {
-        let controller = self
-            .has
-            .controller(address.bus)
-            .is_some_and(|it| self.controllers.contains(&it.index) || !self.is_ours(&it.name));
+        let controller = self.has.controller(address.bus).is_some_and(|it| {
+            let added = self.owned.added.contains(&it.name);
+            added || self.controllers.contains(&it.index) || !self.is_ours(&it.name)
+        });
         let mut hubs = std::iter::successors(address.port.parent(), |port| port.parent())
             .map(|port| Address { bus: address.bus, port });
         controller
@@ -205,16 +199,10 @@ impl Matching<'_> {
         for controller in self.has.controllers() {
             let index = controller.index;
             let empty = stays.controller(index).is_some_and(|it| it.devices().len() == 0);
-            if empty && self.is_ours(&controller.name) && !self.is_asked_for(index) {
+            if empty && self.is_ours(&controller.name) && !self.controllers.contains(&index) {
                 stays.remove_controller(index);
             }
         }
         stays
-    }
-
-    /// Whether the controller was matched. One that was only added for devices, and has none left, is matched too: a
-    /// device of the spec that is not there yet goes onto it.
-    fn is_asked_for(&self, index: Index) -> bool {
-        self.controllers.contains(&index)
     }
 }

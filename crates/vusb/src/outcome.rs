@@ -12,7 +12,6 @@ use crate::view::API;
 
 /// What was done, or would be done in a dry run.
 #[derive(Clone, Debug)]
-#[must_use]
 pub struct Outcome {
     /// The domain, as a person knows it.
     pub domain: String,

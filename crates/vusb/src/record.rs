@@ -8,12 +8,13 @@
 //!   "profile": "vusb-1",
 //!   "hardware": [ … ],
 //!   "managed": ["hci0", "stick"],
+//!   "added": ["hci0"],
 //!   "places": { "stick": "pci-0000:00:14.0-usb-0:4.2" }
 //! }
 //! ```
 //!
 //! `hardware` is what the guest has, whoever gave it, and what it should have and has not at the moment. `managed` names
-//! what is vusb's own. `places` says where each host device was plugged in when it was given. `pending` is there while a
+//! what is vusb's own, and `added` the controllers of it that nobody asked for and a device needed. `places` says where each host device was plugged in when it was given. `pending` is there while a
 //! change is under way ([`crate::pending`]). Fields that are not known here are kept.
 //!
 //! A record that cannot be understood is an error that names the file; it is never overwritten.
@@ -60,6 +61,9 @@ pub(crate) struct Record {
     /// What of it is vusb's own.
     #[serde(default)]
     pub(crate) managed: BTreeSet<Name>,
+    /// The controllers that nobody asked for: devices needed them when they were plugged in.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) added: BTreeSet<Name>,
     /// Where each host device was plugged in when it was given: a reboot-proof path.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) places: BTreeMap<Name, String>,
@@ -81,6 +85,7 @@ impl Record {
             profile: Profile::default(),
             hardware: Hardware::new(),
             managed: BTreeSet::new(),
+            added: BTreeSet::new(),
             places: BTreeMap::new(),
             pending: None,
             rest: Map::new(),

@@ -128,6 +128,7 @@ pub(crate) fn forget(record: &mut crate::record::Record, forget: impl FnOnce(&mu
     forget(&mut record.hardware);
     let left: Vec<_> = names(&record.hardware).cloned().collect();
     record.managed.retain(|name| left.contains(name));
+    record.added.retain(|name| left.contains(name));
     record.places.retain(|name, _| left.contains(name));
 }
 

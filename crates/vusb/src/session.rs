@@ -23,6 +23,7 @@ use crate::domain::DomainId;
 use crate::error::Error;
 use crate::hosts::{Present, may_be_given};
 use crate::lock::Lock;
+use crate::matching::Owned;
 use crate::merge::{Missing, merge, names, only_named};
 use crate::outcome::{Chosen, Outcome};
 use crate::pending::{Pending, Stored};
@@ -127,6 +128,11 @@ impl<'a> Session<'a> {
         self.managed.extend(base.managed);
         self.base = base.hardware;
         self.missing = base.missing;
+    }
+
+    /// What of the base is vusb's own, and which controllers of that were added for devices alone.
+    pub(crate) const fn owned(&self) -> Owned<'_> {
+        Owned { managed: &self.managed, added: &self.record.added }
     }
 
     /// Adds a sentence for the person, once.
@@ -234,6 +240,7 @@ impl<'a> Session<'a> {
         self.rebase();
         self.record.hardware = self.base.clone();
         self.record.managed = self.managed.clone();
+        self.record.added = only_named(&self.record.added, &self.base);
         self.record.places = self.present.places(&self.base, &self.record.places);
         self.save()
     }

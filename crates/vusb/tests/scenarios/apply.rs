@@ -1,0 +1,134 @@
+//! Making a guest what a spec says, again and again.
+
+use serde_json::json;
+use vusb::Settings;
+
+use crate::house::{House, model, steps};
+
+const TWO: &str = "[[controller]]\nusbversion = 1\n[[device]]\nkind = \"tablet\"\n[[device]]\nkind = \"tablet\"\n\
+                   [[device]]\nkind = \"mtp\"\ndir = \".\"";
+
+#[test]
+fn applying_twice_is_applying_once() {
+    let house = House::new();
+    let spec = house.spec("web", TWO);
+    let planned = house.vusb().plan(&spec).unwrap();
+    let outcome = house.vusb().apply(&spec).unwrap();
+    assert_eq!(steps(&planned), steps(&outcome));
+    assert_eq!(outcome.steps.len(), 5, "{:?}", steps(&outcome));
+    assert_eq!(outcome.added_controllers.len(), 1, "for the player runs at high speed");
+    let again = house.vusb().apply(&spec).unwrap();
+    assert!(again.already && again.added_controllers.is_empty(), "{:?}", steps(&again));
+    assert_eq!(house.record("web")["name"], "web");
+}
+
+#[test]
+fn what_the_spec_has_no_more_goes_and_the_rest_is_not_touched() {
+    let house = House::new();
+    house.vusb().apply(&house.spec("web", TWO)).unwrap();
+    house.add("web", "ccid").unwrap();
+    let less =
+        TWO.replacen("[[device]]\nkind = \"tablet\"\n", "", 1) + "\n[[device]]\nkind = \"hub\"";
+    let outcome = house.vusb().apply(&house.spec("web", &less)).unwrap();
+    assert_eq!(
+        steps(&outcome),
+        [
+            "unplug tablet1 (tablet) from 0:2",
+            "unplug ccid0 (ccid) from 1:2",
+            "plug hub0 (hub) into 0:2"
+        ]
+    );
+    let outcome = house.vusb().apply(&house.spec("web", "")).unwrap();
+    assert_eq!(outcome.steps.len(), 5);
+    assert_eq!(house.shows("web"), "");
+}
+
+#[test]
+fn a_controller_that_is_asked_for_otherwise_is_replaced() {
+    let house = House::new();
+    let version = |it: u8| {
+        format!("[[controller]]\nname = \"usb\"\nusbversion = {it}\n[[device]]\nkind = \"tablet\"")
+    };
+    house.vusb().apply(&house.spec("web", &version(1))).unwrap();
+    let outcome = house.vusb().apply(&house.spec("web", &version(3))).unwrap();
+    assert_eq!(outcome.steps.len(), 4, "{:?}", steps(&outcome));
+    assert!(house.vusb().apply(&house.spec("web", &version(3))).unwrap().already);
+}
+
+#[test]
+fn what_another_tool_made_is_left_alone_and_named() {
+    let house = House::new();
+    house.add("web", "tablet").unwrap();
+    house.set("web", "foreign", json!(["hci0", "tablet0"]));
+    std::fs::remove_dir_all(house.at("state")).unwrap();
+    // The guest's own controller has room, so the spec's tablet goes onto it; it is not the tablet that is there.
+    let spec = house.spec("web", "[[device]]\nkind = \"mouse\"");
+    let outcome = house.vusb().apply(&spec).unwrap();
+    assert_eq!(outcome.notes, ["left alone, for another tool made it: hci0, tablet0"]);
+    assert_eq!(steps(&outcome), ["plug mouse0 (mouse) into 0:2"]);
+    assert!(house.vusb().apply(&spec).unwrap().already);
+    let outcome = house.vusb().apply(&house.spec("web", "")).unwrap();
+    assert_eq!(steps(&outcome), ["unplug mouse0 (mouse) from 0:2"]);
+}
+
+#[test]
+fn a_guest_that_was_started_with_the_spec_has_it_already() {
+    let house = House::new();
+    let text = "[[controller]]\nusbversion = 2\n[[device]]\nkind = \"tablet\"\n[[device]]\nkind = \"storage\"\nfile = \"a.img\"";
+    house.file("a.img", "");
+    let spec = house.spec("web", text);
+    // A guest that does not run can have what one that runs cannot; then it is started, and its command line made it.
+    house.set("web", "running", json!(false));
+    house.vusb().apply(&spec).unwrap();
+    house.set("web", "running", json!(true));
+    house.set("web", "foreign", json!(["hci0", "tablet0", "storage0"]));
+    std::fs::remove_dir_all(house.at("state")).unwrap();
+
+    let outcome = house.vusb().apply(&spec).unwrap();
+    assert!(outcome.already, "{:?}", steps(&outcome));
+    let arguments = house.vusb().qemu_args(&spec, &vusb::ArgumentOptions::default()).unwrap();
+    assert!(arguments.iter().any(|it| it.contains("ich9-usb-ehci1")), "{arguments:?}");
+    // From now on it is the spec's.
+    let less = house.spec("web", "[[controller]]\nusbversion = 2\n[[device]]\nkind = \"tablet\"");
+    let outcome = house.vusb().apply(&less).unwrap();
+    assert_eq!(outcome.steps.len(), 1, "{:?}", steps(&outcome));
+}
+
+#[test]
+fn a_spec_puts_back_what_a_restart_took_away() {
+    let house = House::new();
+    let spec = house.spec("web", TWO);
+    house.vusb().apply(&spec).unwrap();
+    let before = house.sim("web")["hardware"].clone();
+    house.restart("web");
+    assert_eq!(house.vusb().apply(&spec).unwrap().steps.len(), 5);
+    assert_eq!(house.sim("web")["hardware"], before);
+}
+
+#[test]
+fn a_spec_may_leave_out_where_the_domain_is_once_that_is_known() {
+    let house = House::new();
+    house.vusb().apply(&house.spec("web", TWO)).unwrap();
+    let file = house.file("short.toml", &format!("domain = \"web\"\n{TWO}"));
+    let read = || vusb::Wanted::read(&file).unwrap();
+    assert!(house.vusb().apply(&read()).unwrap().already);
+    house.file("short.toml", TWO);
+    let error = house.vusb().apply(&read()).unwrap_err();
+    assert!(error.hints()[0].contains("driver = "), "{error}");
+    let error = vusb::Wanted::read(&house.file("bad.toml", "usb = 4")).unwrap_err();
+    assert!(error.to_string().contains("bad.toml:1:1"), "{error}");
+}
+
+#[test]
+fn controllers_are_found_by_what_they_are() {
+    let house = House::new();
+    for name in ["piix3-uhci", "nec-xhci"] {
+        house.vusb().controller_add(&house.guest("web"), &model(name)).unwrap();
+    }
+    let spec = house.spec("web", "[[controller]]\nusbversion = 3");
+    let outcome = house.vusb().apply(&spec).unwrap();
+    assert_eq!(steps(&outcome), ["remove controller hci0 (piix3-uhci, 2 ports, index 0)"]);
+    assert!(house.vusb().apply(&spec).unwrap().already);
+    let settings = Settings { dry_run: true, ..house.vusb().settings().clone() };
+    assert!(house.vusb().with_settings(settings).apply(&spec).unwrap().already);
+}
