@@ -54,6 +54,9 @@ pub const INNER_MODULES: &[&str] =
 /// What L1 loads besides a guest's usual modules: the disk that brings files.
 const OUTER_MODULES: [&str; 2] = ["virtio_pci", "virtio_blk"];
 
+/// The QEMU that L1 runs: always the installed one, whatever `VUSB_QEMU` says, for L1 has its files
+/// where this machine has them.
+const INNER_QEMU: &str = "qemu-system-x86_64";
 /// The bus of L1 into which its devices are plugged.
 const BUS: &str = "outer.0";
 /// How long a device may take to leave L1.
@@ -191,7 +194,7 @@ impl Parts {
         let inner = inner.build(&cache, &kernel)?;
         let image = Image::default()
             .modules(MODULES.iter().chain(&OUTER_MODULES).copied())
-            .files(parcel::qemu(&qemu)?)
+            .files(parcel::qemu(&Qemu::at(INNER_QEMU))?)
             .files(parcel::udevd(&cache)?)
             .file("inner/vmlinux", &kernel.image)
             .file("inner/image.cpio", &inner)

@@ -69,6 +69,10 @@ fn fetch(suite: &str, dir: &Path) -> Result<()> {
         run("dpkg-deb", &["-x".as_ref(), package.as_os_str(), root.as_os_str()])?;
     }
     fs::remove_dir_all(&apt).map_err(Error::io("remove", &apt))?;
+    let loader = root.join("usr/lib64/ld-linux-x86-64.so.2");
+    fs::copy(&loader, root.join("usr/bin/loader")).map_err(Error::io("copy", &loader))?;
+    let bundle = root.join("usr/bin/qemu-bundle");
+    std::os::unix::fs::symlink("../..", &bundle).map_err(Error::io("link", &bundle))?;
     let program = dir.join("qemu-system-x86_64");
     write(&program, STARTER)?;
     let executable = fs::Permissions::from_mode(0o755);
@@ -76,16 +80,15 @@ fn fetch(suite: &str, dir: &Path) -> Result<()> {
     Qemu::at(&program).version().map(drop)
 }
 
-/// Starts QEMU with its own loader and libraries. QEMU finds its plug-ins through the variable, for
-/// its own idea of where it is would be the loader's; firmware is given with `-L`.
+/// Starts QEMU with its own loader and libraries.
+///
+/// QEMU looks for plug-ins and firmware in `qemu-bundle` beside the running program, if that is
+/// there, and otherwise where they are installed on this machine: those are another version's, and
+/// QEMU aborts over them. The running program is the loader: hence its copy in QEMU's own folder.
 const STARTER: &str = r#"#!/bin/sh
-here=$(dirname "$(readlink -f "$0")")/root
-lib=$here/usr/lib/x86_64-linux-gnu
-QEMU_MODULE_DIR=$lib/qemu
-export QEMU_MODULE_DIR
-exec "$here/usr/lib64/ld-linux-x86-64.so.2" --library-path "$lib" \
-    --argv0 qemu-system-x86_64 "$here/usr/bin/qemu-system-x86_64" \
-    -L "$here/usr/share/qemu" -L "$here/usr/share/seabios" -L "$here/usr/lib/ipxe/qemu" "$@"
+usr=$(dirname "$(readlink -f "$0")")/root/usr
+exec "$usr/bin/loader" --library-path "$usr/lib/x86_64-linux-gnu" \
+    --argv0 qemu-system-x86_64 "$usr/bin/qemu-system-x86_64" "$@"
 "#;
 
 /// `/lib` is `/usr/lib`, as on every Debian of today: packages put files into either.
