@@ -61,7 +61,7 @@ pub(crate) enum Command {
     /// Show what a domain has, or what all recorded domains have
     #[command(after_help = help::LIST)]
     List {
-        /// The domain; all that have a record if none is given
+        /// The domain: qemu:SOCKET, sim:FILE, or a name that is on record; all those on record if none is given
         domain: Option<String>,
     },
     /// Show what `apply` would do, or what a guest that is yet to be started would get
@@ -124,9 +124,9 @@ pub(crate) enum ControllerCommand {
     /// Remove a controller
     #[command(after_help = help::CONTROLLER_REMOVE)]
     Remove {
-        /// The domain
+        /// The domain: qemu:SOCKET, sim:FILE, or a name that is on record
         domain: String,
-        /// The controller, by its name or its index
+        /// The controller, by its name (hci0) or its index (0)
         controller: ControllerRef,
         /// Remove it with all that is plugged into it
         #[arg(long)]
@@ -135,19 +135,19 @@ pub(crate) enum ControllerCommand {
     /// Show the controllers of a domain
     #[command(after_help = help::CONTROLLER_LIST)]
     List {
-        /// The domain
+        /// The domain: qemu:SOCKET, sim:FILE, or a name that is on record
         domain: String,
     },
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ControllerAdd {
-    /// The domain
+    /// The domain: qemu:SOCKET, sim:FILE, or a name that is on record
     pub(crate) domain: String,
     /// Its name [default: hciN, for pv pvN]
     #[arg(long)]
     pub(crate) name: Option<Name>,
-    /// Whether it is emulated or paravirtual; auto is what suits the guest
+    /// Whether it is emulated hardware or paravirtual (Xen's PVUSB); auto is what suits the guest
     #[arg(long = "type", value_name = "TYPE", value_enum, default_value = "auto")]
     pub(crate) controller_type: TypeArgument,
     /// Its generation of USB; 2 is the whole ICH9 group
@@ -175,7 +175,7 @@ pub(crate) enum DeviceCommand {
     /// Pull a device out
     #[command(after_help = help::DEVICE_REMOVE)]
     Remove {
-        /// The domain
+        /// The domain: qemu:SOCKET, sim:FILE, or a name that is on record
         domain: String,
         /// The device: a name, a selector, or CONTROLLER:PORT
         device: String,
@@ -186,14 +186,14 @@ pub(crate) enum DeviceCommand {
     /// Show the devices of a domain
     #[command(after_help = help::DEVICE_LIST)]
     List {
-        /// The domain
+        /// The domain: qemu:SOCKET, sim:FILE, or a name that is on record
         domain: String,
     },
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct DeviceAdd {
-    /// The domain
+    /// The domain: qemu:SOCKET, sim:FILE, or a name that is on record
     pub(crate) domain: String,
     /// The device: a selector of a host device, or what the hypervisor makes up; see below
     pub(crate) device: Kind,
@@ -218,14 +218,12 @@ pub(crate) enum HostCommand {
     List,
 }
 
-/// A controller's type, or what suits the guest.
+/// A controller's type, or what suits the guest. The values have no text of their own, for that would spread the whole help
+/// over twice as many lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TypeArgument {
-    /// What suits the guest: pv for a Xen PV or PVH guest, emulated for all others
     Auto,
-    /// Paravirtual: Xen's PVUSB
     Pv,
-    /// Hardware that exists, emulated
     Emulated,
 }
 

@@ -3,9 +3,10 @@
 /// `vusb --help`.
 pub(crate) const TOP: &str = "\
 DOMAIN, a virtual machine:
-  qemu:SOCKET   a running QEMU, by its QMP socket (-qmp unix:SOCKET,server=on,wait=off)
+  qemu:SOCKET   a running QEMU, by its QMP socket, which it makes with
+                -qmp unix:SOCKET,server=on,wait=off
   sim:FILE      a simulated hypervisor in a file, to learn and to try things
-  NAME          a domain that has a record: the `domain` of a spec that was applied
+  NAME          one on record: the `domain` of a spec that was applied
 
 Examples:
   vusb device add qemu:/run/web1.qmp storage:stick.img   a stick from a file
@@ -45,11 +46,11 @@ Examples:
   vusb controller add qemu:/run/web1.qmp                 prints hci0
   vusb controller add qemu:/run/web1.qmp --usbversion 3 --ports 4
   vusb controller add qemu:/run/web1.qmp --model ehci --name fast
-  vusb controller add sim:play.json --dry-run            only says what it would do";
+  vusb controller add sim:play.json --dry-run            only says what";
 
 /// `vusb controller remove --help`.
 pub(crate) const CONTROLLER_REMOVE: &str = "\
-CONTROLLER is a name (hci0) or an index (0). One with devices on it goes with --force only.
+A controller with devices on it goes with --force only, and they go with it.
 
 Examples:
   vusb controller remove qemu:/run/web1.qmp hci0

@@ -4,9 +4,11 @@ use std::io;
 
 use serde::Serialize;
 use vusb::model::address::{Address, Index};
+use vusb::model::diff::Step;
 use vusb::model::hardware::{Controller, Device, Hardware, PciAddress};
 use vusb::model::models::{Companion, ControllerType, Model, UsbVersion};
 use vusb::model::name::Name;
+use vusb::view::API;
 use vusb::{Chosen, Outcome, OutcomeView};
 
 use crate::screen::Screen;
@@ -103,8 +105,16 @@ fn added(outcome: &Outcome, name: &Name) -> String {
 /// A plan as JSON: the outcome, and the hardware that it leads to.
 #[derive(Serialize)]
 pub(crate) struct PlanView<'a> {
-    #[serde(flatten)]
-    outcome: OutcomeView,
+    api: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domain: Option<&'a str>,
+    /// Whether it is for a guest that is yet to be started.
+    fresh: bool,
+    already: bool,
+    dry_run: bool,
+    added_controllers: &'a [Name],
+    steps: Vec<String>,
+    notes: &'a [String],
     controllers: Vec<PlannedController<'a>>,
 }
 
@@ -138,9 +148,20 @@ struct PlannedDevice<'a> {
     device: &'a Device,
 }
 
-impl<'a> From<&'a Outcome> for PlanView<'a> {
-    fn from(outcome: &'a Outcome) -> PlanView<'a> {
-        PlanView { outcome: outcome.into(), controllers: planned(&outcome.hardware) }
+impl<'a> PlanView<'a> {
+    /// The plan that `outcome` is; `fresh` if it is for a guest that is yet to be started, which may have no name.
+    pub(crate) fn new(outcome: &'a Outcome, fresh: bool) -> PlanView<'a> {
+        PlanView {
+            api: API,
+            domain: Some(outcome.domain.as_str()).filter(|name| !name.is_empty()),
+            fresh,
+            already: outcome.already,
+            dry_run: outcome.dry_run,
+            added_controllers: &outcome.added_controllers,
+            steps: outcome.steps.iter().map(Step::to_string).collect(),
+            notes: &outcome.notes,
+            controllers: planned(&outcome.hardware),
+        }
     }
 }
 

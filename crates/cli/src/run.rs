@@ -243,7 +243,7 @@ impl Cli<'_> {
         let fresh = is_for_a_start(&vusb, &wanted)?;
         let outcome = if fresh { self.started_with(&wanted)? } else { vusb.plan(&wanted)? };
         if self.screen.json {
-            return Ok(self.screen.json(&PlanView::from(&outcome))?);
+            return Ok(self.screen.json(&PlanView::new(&outcome, fresh))?);
         }
         if !fresh {
             return self.report(Verb::Apply, &outcome);
@@ -262,7 +262,7 @@ impl Cli<'_> {
             resolve(&nothing, &spec, &Capabilities::everything()).map_err(Error::Refused)?;
         let named = |index: &_| resolved.hardware.controller(*index).map(|it| it.name.clone());
         Ok(Outcome {
-            domain: spec.domain.as_ref().map_or_else(|| "a new guest".to_owned(), Name::to_string),
+            domain: spec.domain.as_ref().map(Name::to_string).unwrap_or_default(),
             steps: diff(&nothing, &resolved.hardware),
             already: false,
             dry_run: true,

@@ -29,6 +29,9 @@ fn a_qemu_that_does_not_listen() {
     let env = Environment::new();
     env.run("list qemu:nobody.qmp").fails(7);
     env.run("device add qemu:nobody.qmp tablet").fails(7);
+    env.write("web1.toml", "driver = \"qemu:nobody.qmp\"\n");
+    env.run("plan web1.toml").fails(7);
+    env.run("apply web1.toml").fails(7);
     let _ears = std::os::unix::net::UnixListener::bind(env.path("deaf.qmp")).unwrap();
     // It takes the call and says nothing.
     let ran = env.run("list qemu:deaf.qmp --timeout 0.2");

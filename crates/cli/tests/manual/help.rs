@@ -34,8 +34,10 @@ fn every_help_can_be_read() {
         assert!(ran.stdout.contains("Usage: vusb"), "{command}: {ran:?}");
         assert!(command == "man" || ran.stdout.contains("Examples:"), "{command} has no examples");
         assert!(!ran.stdout.contains("host-root"), "{command} shows what is for tests alone");
-        for line in ran.stdout.lines() {
-            assert!(line.chars().count() <= 100, "{command}: too wide: {line}");
+        let below = ran.stdout.split_once("--verbose").map_or("", |(_, below)| below);
+        // What is laid out by hand fits on the narrowest of terminals; all else is made to fit.
+        for line in below.lines().filter(|line| line.starts_with("  ")) {
+            assert!(line.chars().count() <= 80, "{command}: too wide: {line}");
         }
     }
 }

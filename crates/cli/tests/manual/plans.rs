@@ -86,14 +86,14 @@ fn what_the_spec_no_longer_has_goes() {
 #[test]
 fn a_dry_run_of_each_change_changes_nothing() {
     let env = web1();
-    env.run("device add sim:S tablet --name pen").prints("hci0:1");
+    env.run("device add sim:S mouse --name pen").prints("hci0:1");
     let before = env.everything();
     for (line, steps) in [
         ("controller add sim:S --usbversion 1", 1),
         ("controller add sim:S --name hci0", 0),
         ("controller remove sim:S hci0 --force", 2),
         ("device add sim:S storage:stick.img", 1),
-        ("device add sim:S tablet --name pen", 0),
+        ("device add sim:S mouse --name pen", 0),
         ("device remove sim:S pen", 1),
         ("apply web1.toml", 5),
         ("plan web1.toml", 5),
@@ -148,4 +148,39 @@ fn the_digest_of_a_guest_is_that_of_its_spec() {
     assert_ne!(env.run("digest web1 --pci").stdout, guest.stdout);
     env.run("device add web1 mouse").prints("hci0:3");
     assert_ne!(env.run("digest web1").stdout, guest.stdout);
+}
+
+#[test]
+fn what_is_planned_for_a_start_is_what_a_start_gets() {
+    let env = Environment::new();
+    // A slow keyboard of this machine: it does not go into the EHCI, so another controller comes.
+    env.plug("1-1", &[("idVendor", "046d"), ("idProduct", "c31c"), ("speed", "1.5")]);
+    let text =
+        "[[controller]]\nmodel = \"ehci\"\n[[device]]\nhost = \"046d:c31c\"\nname = \"keys\"\n";
+    env.write("fresh.toml", text);
+    assert_snapshot!(env.run("plan fresh.toml").snapshot(), @"
+    PLACE  NAME  TYPE      WHAT       PORTS
+    0      hci0  emulated  ehci       0/6
+    1      hci1  emulated  qemu-xhci  1/15
+      1    keys  host      046d:c31c
+    ---- stderr
+    the spec names no running guest: this is what one gets that is started with it
+    ");
+    let arguments = env.run("qemu-args fresh.toml").stdout;
+    assert!(arguments.contains("\"bus\":\"vusb-1-hci1.0\""), "{arguments}");
+    assert_eq!(env.run("digest fresh.toml").stdout, env.run("digest fresh.toml --pci").stdout);
+    let plan = env.json("plan fresh.toml");
+    assert_eq!(plan.get("fresh"), Some(&true.into()));
+    assert_eq!(plan.get("domain"), None);
+}
+
+#[test]
+fn a_spec_without_a_driver_finds_its_domain_by_name() {
+    let env = web1();
+    env.run("apply web1.toml").prints("");
+    env.write("named.toml", &WEB1.replace("driver = \"sim:S\"\n", ""));
+    env.run("plan named.toml").prints("").says("web1 is already so");
+    env.write("other.toml", "domain = \"web2\"\n[[device]]\nkind = \"tablet\"\n");
+    env.run("plan other.toml").says("the spec names no running guest");
+    assert_eq!(env.json("plan other.toml").get("domain"), Some(&"web2".into()));
 }
