@@ -372,6 +372,11 @@ impl Hardware {
         Ok(())
     }
 
+    /// Makes room for so many more names at once.
+    pub(crate) fn reserve(&mut self, more: usize) {
+        self.names.reserve(more);
+    }
+
     fn take_name(&mut self, name: &Name, item: Item) -> Result<(), Refusal> {
         match self.names.entry(name.clone()) {
             Entry::Vacant(entry) => {

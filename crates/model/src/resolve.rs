@@ -76,6 +76,7 @@ pub fn resolve(
     match spec.profile {
         Profile::Vusb1 => {
             let mut hardware = base.clone();
+            hardware.reserve(spec.controllers.len() + spec.devices.len());
             let mut slots = controllers::Slots::new(capabilities);
             let mut free = controllers::Free::new(spec);
             let controllers =

@@ -1,6 +1,6 @@
 //! Deciding on controllers: rules 1 to 5.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroU8;
 
 use super::{Settled, instead_of, not_implemented};
@@ -240,7 +240,7 @@ pub(super) struct Free<'a> {
     index: u16,
     emulated: u32,
     pv: u32,
-    devices: HashMap<&'static str, u32>,
+    devices: BTreeMap<&'static str, u32>,
 }
 
 impl<'a> Free<'a> {
@@ -253,7 +253,7 @@ impl<'a> Free<'a> {
             index: 0,
             emulated: 0,
             pv: 0,
-            devices: HashMap::new(),
+            devices: BTreeMap::new(),
         }
     }
 
@@ -275,9 +275,14 @@ impl<'a> Free<'a> {
         next_name(&self.names, hardware, stem, number)
     }
 
-    /// The name for a device of the kind `word`. It is free for as long as nothing has taken it.
+    /// The name for a device of the kind `word`. It stays free until [`Free::used_device_name`] says that it is not.
     pub(super) fn device_name(&mut self, hardware: &Hardware, word: &'static str) -> Name {
         next_name(&self.names, hardware, word, self.devices.entry(word).or_default())
+    }
+
+    /// Takes note that a device has the name that was last found for its kind.
+    pub(super) fn used_device_name(&mut self, word: &'static str) {
+        *self.devices.entry(word).or_default() += 1;
     }
 }
 

@@ -110,6 +110,9 @@ impl<'a> Placing<'a> {
         };
         let kind = with_mac(&spec.kind, self.spec.domain.as_ref(), at);
         self.hardware.plug(at, Device { name, kind })?;
+        if spec.name.is_none() {
+            self.free.used_device_name(spec.kind.word());
+        }
         self.room.take(at, &spec.kind);
         if let Some(identity) = spec.kind.identity() {
             self.present.insert(identity, at);

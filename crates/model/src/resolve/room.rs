@@ -1,8 +1,8 @@
 //! Which ports are free, kept so that the next place is found in a time that does not grow with what is there.
 //!
-//! For each set of speeds there is a set of the controllers that may have a free port for it. A controller leaves a set when
-//! it is found to have none, and comes back when a hub is plugged into it; ports are only ever taken, so that each
-//! controller is looked at in vain at most once a set and hub.
+//! For each set of speeds that was ever looked for there is a set of the controllers that may have a free port for it. A
+//! controller leaves a set when it is found to have none, and comes back when a hub is plugged into it; ports are only
+//! ever taken, so that each controller is looked at in vain at most once a set and hub.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU8;
@@ -16,17 +16,22 @@ use crate::speed::{Speed, SpeedSet};
 /// The free ports of a domain.
 pub(super) struct Room {
     ports: BTreeMap<Index, Ports>,
-    /// Controllers that a device may be put on at any time, by [`SpeedSet::ordinal`].
-    open: [BTreeSet<Index>; SpeedSet::COUNT],
+    /// Controllers that a device may be put on at any time.
+    open: Candidates,
     /// pv controllers with devices on them.
-    shared: [BTreeSet<Index>; SpeedSet::COUNT],
+    shared: Candidates,
     /// How many pv controllers there are.
     pub(super) pv: usize,
 }
 
+/// The controllers that may have a free port, by [`SpeedSet::ordinal`]; `None` until it is first looked for.
+type Candidates = [Option<BTreeSet<Index>>; SpeedSet::COUNT];
+
 /// The free ports of a controller. Bit N of a mask is port N + 1.
 struct Ports {
     pv: bool,
+    /// Whether it is a pv controller with devices on it.
+    shared: bool,
     /// Its own free ports.
     root: u32,
     /// Its own ports that take a speed, by speed.
@@ -62,7 +67,7 @@ impl Room {
     /// Takes note of a controller with nothing on it.
     pub(super) fn add_controller(&mut self, controller: &Controller) {
         let pv = controller.model.controller_type() == ControllerType::Pv;
-        let mut ports = Ports { pv, root: 0, takes: [0; 4], hubs: BTreeMap::new() };
+        let mut ports = Ports { pv, shared: false, root: 0, takes: [0; 4], hubs: BTreeMap::new() };
         // 31 is the most that any model has.
         for port in 1..=controller.ports.count().min(31) {
             let bit = 1 << (port - 1);
@@ -85,9 +90,9 @@ impl Room {
         };
         ports.take(address.port);
         let is_hub = ports.add_hub(address.port, kind.hub_ports());
-        let pv = ports.pv;
-        if pv {
-            for set in &mut self.open {
+        if ports.pv {
+            ports.shared = true;
+            for set in self.open.iter_mut().flatten() {
                 set.remove(&address.bus);
             }
             self.offer(address.bus, Among::Shared);
@@ -102,7 +107,10 @@ impl Room {
             Among::Open => &mut self.open,
             Among::Shared => &mut self.shared,
         };
-        let set = sets.get_mut(speeds.ordinal())?;
+        let wanted = |ports: &Ports| ports.shared == matches!(among, Among::Shared);
+        let set = sets.get_mut(speeds.ordinal())?.get_or_insert_with(|| {
+            self.ports.iter().filter(|(_, ports)| wanted(ports)).map(|(bus, _)| *bus).collect()
+        });
         while let Some(bus) = set.first().copied() {
             if let Some(port) = self.ports.get(&bus).and_then(|ports| ports.lowest(speeds)) {
                 return Some(Address { bus, port });
@@ -127,7 +135,7 @@ impl Room {
             Among::Open => &mut self.open,
             Among::Shared => &mut self.shared,
         };
-        for set in sets {
+        for set in sets.iter_mut().flatten() {
             set.insert(bus);
         }
     }
