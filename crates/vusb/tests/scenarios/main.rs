@@ -9,4 +9,5 @@ mod house;
 mod killed;
 mod manual;
 mod property;
+mod qemu;
 mod together;

@@ -140,8 +140,6 @@ fn nothing_is_given_twice(house: &House) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
-
     #[test]
     fn record_and_guest_agree(acts in prop::collection::vec(act(), 1..16)) {
         let house = House::new();

@@ -1,0 +1,85 @@
+//! The same house with a real QEMU in it, which never runs its guest.
+
+use serde_json::json;
+use vusb::model::spec::{ControllerSpec, DeviceSpec};
+use vusb::{ArgumentOptions, DomainId, ExitCode, Wanted};
+use vusb_rig::BareQemu;
+
+use crate::house::{House, at, steps};
+
+fn start(more: &[&str]) -> BareQemu {
+    BareQemu::start(["-machine", "pc", "-nodefaults"].iter().chain(more)).unwrap()
+}
+
+fn domain(house: &House, qemu: &BareQemu) -> DomainId {
+    house.vusb().domain(&format!("qemu:{}", qemu.qmp_socket().display())).unwrap()
+}
+
+#[test]
+#[ignore = "needs QEMU; run by cargo xtask test"]
+fn a_real_qemu_is_given_things_and_they_are_found_again() {
+    let (house, qemu) = (House::new(), start(&[]));
+    let web = domain(&house, &qemu);
+    house.file("a.img", &"x".repeat(4096));
+    let vusb = house.vusb();
+    let add = |text: &str| vusb.device_add(&web, &DeviceSpec::new(text.parse().unwrap())).unwrap();
+    let stick = add("storage:a.img");
+    assert_eq!(at(&stick), "hci0:1");
+    assert_eq!(at(&add("hub")), "hci0:2");
+    assert!(add("storage:a.img").already);
+    let view = vusb.list(&web).unwrap();
+    assert!(view.notes.is_empty() && view.foreign.is_empty(), "{view:?}");
+    let controller = &view.controllers[0];
+    assert_eq!(json!(controller.origin), "vusb");
+    assert!(controller.pci.is_some(), "learnt from QEMU");
+    let names: Vec<&str> = controller.devices.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(names, ["storage0", "hub0"]);
+    let cold = ControllerSpec { model: "ich9-ehci1".parse().ok(), ..ControllerSpec::default() };
+    let error = vusb.controller_add(&web, &cold).unwrap_err();
+    assert_eq!(error.exit_code(), ExitCode::NotImplemented);
+}
+
+#[test]
+#[ignore = "needs QEMU; run by cargo xtask test"]
+fn what_was_given_is_put_back_when_qemu_was_started_anew() {
+    let house = House::new();
+    house.file("a.img", &"x".repeat(4096));
+    let first = start(&[]);
+    let socket = first.qmp_socket().to_owned();
+    let web = domain(&house, &first);
+    let stick = DeviceSpec::new("storage:a.img".parse().unwrap());
+    house.vusb().device_add(&web, &stick).unwrap();
+    drop(first);
+    let error = house.vusb().list(&web).unwrap_err();
+    assert_eq!(error.exit_code(), ExitCode::Unreachable);
+
+    // The next QEMU has another socket; a link makes it the same address.
+    let second = start(&[]);
+    std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(second.qmp_socket(), &socket).unwrap();
+    let outcome = house.vusb().apply_recorded(&web).unwrap();
+    assert_eq!(outcome.steps.len(), 2, "{:?}", steps(&outcome));
+    let view = house.vusb().list(&web).unwrap();
+    assert_eq!(json!(view.controllers[0].devices[0].state), "attached");
+    std::fs::remove_dir_all(socket.parent().unwrap()).unwrap();
+}
+
+#[test]
+#[ignore = "needs QEMU; run by cargo xtask test"]
+fn a_guest_that_is_started_with_a_spec_has_it_already() {
+    let house = House::new();
+    house.file("a.img", &"x".repeat(4096));
+    let text = "[[controller]]\nusbversion = 2\n[[device]]\nkind = \"tablet\"\n\
+                [[device]]\nkind = \"storage\"\nfile = \"a.img\"\n[[controller]]\nmodel = \"qemu-xhci\"\nname = \"fast\"\n";
+    let unbound = Wanted::read(&house.file("web.toml", text)).unwrap();
+    let arguments = house.vusb().qemu_args(&unbound, &ArgumentOptions::default()).unwrap();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let qemu = start(&arguments);
+    let driver = format!("driver = \"{}\"\n{text}", domain(&house, &qemu));
+    let spec = Wanted::read(&house.file("web.toml", &driver)).unwrap();
+    let outcome = house.vusb().apply(&spec).unwrap();
+    assert!(outcome.already, "{:?}", steps(&outcome));
+    let digest = |domain: &DomainId| house.vusb().digest(domain).unwrap();
+    let file = house.vusb().domain("web.toml").unwrap();
+    assert_eq!(digest(&domain(&house, &qemu)), digest(&file));
+}
