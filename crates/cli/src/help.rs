@@ -123,7 +123,7 @@ Examples:
 pub(crate) const DEVICE_LIST: &str = "\
 Examples:
   vusb device list qemu:/run/web1.qmp
-  vusb device list web1 --json | jq -r '.devices[] | select(.state == \"absent\").at'";
+  vusb device list web1 --json | jq -r '.devices[].at'";
 
 /// `vusb list --help`.
 pub(crate) const LIST: &str = "\
