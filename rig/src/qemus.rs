@@ -64,12 +64,11 @@ fn fetch(suite: &str, dir: &Path) -> Result<()> {
     apt_get(&apt, &["update"])?;
     let only_download = ["install", "-y", "--download-only", "--no-install-recommends"];
     apt_get(&apt, &[&only_download[..], &["qemu-system-x86"]].concat())?;
-    merge_usr(&root)?;
     for package in packages(&apt.join("cache/archives"))? {
         run("dpkg-deb", &["-x".as_ref(), package.as_os_str(), root.as_os_str()])?;
     }
     fs::remove_dir_all(&apt).map_err(Error::io("remove", &apt))?;
-    let loader = root.join("usr/lib64/ld-linux-x86-64.so.2");
+    let loader = loader(&root)?;
     fs::copy(&loader, root.join("usr/bin/loader")).map_err(Error::io("copy", &loader))?;
     let bundle = root.join("usr/bin/qemu-bundle");
     std::os::unix::fs::symlink("../..", &bundle).map_err(Error::io("link", &bundle))?;
@@ -86,21 +85,19 @@ fn fetch(suite: &str, dir: &Path) -> Result<()> {
 /// there, and otherwise where they are installed on this machine: those are another version's, and
 /// QEMU aborts over them. The running program is the loader: hence its copy in QEMU's own folder.
 const STARTER: &str = r#"#!/bin/sh
-usr=$(dirname "$(readlink -f "$0")")/root/usr
-exec "$usr/bin/loader" --library-path "$usr/lib/x86_64-linux-gnu" \
-    --argv0 qemu-system-x86_64 "$usr/bin/qemu-system-x86_64" "$@"
+root=$(dirname "$(readlink -f "$0")")/root
+libraries=$root/lib/x86_64-linux-gnu:$root/usr/lib/x86_64-linux-gnu
+exec "$root/usr/bin/loader" --library-path "$libraries" \
+    --argv0 qemu-system-x86_64 "$root/usr/bin/qemu-system-x86_64" "$@"
 "#;
 
-/// `/lib` is `/usr/lib`, as on every Debian of today: packages put files into either.
-fn merge_usr(root: &Path) -> Result<()> {
-    for name in ["bin", "sbin", "lib", "lib64"] {
-        let real = root.join("usr").join(name);
-        fs::create_dir_all(&real).map_err(Error::io("make the folder", &real))?;
-        let link = root.join(name);
-        let target = Path::new("usr").join(name);
-        std::os::unix::fs::symlink(target, &link).map_err(Error::io("link", &link))?;
-    }
-    Ok(())
+/// The loader: Debian 12 has it under `/lib`, Debian 13 under `/usr/lib`.
+fn loader(root: &Path) -> Result<PathBuf> {
+    let folders = ["lib", "usr/lib"].map(|lib| root.join(lib).join("x86_64-linux-gnu"));
+    let mut places = folders.iter().map(|folder| folder.join("ld-linux-x86-64.so.2"));
+    places.find(|path| path.is_file()).ok_or_else(|| {
+        Error::Unusable(format!("no loader where Debian 12 or 13 has it in {}", root.display()))
+    })
 }
 
 /// `apt-get` with sources, lists and downloads of its own.
