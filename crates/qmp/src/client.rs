@@ -68,14 +68,38 @@ impl Client {
         limits: Limits,
         deadline: impl Into<Deadline>,
     ) -> Result<Self, Error> {
+        let asked = Self::connect_and_ask(path, limits, &[], deadline);
+        asked.map(|(client, _)| client)
+    }
+
+    /// Like [`connect_with`](Self::connect_with), and sends `commands` in the same breath: the answers are here after one
+    /// round trip instead of three. For commands that only ask: if QEMU serves another client at the moment, it reads
+    /// them when that one leaves, though nobody waits for the answers any more.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect); a command that QEMU refuses is an `Err` in its own place.
+    pub fn connect_and_ask(
+        path: &Path,
+        limits: Limits,
+        commands: &[(&str, Value)],
+        deadline: impl Into<Deadline>,
+    ) -> Result<(Self, Vec<Result<Value, CommandError>>), Error> {
         let deadline = deadline.into();
         let mut connection = Connection::open(path, limits, deadline)?;
+        let mut calls = Calls::default();
+        // QEMU reads one command after the other, so that the first has taken effect before it looks at the second.
+        let negotiation = [("qmp_capabilities", Value::Null)];
+        let all: Vec<(&str, Value)> = negotiation.iter().chain(commands).cloned().collect();
+        for (command, arguments) in &all {
+            connection.queue(&codec::encode(calls.begin(), command, arguments))?;
+        }
         let greeting = read_greeting(&mut connection, path, deadline)?;
         debug!(path = %path.display(), version = %greeting.version, "connected to QEMU");
-        let (calls, events) = (Calls::default(), EventQueue::default());
-        let mut client = Self { connection, greeting, calls, events };
-        client.execute("qmp_capabilities", Value::Null, deadline)?;
-        Ok(client)
+        let mut client = Self { connection, greeting, calls, events: EventQueue::default() };
+        let mut wait = Wait::new(deadline, &"the answers to the first commands");
+        let mut answers = client.collect(&all, 0, &mut wait)?.into_iter();
+        answers.next().transpose()?;
+        Ok((client, answers.collect()))
     }
 
     /// What QEMU said of itself.
