@@ -1,0 +1,119 @@
+//! Guests that are started with their hardware.
+
+use vusb_rig::{BareQemu, Guest};
+
+use crate::support::{SHORT, Terminal, boot, noise, sees, wait_for};
+
+/// A group for slow devices, an xHCI for fast ones.
+const SPEC: &str = r#"
+domain = "cold"
+[[controller]]
+usbversion = 2
+[[controller]]
+usbversion = 3
+ports = 4
+[[device]]
+kind = "mouse"
+controller = "hci0"
+port = "3"
+[[device]]
+kind = "storage"
+file = "stick.img"
+controller = 1
+"#;
+
+fn arguments(t: &Terminal, words: &str) -> Vec<String> {
+    serde_json::from_value(args_of(&t.vusb(&format!("qemu-args {words} --json")).ok())).unwrap()
+}
+
+/// The list, whether it is the answer or a member of it.
+fn args_of(json: &str) -> serde_json::Value {
+    let value: serde_json::Value = serde_json::from_str(json).unwrap();
+    value.get("arguments").or_else(|| value.get("args")).cloned().unwrap_or(value)
+}
+
+#[test]
+#[ignore = "boots a guest; run by cargo xtask test"]
+fn a_full_speed_device_on_an_ich9_group() {
+    let t = Terminal::new();
+    let sum = t.write("stick.img", &noise(5));
+    t.write("cold.toml", SPEC.as_bytes());
+    for machine in ["pc", "q35"] {
+        let guest = boot(&t, Guest::builder().machine(machine).args(arguments(&t, "cold.toml")));
+        wait_for(&guest, 2);
+        guest.wait_until("[ -b /dev/sda ]", SHORT).unwrap();
+        assert!(guest.sh("sha256sum /dev/sda", SHORT).unwrap().ok().unwrap().starts_with(&sum));
+        // The mouse is a full-speed device, and a companion has taken it: port 3 of the EHCI is port 1 of the second.
+        let tree = guest.usb_tree().unwrap();
+        let mouse = tree.iter().find(|device| device.name == "QEMU USB Mouse").unwrap();
+        assert_eq!(mouse.speed, "12");
+        let pci = guest.pci_tree().unwrap();
+        let controller =
+            pci.iter().find(|device| Some(device.address.as_str()) == mouse.controller()).unwrap();
+        assert_eq!(controller.driver.as_deref(), Some("uhci_hcd"), "{}", controller.address);
+        assert!(controller.address.ends_with(":1d.1"), "{}", controller.address);
+
+        // What runs is what was planned.
+        assert_eq!(t.vusb("digest qemu:g.qmp").ok(), t.vusb("digest cold.toml").ok());
+        let list = t.list("qemu:g.qmp");
+        let names = ["/controllers/0/name", "/controllers/1/name", "/controllers/1/devices/0/name"];
+        assert_eq!(
+            names.map(|path| list.pointer(path).unwrap().as_str().unwrap()),
+            ["hci0", "hci1", "storage0"]
+        );
+        assert_eq!(list["controllers"][0]["companions"].as_array().unwrap().len(), 3, "{list}");
+    }
+}
+
+#[test]
+#[ignore = "boots a guest; run by cargo xtask test"]
+fn applying_the_spec_of_a_cold_start_changes_nothing() {
+    let t = Terminal::new();
+    t.write("stick.img", &noise(6));
+    let guest = Guest::builder().args({
+        t.write("cold.toml", SPEC.as_bytes());
+        arguments(&t, "cold.toml")
+    });
+    let guest = boot(&t, guest);
+    let socket = t.path("g.qmp");
+    t.write("cold.toml", format!("driver = \"qemu:{}\"\n{SPEC}", socket.display()).as_bytes());
+    assert_eq!(t.vusb("plan cold.toml").ok(), "");
+    let said = t.vusb("apply cold.toml");
+    assert!(said.err.contains("already"), "{}", said.err);
+    let _ = said.ok();
+
+    // One more device in the file is one step; one less is one step back.
+    t.write(
+        "cold.toml",
+        format!("driver = \"qemu:{}\"\n{SPEC}\n[[device]]\nkind = \"tablet\"\n", socket.display())
+            .as_bytes(),
+    );
+    let plan = t.vusb("plan cold.toml").ok();
+    assert_eq!(plan.lines().count(), 1, "{plan}");
+    let _ = t.vusb("apply cold.toml").ok();
+    wait_for(&guest, 3);
+    assert_eq!(sees(&guest).len(), 3);
+    // By the domain's name, from now on.
+    assert_eq!(t.vusb("digest cold").ok(), t.vusb("digest qemu:g.qmp").ok());
+    t.write("cold.toml", format!("driver = \"qemu:{}\"\n{SPEC}", socket.display()).as_bytes());
+    let _ = t.vusb("apply cold.toml").ok();
+    assert_eq!(t.vusb("plan cold.toml").ok(), "");
+}
+
+#[test]
+#[ignore = "needs QEMU; run by cargo xtask test"]
+fn spare_slots_make_room_on_q35() {
+    let t = Terminal::new();
+    t.write("none.toml", b"domain = \"none\"\n");
+    let q35 = ["-machine", "q35", "-nodefaults"].map(str::to_owned);
+    let bare = BareQemu::start(q35.clone()).unwrap();
+    t.name(bare.qmp_socket(), "bare");
+    let error = t.vusb("controller add qemu:bare.qmp").failed(9);
+    assert!(error.contains("pcie-root-port") && error.contains("--spare-slots"), "{error}");
+
+    let spare =
+        BareQemu::start(q35.into_iter().chain(arguments(&t, "none.toml --spare-slots 1"))).unwrap();
+    t.name(spare.qmp_socket(), "spare");
+    assert_eq!(t.vusb("controller add qemu:spare.qmp").ok(), "hci0");
+    let _ = t.vusb("controller add qemu:spare.qmp").failed(9);
+}
