@@ -54,12 +54,12 @@ fn title(view: &DomainView) -> String {
 }
 
 fn unreachable(view: &UnreachableView) -> String {
-    let holds = match view.holds.as_slice() {
-        [] => String::new(),
-        holds => format!("\nit holds {} all the same", holds.join(", ")),
-    };
-    let text = format!("{}: cannot be shown: {}", view.domain, view.why);
-    format!("{}{}", crate::safe::line(&text), crate::safe::lines(&holds))
+    let line = |text: String| crate::safe::line(&text).into_owned();
+    let why = line(format!("{}: cannot be shown: {}", view.domain, view.why));
+    if view.holds.is_empty() {
+        return why;
+    }
+    format!("{why}\n{}", line(format!("it holds {} all the same", view.holds.join(", "))))
 }
 
 /// How many of a controller's own ports have something in them.

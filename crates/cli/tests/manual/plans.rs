@@ -184,3 +184,14 @@ fn a_spec_without_a_driver_finds_its_domain_by_name() {
     env.run("plan other.toml").says("the spec names no running guest");
     assert_eq!(env.json("plan other.toml").get("domain"), Some(&"web2".into()));
 }
+
+#[test]
+fn the_digest_is_of_what_the_guest_has_and_not_of_what_it_should_have() {
+    let env = web1();
+    env.run("apply web1.toml").prints("");
+    std::fs::remove_file(env.path("S")).unwrap();
+    env.write("empty.toml", "");
+    let empty = env.run("digest empty.toml").stdout;
+    assert_eq!(env.run("digest web1").stdout, empty);
+    assert_eq!(env.run("digest web1 --pci").stdout, empty);
+}
