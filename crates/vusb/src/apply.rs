@@ -5,6 +5,7 @@ use std::path::Path;
 use vusb_model::address::Address;
 use vusb_model::capabilities::Capabilities;
 use vusb_model::device::{HostRef, Kind};
+use vusb_model::diff::diff;
 use vusb_model::hardware::{Device, Hardware};
 use vusb_model::name::Name;
 use vusb_model::resolve::{Resolved, resolve};
@@ -12,7 +13,6 @@ use vusb_model::spec::Spec;
 
 use crate::domain::DomainId;
 use crate::error::Error;
-use crate::files;
 use crate::hosts::{self, Present};
 use crate::matching;
 use crate::merge::{Missing, only_named};
@@ -20,6 +20,7 @@ use crate::outcome::Outcome;
 use crate::session::{Change, Session};
 use crate::vusb::Vusb;
 use crate::wanted::Wanted;
+use crate::{files, listing};
 
 pub(crate) fn apply(vusb: &Vusb, wanted: &Wanted) -> Result<Outcome, Error> {
     let domain = domain_of(vusb, wanted)?;
@@ -31,6 +32,13 @@ pub(crate) fn apply(vusb: &Vusb, wanted: &Wanted) -> Result<Outcome, Error> {
     let missing = stay_away(&mut session, &resolved);
     let mut managed = only_named(&session.managed, &resolved.hardware);
     managed.extend(asked_for(&resolved));
+    if let Some(name) = &spec.domain
+        && let Some(other) = listing::namesake(vusb, &domain, name)
+    {
+        session.note(format!(
+            "{other} is called {name} too: name either by its address, or give one another name"
+        ));
+    }
     note_others(&mut session, &resolved.hardware, &managed);
     session.record.profile = spec.profile;
     session.record.name = spec.domain.clone().or_else(|| session.record.name.clone());
@@ -180,9 +188,24 @@ pub(crate) fn apply_recorded(vusb: &Vusb, domain: &DomainId) -> Result<Outcome, 
     Ok(session.outcome(steps, already, None))
 }
 
-/// The hardware of a guest that is started with the spec.
-pub(crate) fn started_with(vusb: &Vusb, wanted: &Wanted) -> Result<Hardware, Error> {
+/// What a guest gets that is started with the spec.
+pub(crate) fn started_with(vusb: &Vusb, wanted: &Wanted) -> Result<Outcome, Error> {
     let present = Present::new(&vusb.host);
-    let spec = prepared(&wanted.file.spec, &wanted.folder, &present, &Hardware::new())?;
-    Ok(resolve(&Hardware::new(), &spec, &Capabilities::everything())?.hardware)
+    let nothing = Hardware::new();
+    let spec = prepared(&wanted.file.spec, &wanted.folder, &present, &nothing)?;
+    let resolved = resolve(&nothing, &spec, &Capabilities::everything())?;
+    let not_here = |device: &Device| match &device.kind {
+        Kind::Host(host) if host.at.is_none() => Some(absent(&device.name, host)),
+        _ => None,
+    };
+    Ok(Outcome {
+        domain: spec.domain.as_ref().map(Name::to_string).unwrap_or_default(),
+        steps: diff(&nothing, &resolved.hardware),
+        already: false,
+        dry_run: true,
+        at: None,
+        added_controllers: added(&resolved, &nothing),
+        notes: resolved.hardware.devices().filter_map(|(_, it)| not_here(it)).collect(),
+        hardware: resolved.hardware,
+    })
 }

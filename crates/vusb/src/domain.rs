@@ -71,17 +71,19 @@ fn not_yet(what: &str, why: &str) -> Error {
     Error::NotImplemented { what: what.to_owned(), why: why.to_owned() }
 }
 
-/// The path without `.` and with its folder's symbolic links followed, where the folder exists: one socket has one address,
-/// whichever way it is named. The last name is kept, for a socket may be replaced by another at each start.
+/// The path without `.` and with its folder's symbolic links followed, as far as the folder exists: one socket has one
+/// address, whichever way it is named, and also when it is gone with the folder that it was in. The last name is kept as it
+/// is, for a socket may be replaced by another at each start.
 fn absolute(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    match (
-        path.parent().and_then(|folder| folder.canonicalize().ok()),
-        path.components().next_back(),
-    ) {
-        (Some(folder), Some(Component::Normal(name))) => folder.join(name),
-        _ => path,
-    }
+    let real = path.ancestors().skip(1).find_map(|folder| {
+        let rest = path.strip_prefix(folder).ok()?;
+        // What a `..` leads to is not known where the folder before it is not there.
+        let plain = rest.components().all(|it| matches!(it, Component::Normal(_)));
+        plain.then_some(())?;
+        Some(folder.canonicalize().ok()?.join(rest))
+    });
+    real.unwrap_or(path)
 }
 
 impl fmt::Display for DomainId {
@@ -92,5 +94,25 @@ impl fmt::Display for DomainId {
             DomainId::Sim(file) => write!(f, "sim:{}", file.display()),
             DomainId::Spec(file) => write!(f, "{}", file.display()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_socket_has_one_address() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().canonicalize().unwrap();
+        std::fs::create_dir(real.join("run")).unwrap();
+        std::os::unix::fs::symlink("run", real.join("link")).unwrap();
+        let parse = |text: &str| DomainId::parse(text, &real).unwrap().unwrap().to_string();
+        let address = |path: &str| format!("qemu:{}", real.join(path).display());
+        for text in ["qemu:run/a", "qemu:./link/a", "qemu:link/../run/a"] {
+            assert_eq!(parse(text), address("run/a"), "{text}");
+        }
+        assert_eq!(parse(&address("link/gone/a")), address("run/gone/a"));
+        assert_eq!(DomainId::parse("web1", &real).unwrap(), None);
     }
 }

@@ -95,16 +95,37 @@ fn foreign(it: &Foreign) -> ForeignView {
     }
 }
 
+/// How many domains are asked at the same time: one that does not answer holds up no more than a few others.
+const AT_ONCE: usize = 16;
+
 pub(crate) fn list_all(vusb: &Vusb) -> Result<AllView, Error> {
     let mut all = AllView { api: API, domains: Vec::new(), unreachable: Vec::new() };
-    for record in Records::new(&vusb.state).all()? {
-        match record.map_err(damaged).and_then(|record| shown(vusb, &record)) {
-            Ok(domain) => all.domains.push(domain),
-            Err(why) => all.unreachable.push(why),
+    let mut records = Records::new(&vusb.state).all()?.into_iter().peekable();
+    while records.peek().is_some() {
+        let some: Vec<_> = records.by_ref().take(AT_ONCE).collect();
+        for answer in ask(vusb, some) {
+            match answer {
+                Ok(domain) => all.domains.push(domain),
+                Err(why) => all.unreachable.push(why),
+            }
         }
     }
     all.domains.sort_by(|a, b| a.domain.cmp(&b.domain));
     Ok(all)
+}
+
+/// Asks these domains, all at the same time.
+fn ask(
+    vusb: &Vusb,
+    records: Vec<Result<Record, Error>>,
+) -> Vec<Result<DomainView, UnreachableView>> {
+    std::thread::scope(|scope| {
+        let one = |record: Result<Record, Error>| {
+            scope.spawn(move || shown(vusb, &record.map_err(damaged)?))
+        };
+        let threads: Vec<_> = records.into_iter().map(one).collect();
+        threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
+    })
 }
 
 fn shown(vusb: &Vusb, record: &Record) -> Result<DomainView, UnreachableView> {
@@ -178,4 +199,11 @@ pub(crate) fn named(vusb: &Vusb, name: &str) -> Result<DomainId, Error> {
         known: all.map(text).collect(),
         several,
     })
+}
+
+/// Another domain that is called `name` too.
+pub(crate) fn namesake(vusb: &Vusb, domain: &DomainId, name: &Name) -> Option<String> {
+    let records = Records::new(&vusb.state).all().ok()?;
+    let mut others = records.into_iter().flatten().filter(|it| it.domain != domain.to_string());
+    others.find(|it| it.name.as_ref() == Some(name)).map(|it| it.domain)
 }

@@ -20,9 +20,9 @@
 //! A record that cannot be understood is an error that names the file; it is never overwritten.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -208,14 +208,17 @@ fn read_file(path: &Path) -> Result<Option<Record>, Error> {
 }
 
 /// Writes a new file beside the old one and puts it in its place; each is on the disk before the next is done, so that
-/// there is always one whole record. Temporary files have mode 0600.
+/// there is always one whole record. Whoever saves holds the domain's lock, so the new file is nobody else's; one that a
+/// kill left behind is written over.
 fn replace(folder: &Path, path: &Path, record: &Record) -> io::Result<()> {
-    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
+    let new = path.with_extension("new");
     let mut text = serde_json::to_vec_pretty(record)?;
     text.push(b'\n');
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     file.write_all(&text)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
     File::open(folder)?.sync_all()
 }
 

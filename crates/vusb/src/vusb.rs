@@ -5,6 +5,7 @@ use std::path::Path;
 use vusb_drivers::qemu::{ArgumentOptions, arguments};
 use vusb_host::Host;
 use vusb_model::digest::{Digest, digest};
+use vusb_model::hardware::Hardware;
 use vusb_model::spec::{ControllerRef, ControllerSpec, DeviceSpec};
 
 use crate::device_ref::DeviceRef;
@@ -139,15 +140,32 @@ impl Vusb {
         apply::apply_recorded(self, domain)
     }
 
+    /// What the guest has at this moment; of a spec, what one has that is started with it.
+    ///
+    /// # Errors
+    /// As [`Vusb::list`]; or the spec cannot be.
+    pub fn hardware(&self, domain: &DomainId) -> Result<Hardware, Error> {
+        Ok(match domain {
+            DomainId::Spec(file) => apply::started_with(self, &Wanted::read(file)?)?.hardware,
+            _ => Session::look(self, domain)?.observed.hardware,
+        })
+    }
+
+    /// What a guest gets that is started with the spec: the steps from no USB at all. Nobody is asked, so a spec that names
+    /// no domain will do.
+    ///
+    /// # Errors
+    /// Something cannot be on any hypervisor.
+    pub fn plan_start(&self, wanted: &Wanted) -> Result<Outcome, Error> {
+        apply::started_with(self, wanted)
+    }
+
     /// A hash of what the guest can see: of a domain as it is, or of a spec resolved for a guest that does not run yet.
     ///
     /// # Errors
     /// As [`Vusb::list`]; or the spec cannot be.
     pub fn digest(&self, domain: &DomainId) -> Result<Digest, Error> {
-        Ok(match domain {
-            DomainId::Spec(file) => digest(&apply::started_with(self, &Wanted::read(file)?)?),
-            _ => digest(&Session::look(self, domain)?.observed.hardware),
-        })
+        self.hardware(domain).map(|hardware| digest(&hardware))
     }
 
     /// The USB devices of this machine, and which domain has each.
@@ -167,6 +185,6 @@ impl Vusb {
         wanted: &Wanted,
         options: &ArgumentOptions,
     ) -> Result<Vec<String>, Error> {
-        Ok(arguments(&apply::started_with(self, wanted)?, options)?)
+        Ok(arguments(&apply::started_with(self, wanted)?.hardware, options)?)
     }
 }

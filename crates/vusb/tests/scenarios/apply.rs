@@ -132,3 +132,27 @@ fn controllers_are_found_by_what_they_are() {
     let settings = Settings { dry_run: true, ..house.vusb().settings().clone() };
     assert!(house.vusb().with_settings(settings).apply(&spec).unwrap().already);
 }
+
+#[test]
+fn two_domains_of_one_name_are_told_apart_by_address() {
+    let house = House::new();
+    house.vusb().apply(&house.spec("web", "")).unwrap();
+    let text = "domain = \"web\"\ndriver = \"sim:mail.sim\"";
+    let spec = vusb::Wanted::read(&house.file("mail.toml", text)).unwrap();
+    let outcome = house.vusb().apply(&spec).unwrap();
+    assert!(outcome.notes[0].contains("web.sim is called web too"), "{:?}", outcome.notes);
+    let error = house.vusb().domain("web").unwrap_err();
+    assert!(error.to_string().starts_with("several domains are called web: web (sim:"), "{error}");
+}
+
+#[test]
+fn what_a_guest_would_start_with_needs_no_guest() {
+    let house = House::new();
+    let text = "[[device]]\nhost = \"0781:5581\"\n[[device]]\nkind = \"tablet\"";
+    let spec = vusb::Wanted::read(&house.file("new.toml", text)).unwrap();
+    let outcome = house.vusb().plan_start(&spec).unwrap();
+    assert_eq!((outcome.steps.len(), outcome.added_controllers.len()), (3, 1));
+    assert!(outcome.notes[0].contains("0781:5581) is not plugged in"), "{:?}", outcome.notes);
+    let hardware = house.vusb().hardware(&house.vusb().domain("new.toml").unwrap()).unwrap();
+    assert_eq!(hardware, outcome.hardware);
+}

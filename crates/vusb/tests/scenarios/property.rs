@@ -160,4 +160,29 @@ proptest! {
             nothing_is_given_twice(&house);
         }
     }
+
+    /// A record may be cut short, scribbled over or written by somebody: it is understood, or it is an error that leaves it
+    /// as it is.
+    #[test]
+    fn a_record_of_any_content_is_understood_or_left_alone(
+        at in any::<prop::sample::Index>(),
+        with in prop::collection::vec(any::<u8>(), 0..4),
+        cut in any::<bool>(),
+    ) {
+        let house = House::new();
+        house.file("a.img", "");
+        house.add("web", "storage:a.img").unwrap();
+        let path = house.records().remove(0);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let from = at.index(bytes.len());
+        let to = if cut { bytes.len() } else { (from + with.len()).min(bytes.len()) };
+        bytes.splice(from..to, with);
+        std::fs::write(&path, &bytes).unwrap();
+        let result = house.add("web", "tablet");
+        if matches!(result, Err(Error::Record { .. })) {
+            prop_assert_eq!(std::fs::read(&path).unwrap(), bytes);
+        }
+        let _ = house.vusb().list_all().unwrap();
+        let _ = house.vusb().host_list().unwrap();
+    }
 }
