@@ -22,7 +22,7 @@ fn another_process() {
     let (verb, argument) = what.split_once(' ').unwrap();
     let folder = Path::new(&folder);
     let vusb = library(folder, Duration::from_secs(5));
-    let guest = vusb.domain("sim:web.sim").unwrap();
+    let guest = vusb.domain(&std::env::var("VUSB_TEST_DOMAIN").unwrap()).unwrap();
     let result = match verb {
         "apply" => vusb.apply(&Wanted::read(&folder.join(argument)).unwrap()),
         "add" => vusb.device_add(&guest, &DeviceSpec::new(argument.parse().unwrap())),
@@ -37,9 +37,15 @@ pub(crate) struct Another(Child);
 
 impl Another {
     pub(crate) fn start(house: &House, what: &str) -> Another {
+        Another::on(house, "sim:web.sim", what)
+    }
+
+    /// The same on another domain.
+    pub(crate) fn on(house: &House, domain: &str, what: &str) -> Another {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "killed::another_process", "--ignored", "--quiet"]);
         command.env("VUSB_TEST_HOUSE", house.path()).env("VUSB_TEST_DO", what);
+        command.env("VUSB_TEST_DOMAIN", domain);
         Another(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 

@@ -1,11 +1,14 @@
 //! The same house with a real QEMU in it, which never runs its guest.
 
+use std::time::Duration;
+
 use serde_json::json;
 use vusb::model::spec::{ControllerSpec, DeviceSpec};
 use vusb::{ArgumentOptions, DomainId, ExitCode, Wanted};
 use vusb_rig::BareQemu;
 
 use crate::house::{House, at, steps};
+use crate::killed::Another;
 
 fn start(more: &[&str]) -> BareQemu {
     BareQemu::start(["-machine", "pc", "-nodefaults"].iter().chain(more)).unwrap()
@@ -82,4 +85,29 @@ fn a_guest_that_is_started_with_a_spec_has_it_already() {
     let digest = |domain: &DomainId| house.vusb().digest(domain).unwrap();
     let file = house.vusb().domain("web.toml").unwrap();
     assert_eq!(digest(&domain(&house, &qemu)), digest(&file));
+}
+
+#[test]
+#[ignore = "needs QEMU; run by cargo xtask test"]
+fn a_command_may_be_killed_at_any_moment_and_the_next_one_works() {
+    let (house, qemu) = (House::new(), start(&[]));
+    let web = domain(&house, &qemu);
+    house.file("a.img", &"x".repeat(4096));
+    let stick = DeviceSpec::new("storage:a.img".parse().unwrap());
+    // How long a command takes from its start to its end, killed or not: the moments to kill it at.
+    let mut moment = Duration::ZERO;
+    let mut unfinished = 0;
+    while moment < Duration::from_millis(60) {
+        let another = Another::on(&house, &web.to_string(), "add storage:a.img");
+        std::thread::sleep(moment);
+        another.kill();
+        let outcome = house.vusb().device_add(&web, &stick).unwrap();
+        unfinished += usize::from(!outcome.notes.is_empty());
+        assert_eq!(at(&outcome), "hci0:1", "killed after {moment:?}: {outcome:?}");
+        let view = house.vusb().list(&web).unwrap();
+        assert_eq!((view.controllers.len(), view.controllers[0].devices.len()), (1, 1));
+        house.vusb().device_remove(&web, &"storage0".parse().unwrap()).unwrap();
+        moment += Duration::from_micros(750);
+    }
+    println!("{unfinished} were found unfinished");
 }
