@@ -5,6 +5,7 @@ use proptest::sample::Index as Pick;
 use serde_json::Value;
 use vusb_model::address::Index;
 use vusb_model::capabilities::Capabilities;
+use vusb_model::device::Kind;
 use vusb_model::diff::diff;
 use vusb_model::digest::digest;
 use vusb_model::hardware::{Controller, Device, Hardware};
@@ -43,11 +44,26 @@ fn thinned(hardware: &Hardware, keep: &[bool]) -> Hardware {
     thin
 }
 
+/// The hardware with other hubs in place of some, and the same behind them.
+fn other_hubs(hardware: &Hardware, keep: &[bool]) -> Hardware {
+    let mut other = hardware.clone();
+    let hubs = hardware.devices().filter(|(_, device)| (1..8).contains(&device.kind.hub_ports()));
+    for ((at, _), _) in hubs.zip(keep.iter().cycle()).filter(|(_, keep)| !**keep) {
+        for (place, mut device) in other.unplug(at).into_iter().rev() {
+            if let (true, Kind::Hub(hub)) = (place == at, &mut device.kind) {
+                hub.ports += 1;
+            }
+            other.plug(place, device).unwrap();
+        }
+    }
+    other
+}
+
 /// Two pieces of hardware that have much in common, or nothing.
 fn two() -> impl Strategy<Value = (Hardware, Hardware)> {
     let bools = || prop::collection::vec(prop::bool::weighted(0.8), 1..40);
     let alike = (hardware(), bools(), bools())
-        .prop_map(|(whole, a, b)| (thinned(&whole, &a), thinned(&whole, &b)));
+        .prop_map(|(whole, a, b)| (thinned(&whole, &a), other_hubs(&thinned(&whole, &b), &a)));
     prop_oneof![3 => alike, 1 => (hardware(), hardware())]
         .prop_map(|(a, b)| (renamed(&a, "a"), renamed(&b, "b")))
 }
@@ -72,6 +88,26 @@ fn places(value: &Value, path: String, all: &mut Vec<String>) {
         }
         _ => {}
     }
+}
+
+/// Nearly the same device, that the guest can tell from it all the same.
+fn sibling(kind: &Kind) -> Option<Kind> {
+    let mut other = kind.clone();
+    match &mut other {
+        Kind::Storage(storage) => storage.readonly = !storage.readonly,
+        Kind::Mtp(mtp) => mtp.writable = !mtp.writable,
+        Kind::Net(net) => net.mac.as_mut()?.0[5] ^= 1,
+        Kind::Hub(hub) if hub.ports > 1 => hub.ports -= 1,
+        Kind::Mouse(_) | Kind::Keyboard(_) => {
+            return "tablet".parse().ok().filter(|_| full_speed(kind));
+        }
+        _ => return None,
+    }
+    Some(other)
+}
+
+fn full_speed(kind: &Kind) -> bool {
+    ports::speeds(kind) == "f"
 }
 
 /// What a value is made of another's, or of nobody's.
@@ -159,6 +195,39 @@ proptest! {
         let mut no_controller = made.clone();
         no_controller.remove_controller(at.bus);
         prop_assert_ne!(digest(&no_controller), there);
+    }
+
+    /// A guest sees how a controller is made, and how a device is.
+    #[test]
+    fn digests_see_how_things_are_made(made in hardware(), pick in any::<Pick>()) {
+        let there = digest(&made);
+        for controller in made.controllers().filter(|controller| controller.devices().len() == 0) {
+            let again = |new: Controller| {
+                let mut other = made.clone();
+                other.remove_controller(controller.index);
+                other.add_controller(new).map(|()| digest(&other))
+            };
+            let mut new = controller.clone();
+            if new.companions.pop().is_some() {
+                prop_assert_ne!(again(new).unwrap(), there);
+            }
+            if controller.ports.count() > 1 && *controller.model.port_range().start() == 1 {
+                let fewer = (controller.ports.count() - 1).try_into().unwrap();
+                let ports = RootPorts::of(controller.model, fewer);
+                let new = Controller::new(controller.index, controller.name.clone(), controller.model, ports);
+                prop_assert_ne!(again(new).unwrap(), there);
+            }
+        }
+        let devices: Vec<_> = made.devices().filter(|(_, device)| sibling(&device.kind).is_some()).collect();
+        if devices.is_empty() {
+            return Ok(());
+        }
+        let (at, device) = devices[pick.index(devices.len())];
+        let mut other = made.clone();
+        other.unplug(at);
+        let kind = sibling(&device.kind).unwrap();
+        other.plug(at, Device { name: device.name.clone(), kind }).unwrap();
+        prop_assert_ne!(digest(&other), there);
     }
 
     #[test]
