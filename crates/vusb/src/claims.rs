@@ -123,9 +123,13 @@ fn has(record: &Record, theirs: &Device, device: &HostDevice, all: &[HostDevice]
 
 fn claimed(record: &Record, kind: &Kind, place: &str, theirs: &Device) -> Error {
     let holder = record.called();
+    // One that is slow to answer is there: another command may be at work on it.
     let gone = connect::address(record).and_then(|domain| {
         let glance = || connect::driver(&domain, GLANCE)?.observe(&record.hardware);
-        glance().err().map(|error| error.to_string())
+        match glance() {
+            Err(error @ vusb_drivers::Error::Unreachable { .. }) => Some(error.to_string()),
+            _ => None,
+        }
     });
     let force = if gone.is_some() { " --force" } else { "" };
     Error::Claimed {

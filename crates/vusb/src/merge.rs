@@ -206,6 +206,7 @@ pub(crate) fn device_named(hardware: &Hardware, name: &Name) -> Option<Address> 
 mod tests {
     use super::*;
     use vusb_model::capabilities::Capabilities;
+    use vusb_model::hardware::PciAddress;
     use vusb_model::resolve::resolve;
     use vusb_model::spec::{ControllerSpec, DeviceSpec, Spec};
 
@@ -261,5 +262,16 @@ mod tests {
         );
         assert_eq!(base.hardware.devices().count(), 1);
         assert!(base.notes[0].contains("tablet0 is missing, and is forgotten"), "{:?}", base.notes);
+    }
+
+    #[test]
+    fn a_pci_address_that_was_learnt_is_kept_where_the_hypervisor_does_not_say() {
+        let observed = hardware(&[], &["tablet"]);
+        let mut recorded = observed.clone();
+        let pci = PciAddress { bus: "pci.0".to_owned(), slot: 4, function: 0 };
+        recorded.set_pci(Index::ZERO, Some(pci.clone()));
+        let base = merge(&observed, &recorded, &BTreeSet::new());
+        assert_eq!(base.hardware.controller(Index::ZERO).and_then(|it| it.pci.clone()), Some(pci));
+        assert_eq!(base.missing, Missing::default());
     }
 }
