@@ -161,3 +161,22 @@ fn a_file_is_written_by_one_domain_and_read_by_many() {
         ExitCode::Busy
     );
 }
+
+#[test]
+fn a_spec_leaves_a_device_alone_that_was_unplugged_after_it_was_given() {
+    let house = house();
+    let spec = house.spec("web", "[[device]]\nhost = \"0781:5581\"");
+    house.vusb().apply(&spec).unwrap();
+    house.unplug(4);
+    let again = house.vusb().apply(&spec).unwrap();
+    assert!(again.already && again.notes.is_empty(), "{again:?}");
+    assert_eq!(house.shows("web"), "hci0[1 host0 absent]");
+}
+
+#[test]
+fn what_the_hypervisor_says_is_absent_is_shown_so() {
+    let house = house();
+    house.add("web", "redir:tcp:127.0.0.1:4000").unwrap();
+    house.set("web", "absent", json!(["redir0"]));
+    assert_eq!(house.shows("web"), "hci0[1 redir0 absent]");
+}
