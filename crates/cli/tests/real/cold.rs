@@ -23,13 +23,15 @@ controller = 1
 "#;
 
 fn arguments(t: &Terminal, words: &str) -> Vec<String> {
-    serde_json::from_value(args_of(&t.vusb(&format!("qemu-args {words} --json")).ok())).unwrap()
+    let answer: serde_json::Value =
+        serde_json::from_str(&t.vusb(&format!("qemu-args {words} --json")).ok()).unwrap();
+    self::words(&answer)
 }
 
-/// The list, whether it is the answer or a member of it.
-fn args_of(json: &str) -> serde_json::Value {
-    let value: serde_json::Value = serde_json::from_str(json).unwrap();
-    value.get("arguments").or_else(|| value.get("args")).cloned().unwrap_or(value)
+/// QEMU's words in the answer of `qemu-args --json`.
+pub(crate) fn words(answer: &serde_json::Value) -> Vec<String> {
+    let list = answer.get("arguments").unwrap_or(answer);
+    list.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect()
 }
 
 #[test]

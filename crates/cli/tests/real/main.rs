@@ -7,5 +7,7 @@
 mod cold;
 mod hot;
 mod kinds;
+mod passthrough;
 mod support;
 mod trouble;
+mod versions;
