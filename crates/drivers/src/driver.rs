@@ -11,6 +11,7 @@ use vusb_model::diff::Step;
 use vusb_model::hardware::Hardware;
 use vusb_model::name::Name;
 use vusb_model::selector::BusAddress;
+use vusb_model::spec::Spec;
 
 /// A domain's hypervisor.
 pub trait Driver {
@@ -24,11 +25,12 @@ pub trait Driver {
     /// The hypervisor cannot be reached, does not answer in time, or answers what cannot be understood.
     fn observe(&mut self, recorded: &Hardware) -> Result<Observed, Error>;
 
-    /// What this guest can be given.
+    /// What this guest can be given. With `needed`, what that spec can need of it at the least: all the rest may be left out, for
+    /// asking a hypervisor takes time.
     ///
     /// # Errors
     /// As [`Driver::observe`].
-    fn capabilities(&mut self) -> Result<Capabilities, Error>;
+    fn capabilities(&mut self, needed: Option<&Spec>) -> Result<Capabilities, Error>;
 
     /// Finds out whether the driver knows how to take these steps, as far as that can be known without taking them. Nothing
     /// is touched. To be called after [`Driver::observe`].

@@ -61,6 +61,7 @@ use vusb_model::device::Kind;
 use vusb_model::diff::Step;
 use vusb_model::hardware::{Controller, Hardware, Item, PciAddress};
 use vusb_model::models::{ControllerType, ICH9_EHCI_FUNCTION, Model};
+use vusb_model::spec::Spec;
 
 use crate::driver::{DeviceState, Driver, Error, Observed};
 use fault::What;
@@ -135,7 +136,7 @@ impl Driver for Sim {
         Ok(observed(&self.state()?))
     }
 
-    fn capabilities(&mut self) -> Result<Capabilities, Error> {
+    fn capabilities(&mut self, _: Option<&Spec>) -> Result<Capabilities, Error> {
         self.state().map(|state| capabilities(&state))
     }
 

@@ -38,9 +38,10 @@ fn come_and_go(machine: &str, spare_slots: u8) {
     let slots = arguments(&Hardware::new(), &ArgumentOptions { spare_slots }).unwrap();
     let guest = Guest::builder().machine(machine).args(slots).start().unwrap();
     guest.wait_booted(BOOT).unwrap();
-    let mut driver = Qemu::connect(guest.qmp_socket(), SHORT).unwrap();
+    let mut driver = Qemu::at(guest.qmp_socket(), SHORT);
     let before = driver.observe(&Hardware::new()).unwrap().hardware;
-    let all = resolve(&before, &all_models(), &driver.capabilities().unwrap()).unwrap().hardware;
+    let all =
+        resolve(&before, &all_models(), &driver.capabilities(None).unwrap()).unwrap().hardware;
     for step in diff(&before, &all) {
         driver.perform(&step).unwrap();
     }

@@ -26,7 +26,7 @@ fn start(machine: &[&str], more: &[&str]) -> BareQemu {
 }
 
 fn connect(qemu: &BareQemu) -> Qemu {
-    Qemu::connect(qemu.qmp_socket(), Duration::from_secs(20)).unwrap()
+    Qemu::at(qemu.qmp_socket(), Duration::from_secs(20))
 }
 
 fn observe(driver: &mut Qemu) -> Observed {
@@ -67,7 +67,7 @@ fn spec(controllers: &[&str], devices: &[&str]) -> Spec {
 /// Resolves on what is there, and takes all steps.
 fn give(driver: &mut Qemu, spec: &Spec) -> Result<Hardware, Refusal> {
     let base = observe(driver).hardware;
-    let wanted = resolve(&base, spec, &driver.capabilities().unwrap())?.hardware;
+    let wanted = resolve(&base, spec, &driver.capabilities(None).unwrap())?.hardware;
     take(driver, &diff(&base, &wanted));
     Ok(wanted)
 }
@@ -279,6 +279,7 @@ fn every_kind_of_device_comes_and_goes_without_a_trace() {
         ["query-named-block-nodes", "query-chardev", "query-rx-filter"]
             .map(|command| qemu.qmp(command, json!({})).unwrap_or_default())
     };
+    observe(&mut driver);
     let clean = behind(&qemu);
     let wanted = give(&mut driver, &spec(&[], &devices)).unwrap();
 
@@ -403,7 +404,8 @@ fn a_qemu_that_is_killed_is_unreachable() {
     qemu.kill();
     let error = driver.observe(&Hardware::new()).unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error}");
-    let again = Qemu::connect(qemu.qmp_socket(), Duration::from_secs(2)).err().unwrap();
+    let again =
+        Qemu::at(qemu.qmp_socket(), Duration::from_secs(2)).observe(&Hardware::new()).unwrap_err();
     assert!(matches!(again, Error::Unreachable { midway: false, .. }), "{again}");
 }
 

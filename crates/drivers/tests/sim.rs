@@ -49,7 +49,7 @@ impl Place {
         let devices = devices.iter().map(|it| DeviceSpec::new(it.parse().unwrap())).collect();
         let spec = Spec { devices, ..Spec::default() };
         let has = sim.observe(&Hardware::new()).unwrap().hardware;
-        let wanted = resolve(&has, &spec, &sim.capabilities().unwrap()).unwrap().hardware;
+        let wanted = resolve(&has, &spec, &sim.capabilities(None).unwrap()).unwrap().hardware;
         diff(&has, &wanted)
     }
 }
@@ -78,18 +78,18 @@ fn a_file_that_is_not_there_is_a_fresh_guest_and_is_written_at_the_first_step() 
 
 #[test]
 fn it_can_do_what_qemu_can_and_what_its_file_says() {
-    let fresh = place(None).sim().capabilities().unwrap();
+    let fresh = place(None).sim().capabilities(None).unwrap();
     assert_eq!(fresh.models[&Model::QemuXhci], Support::Hot);
     assert!(matches!(fresh.models[&Model::Ich9Ehci1], Support::Cold { .. }));
     assert!(matches!(fresh.models[&Model::Xenusb2], Support::No { .. }));
 
     let text = r#"{"sim":1,"models":{"qemu-xhci":"no"},"kinds":{"mtp":"no"},"slots":3}"#;
-    let said = place(Some(text)).sim().capabilities().unwrap();
+    let said = place(Some(text)).sim().capabilities(None).unwrap();
     assert!(said.model(Model::QemuXhci).is_err() && said.model(Model::NecXhci).is_ok());
     assert!(said.kind("mtp").is_err() && said.kind("hub").is_ok());
     assert_eq!(said.slots.unwrap().free, 3);
 
-    let pv = place(Some(r#"{"sim":1,"type":"pv"}"#)).sim().capabilities().unwrap();
+    let pv = place(Some(r#"{"sim":1,"type":"pv"}"#)).sim().capabilities(None).unwrap();
     assert!(pv.model(Model::Xenusb2).is_ok() && pv.model(Model::QemuXhci).is_err());
 }
 

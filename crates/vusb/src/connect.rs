@@ -10,11 +10,11 @@ use vusb_drivers::{Driver, Error as DriverError};
 use crate::domain::DomainId;
 use crate::record::Record;
 
-/// The driver of a domain, connected. `limit` is for each thing that is waited for.
+/// The driver of a domain. `limit` is for each thing that is waited for.
 pub(crate) fn driver(domain: &DomainId, limit: Duration) -> Result<Box<dyn Driver>, DriverError> {
     match domain {
         DomainId::Sim(file) => Ok(Box::new(Sim::open(file)?)),
-        DomainId::Qemu(socket) => Ok(Box::new(Qemu::connect(socket, limit)?)),
+        DomainId::Qemu(socket) => Ok(Box::new(Qemu::at(socket, limit))),
         DomainId::Spec(file) => Err(DriverError::Unreachable {
             domain: domain.to_string(),
             why: format!(

@@ -4,7 +4,6 @@ use vusb_model::address::Index;
 use vusb_model::hardware::{Hardware, Item};
 use vusb_model::name::Name;
 use vusb_model::refusal::Refusal;
-use vusb_model::resolve::resolve;
 use vusb_model::spec::{ControllerRef, ControllerSpec, Spec};
 
 use crate::domain::DomainId;
@@ -17,8 +16,7 @@ pub(crate) fn add(vusb: &Vusb, domain: &DomainId, spec: &ControllerSpec) -> Resu
     let mut session = Session::open(vusb, domain)?;
     let asked =
         Spec { profile: session.profile(), controllers: vec![spec.clone()], ..Spec::default() };
-    let capabilities = session.capabilities()?;
-    let resolved = resolve(&session.base, &asked, &capabilities)?;
+    let resolved = session.resolve(&asked)?;
     let Some(settled) = resolved.controllers.first() else {
         return Err(Refusal::NoIndex.into());
     };

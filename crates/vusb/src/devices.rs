@@ -5,7 +5,6 @@ use vusb_model::address::Address;
 use vusb_model::device::Kind;
 use vusb_model::hardware::{Device, Hardware};
 use vusb_model::refusal::Refusal;
-use vusb_model::resolve::resolve;
 use vusb_model::spec::{DeviceSpec, Spec};
 
 use crate::device_ref::DeviceRef;
@@ -28,8 +27,7 @@ pub(crate) fn add(vusb: &Vusb, domain: &DomainId, spec: &DeviceSpec) -> Result<O
         devices: vec![DeviceSpec { kind, ..spec.clone() }],
         ..Spec::default()
     };
-    let capabilities = session.capabilities()?;
-    let resolved = resolve(&session.base, &asked, &capabilities)?;
+    let resolved = session.resolve(&asked)?;
     let Some(settled) = resolved.devices.first().copied() else {
         return Err(Refusal::NoIndex.into());
     };
@@ -123,7 +121,7 @@ fn forget(vusb: &Vusb, domain: &DomainId, asked: &DeviceRef, why: &str) -> Resul
         hardware.unplug(address);
     });
     if !dry_run {
-        records.save(domain, &record)?;
+        records.save(domain, &mut record)?;
     }
     let note = format!(
         "the hypervisor could not be asked ({why}): only the record was changed, and a guest that still runs keeps the device"

@@ -14,8 +14,13 @@
 //! ```
 //!
 //! `hardware` is what the guest has, whoever gave it, and what it should have and has not at the moment. `managed` names
-//! what is vusb's own, and `added` the controllers of it that nobody asked for and a device needed. `places` says where each host device was plugged in when it was given. `pending` is there while a
-//! change is under way ([`crate::pending`]). Fields that are not known here are kept.
+//! what is vusb's own, and `added` the controllers of it that nobody asked for and a device needed. `places` says where each
+//! host device was plugged in when it was given. Fields that are not known here are kept.
+//!
+//! While a change is under way ([`crate::pending`]), a second file, `.intent`, is beside the record: the record as it will be, with
+//! `pending`, and with a higher `change` than the record that it builds on. It is for the command that comes after one that
+//! was killed. It is not forced to the disk, which takes several times as long as plugging a device in: when the machine goes
+//! down, the guest goes with it, and nothing is left half done. So an intent that cannot be read is none.
 //!
 //! A record that cannot be understood is an error that names the file; it is never overwritten.
 
@@ -47,6 +52,9 @@ const MAX_BYTES: u64 = 64 << 20;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Record {
     vusb: u32,
+    /// Counts the times it was saved.
+    #[serde(default)]
+    change: u64,
     /// Its address.
     pub(crate) domain: String,
     /// Its name, if a spec gave it one.
@@ -80,6 +88,7 @@ impl Record {
     pub(crate) fn new(domain: &DomainId) -> Record {
         Record {
             vusb: LAYOUT,
+            change: 0,
             domain: domain.to_string(),
             name: None,
             profile: Profile::default(),
@@ -133,10 +142,10 @@ impl Records {
             .map_err(|error| Error::io("make the folder", &self.folder, error))
     }
 
-    /// The record of a domain; `None` if there is none.
+    /// The record of a domain, with what is under way; `None` if there is none.
     pub(crate) fn read(&self, domain: &DomainId) -> Result<Option<Record>, Error> {
-        let path = self.path(domain, "json");
-        let Some(record) = read_file(&path)? else {
+        let path = self.path(domain, RECORD);
+        let Some(record) = read_newer(&path)? else {
             return Ok(None);
         };
         if record.domain != domain.to_string() {
@@ -153,19 +162,46 @@ impl Records {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(Error::io("read", &self.folder, error)),
         };
-        let is_record = |path: &PathBuf| path.extension().is_some_and(|it| it == "json");
-        let mut paths: Vec<PathBuf> =
-            entries.flatten().map(|entry| entry.path()).filter(is_record).collect();
-        paths.sort();
-        Ok(paths.iter().filter_map(|path| read_file(path).transpose()).collect())
+        let is_record =
+            |path: &PathBuf| path.extension().is_some_and(|it| it == RECORD || it == INTENT);
+        let paths = entries.flatten().map(|entry| entry.path()).filter(is_record);
+        let paths: BTreeSet<PathBuf> = paths.map(|path| path.with_extension(RECORD)).collect();
+        Ok(paths.iter().filter_map(|path| read_newer(path).transpose()).collect())
     }
 
-    /// Replaces the record of a domain, for good: it is on the disk when this returns.
-    pub(crate) fn save(&self, domain: &DomainId, record: &Record) -> Result<(), Error> {
+    /// Replaces the record of a domain for good: it is on the disk when this returns. One with a change under way is put beside it
+    /// instead, where a command finds it that comes after a kill.
+    pub(crate) fn save(&self, domain: &DomainId, record: &mut Record) -> Result<(), Error> {
         self.make_folder()?;
-        let path = self.path(domain, "json");
-        replace(&self.folder, &path, record).map_err(|error| Error::io("write", &path, error))
+        record.change += 1;
+        let (path, intent) = (self.path(domain, RECORD), self.path(domain, INTENT));
+        let saved = if record.pending.is_some() {
+            replace(&intent, record, Durability::Kill)
+        } else {
+            replace(&path, record, Durability::PowerLoss).and_then(|()| {
+                match fs::remove_file(&intent) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                    _ => Ok(()),
+                }
+            })
+        };
+        saved.map_err(|error| Error::io("write", &path, error))
     }
+}
+
+/// The extension of a record, and of what is under way.
+const RECORD: &str = "json";
+const INTENT: &str = "intent";
+
+/// The record at `path`, or the intent beside it if that is newer.
+fn read_newer(path: &Path) -> Result<Option<Record>, Error> {
+    let record = read_file(path)?;
+    let saved = record.as_ref().map_or(0, |record| record.change);
+    let intent = read_file(&path.with_extension(INTENT)).unwrap_or_else(|error| {
+        tracing::warn!(%error, "an intent that cannot be read is passed over");
+        None
+    });
+    Ok(intent.filter(|intent| intent.change > saved).or(record))
 }
 
 /// `qemu-web1.qmp-1a2b3c4d5e6f`: what a person recognizes, and what makes it the only one.
@@ -207,19 +243,31 @@ fn read_file(path: &Path) -> Result<Option<Record>, Error> {
     serde_json::from_slice(&bytes).map(Some).map_err(|error| wrong(error.to_string()))
 }
 
-/// Writes a new file beside the old one and puts it in its place; each is on the disk before the next is done, so that
-/// there is always one whole record. Whoever saves holds the domain's lock, so the new file is nobody else's; one that a
-/// kill left behind is written over.
-fn replace(folder: &Path, path: &Path, record: &Record) -> io::Result<()> {
+/// What a file has to outlive.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Durability {
+    /// The process that wrote it.
+    Kill,
+    /// The machine's power.
+    PowerLoss,
+}
+
+/// Writes a new file beside the old one and puts it in its place, so that there is always one whole file; to outlive power, each
+/// is on the disk before the next is done. Whoever saves holds the domain's lock, so the new file is nobody else's; one that
+/// a kill left behind is written over.
+fn replace(path: &Path, record: &Record, durability: Durability) -> io::Result<()> {
     let new = path.with_extension("new");
     let mut text = serde_json::to_vec_pretty(record)?;
     text.push(b'\n');
     let mut options = OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     file.write_all(&text)?;
+    if durability == Durability::Kill {
+        return fs::rename(&new, path);
+    }
     file.sync_all()?;
     fs::rename(&new, path)?;
-    File::open(folder)?.sync_all()
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 #[cfg(test)]
@@ -236,8 +284,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (records, domain) = there(dir.path());
         assert_eq!(records.read(&domain).unwrap(), None);
-        let record = Record { name: "web1".parse().ok(), ..Record::new(&domain) };
-        records.save(&domain, &record).unwrap();
+        let mut record = Record { name: "web1".parse().ok(), ..Record::new(&domain) };
+        records.save(&domain, &mut record).unwrap();
         assert_eq!(records.read(&domain).unwrap(), Some(record));
         let path = records.path(&domain, "json");
         let name = path.file_name().unwrap().to_str().unwrap();
@@ -251,12 +299,12 @@ mod tests {
     fn what_is_not_known_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let (records, domain) = there(dir.path());
-        records.save(&domain, &Record::new(&domain)).unwrap();
+        records.save(&domain, &mut Record::new(&domain)).unwrap();
         let path = records.path(&domain, "json");
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, text.replacen('{', "{\"colour\": \"blue\",", 1)).unwrap();
-        let record = records.read(&domain).unwrap().unwrap();
-        records.save(&domain, &record).unwrap();
+        let mut record = records.read(&domain).unwrap().unwrap();
+        records.save(&domain, &mut record).unwrap();
         assert!(fs::read_to_string(&path).unwrap().contains("\"colour\": \"blue\""));
     }
 

@@ -18,6 +18,9 @@ use vusb_model::diff::{Step, diff};
 use vusb_model::hardware::Hardware;
 use vusb_model::name::Name;
 use vusb_model::profile::Profile;
+use vusb_model::refusal::Category;
+use vusb_model::resolve::{Resolved, resolve};
+use vusb_model::spec::Spec;
 
 use crate::domain::DomainId;
 use crate::error::Error;
@@ -147,9 +150,22 @@ impl<'a> Session<'a> {
         self.notes.clone()
     }
 
-    /// What the hypervisor can do.
+    /// All that the hypervisor can do.
     pub(crate) fn capabilities(&mut self) -> Result<Capabilities, Error> {
-        Ok(self.driver.capabilities()?)
+        Ok(self.driver.capabilities(None)?)
+    }
+
+    /// Decides on what is asked for on top of the base. The hypervisor is asked for what that needs; where it cannot have it, for
+    /// everything, so that the refusal can say what can be had instead.
+    pub(crate) fn resolve(&mut self, asked: &Spec) -> Result<Resolved, Error> {
+        let needed = self.driver.capabilities(Some(asked))?;
+        match resolve(&self.base, asked, &needed) {
+            Err(refusal) if refusal.category() == Category::NotImplemented => {
+                let all = self.capabilities()?;
+                Ok(resolve(&self.base, asked, &all)?)
+            }
+            decided => Ok(decided?),
+        }
     }
 
     /// The folder that the caller's relative paths are relative to.
@@ -250,7 +266,7 @@ impl<'a> Session<'a> {
         if self.is_dry() || self.saved.as_ref() == Some(&self.record) {
             return Ok(());
         }
-        self.records.save(&self.domain, &self.record)?;
+        self.records.save(&self.domain, &mut self.record)?;
         self.saved = Some(self.record.clone());
         Ok(())
     }

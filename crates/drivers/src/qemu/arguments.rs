@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 use vusb_model::address::{Address, PortPath};
 use vusb_model::device::{Chardev, Kind, NetBackend, Storage};
 use vusb_model::hardware::{Controller, Device, Hardware};
-use vusb_model::models::{ICH9_EHCI_FUNCTION, Model};
+use vusb_model::models::ICH9_EHCI_FUNCTION;
 
 use super::names::{controller_driver, controller_id, device_id, driver_of};
 use crate::driver::Error;
@@ -297,18 +297,4 @@ fn cold_chardev(chardev: &Chardev, id: &str) -> String {
             format!("socket,id={id},host={},port={port}{}", escaped(host), mode(*server))
         }
     }
-}
-
-/// What QEMU calls a model, for those that it can hot plug: what its source marks so (`hotpluggable` in `hcd-uhci.c`,
-/// `hcd-ehci-pci.c` and `hcd-ohci-pci.c`), and what was seen of version 7.2.
-pub(super) const fn hot(model: Model) -> bool {
-    matches!(
-        model,
-        Model::Piix3Uhci
-            | Model::Piix4Uhci
-            | Model::Vt82c686bUhci
-            | Model::Ehci
-            | Model::NecXhci
-            | Model::QemuXhci
-    )
 }

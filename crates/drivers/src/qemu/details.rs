@@ -6,9 +6,11 @@
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
+use vusb_model::device::Kind;
+use vusb_model::hardware::Hardware;
 
-use super::names::model_of;
-use super::scan::{Found, Scan};
+use super::names::{controller_id, model_of};
+use super::scan::{Found, Scan, peripheral};
 use super::session::Session;
 use crate::driver::Error;
 
@@ -41,39 +43,91 @@ struct Candidate {
     devfn: Option<u64>,
 }
 
+/// What was asked before it was known to be needed, by command and arguments. Only good for the look at the guest that it was
+/// asked in.
+#[derive(Default)]
+pub(super) struct Foreseen(HashMap<String, Value>);
+
+impl Foreseen {
+    /// Takes note of an answer.
+    pub(super) fn add(&mut self, command: &str, arguments: &Value, answer: Value) {
+        self.0.insert(format!("{command} {arguments}"), answer);
+    }
+
+    fn take(&mut self, command: &str, arguments: &Value) -> Option<Value> {
+        self.0.remove(&format!("{command} {arguments}"))
+    }
+}
+
+/// What will most likely have to be asked of a guest that has what is recorded. A wrong guess costs an answer that nobody
+/// reads.
+pub(super) fn foresee(recorded: &Hardware) -> Vec<(&'static str, Value)> {
+    let mut commands = Vec::new();
+    for controller in recorded.controllers().filter(|controller| controller.model.is_xhci()) {
+        let name = controller.name.as_str();
+        // Ours, or another tool's that lent it its id for a name.
+        for id in [controller_id(controller.index.get(), name), name.to_owned()] {
+            commands.extend(["p2", "p3"].map(|property| half(&peripheral(&id), property)));
+        }
+    }
+    let kinds = || recorded.devices().map(|(_, device)| &device.kind);
+    if kinds().any(|kind| matches!(kind, Kind::Storage(_))) {
+        commands.push(blocks_question());
+    }
+    if kinds().any(|kind| matches!(kind, Kind::Serial(_) | Kind::Redir(_))) {
+        commands.push(chardevs_question());
+    }
+    commands
+}
+
+/// The question for one half of an xHCI's ports.
+fn half(path: &str, property: &str) -> (&'static str, Value) {
+    ("qom-get", json!({"path": path, "property": property}))
+}
+
 /// Asks, and fills in what is missing in `scan`.
-pub(super) fn ask(session: &mut Session, scan: &mut Scan) -> Result<Details, Error> {
+pub(super) fn ask(
+    session: &mut Session,
+    scan: &mut Scan,
+    mut foreseen: Foreseen,
+) -> Result<Details, Error> {
     if scan.has_nameless() {
         let candidates = candidates(session, scan)?;
         find_paths(scan, &candidates);
     }
     let mut commands = Vec::new();
     let mut kinds = Vec::new();
-    let mut add = |kind: Asked, command: &'static str, arguments: Value| {
-        commands.push((command, arguments));
-        kinds.push(kind);
+    let mut answers = Vec::new();
+    let mut add = |kind: Asked, (command, arguments): (&'static str, Value)| match foreseen
+        .take(command, &arguments)
+    {
+        Some(answer) => answers.push((kind, Ok(answer))),
+        None => {
+            commands.push((command, arguments));
+            kinds.push(kind);
+        }
     };
     for (number, found) in scan.controllers.iter().enumerate() {
         let Some(path) = found.path.as_deref() else { continue };
         if model_of(&found.driver).is_some_and(vusb_model::models::Model::is_xhci) {
-            add(Asked::Half2(number), "qom-get", json!({"path": path, "property": "p2"}));
-            add(Asked::Half3(number), "qom-get", json!({"path": path, "property": "p3"}));
+            add(Asked::Half2(number), half(path, "p2"));
+            add(Asked::Half3(number), half(path, "p3"));
         }
         if let Some(bus) = found.usb_bus.as_deref().filter(|_| has_strings_from_outside(found)) {
-            add(Asked::Children(number), "qom-list", json!({"path": format!("{path}/{bus}")}));
+            add(Asked::Children(number), ("qom-list", json!({"path": format!("{path}/{bus}")})));
         }
     }
     if scan.has_device("usb-storage") {
-        add(Asked::Blocks, "query-block", json!({}));
+        add(Asked::Blocks, blocks_question());
     }
     if scan.has_device("usb-serial") || scan.has_device("usb-redir") {
-        add(Asked::Chardevs, "query-chardev", json!({}));
+        add(Asked::Chardevs, chardevs_question());
     }
     let mut details = Details::default();
-    if commands.is_empty() {
-        return Ok(details);
+    if !commands.is_empty() {
+        answers.extend(kinds.into_iter().zip(session.pipeline(&commands)?));
     }
-    for (kind, answer) in kinds.into_iter().zip(session.pipeline(&commands)?) {
+    for (kind, answer) in answers {
         // What does not answer is a thing that has just gone; what it would have said is left open.
         let Ok(answer) = answer else { continue };
         match kind {
@@ -85,6 +139,14 @@ pub(super) fn ask(session: &mut Session, scan: &mut Scan) -> Result<Details, Err
         }
     }
     Ok(details)
+}
+
+fn blocks_question() -> (&'static str, Value) {
+    ("query-block", json!({}))
+}
+
+fn chardevs_question() -> (&'static str, Value) {
+    ("query-chardev", json!({}))
 }
 
 /// What a command in the pipeline asks for.

@@ -21,6 +21,20 @@ pub const fn controller_driver(model: Model) -> Option<&'static str> {
     })
 }
 
+/// Whether QEMU can add and remove a controller of this model while the guest runs, where it has it: what its source marks so
+/// (`hotpluggable` in `hcd-uhci.c`, `hcd-ehci-pci.c` and `hcd-ohci-pci.c`), and what was seen of version 7.2.
+pub const fn hot(model: Model) -> bool {
+    matches!(
+        model,
+        Model::Piix3Uhci
+            | Model::Piix4Uhci
+            | Model::Vt82c686bUhci
+            | Model::Ehci
+            | Model::NecXhci
+            | Model::QemuXhci
+    )
+}
+
 /// The model that QEMU's name means.
 pub(super) fn model_of(driver: &str) -> Option<Model> {
     Model::ALL.into_iter().find(|model| controller_driver(*model) == Some(driver))

@@ -1,29 +1,31 @@
 //! A connection to QEMU's monitor, with errors in this house's words.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
-use vusb_qmp::{Client, CommandError, Deadline, Error as QmpError, Event};
+use vusb_qmp::{Client, CommandError, Deadline, Error as QmpError, Event, Limits};
 
 use crate::driver::Error;
 
-/// A connection to QEMU's monitor.
+/// A connection to QEMU's monitor. It is made when there is something to say: the first commands go out with it, and cost no
+/// round trip of their own.
 pub(super) struct Session {
-    client: Client,
+    client: Option<Client>,
+    socket: PathBuf,
     /// The domain, as the user named it.
     domain: String,
     /// How long each wait may take.
     limit: Duration,
 }
 
+/// What QEMU answered to each of some commands.
+pub(super) type Answers = Vec<Result<Value, CommandError>>;
+
 impl Session {
-    pub(super) fn open(socket: &Path, limit: Duration) -> Result<Session, Error> {
+    pub(super) fn new(socket: &Path, limit: Duration) -> Session {
         let domain = format!("qemu:{}", socket.display());
-        match Client::connect(socket, Deadline::after(limit)) {
-            Ok(client) => Ok(Session { client, domain, limit }),
-            Err(error) => Err(Error::Unreachable { domain, why: error.to_string(), midway: false }),
-        }
+        Session { client: None, socket: socket.to_owned(), domain, limit }
     }
 
     pub(super) fn domain(&self) -> &str {
@@ -36,16 +38,30 @@ impl Session {
 
     /// `QEMU 7.2.22`.
     pub(super) fn version(&self) -> String {
-        format!("QEMU {}", self.client.greeting().version)
+        let version = self.client.as_ref().map(|client| client.greeting().version.to_string());
+        format!("QEMU {}", version.unwrap_or_default().split(" (").next().unwrap_or_default())
     }
 
     /// Sends all commands at once.
-    pub(super) fn pipeline(
-        &mut self,
-        commands: &[(&str, Value)],
-    ) -> Result<Vec<Result<Value, CommandError>>, Error> {
+    pub(super) fn pipeline(&mut self, commands: &[(&str, Value)]) -> Result<Answers, Error> {
         let deadline = Deadline::after(self.limit);
-        self.client.pipeline(commands, deadline).map_err(|error| self.lost("an answer", error))
+        if let Some(client) = &mut self.client {
+            return client
+                .pipeline(commands, deadline)
+                .map_err(|error| self.lost("an answer", error));
+        }
+        match Client::connect_and_ask(&self.socket, Limits::default(), commands, deadline) {
+            Ok((client, answers)) => {
+                self.client = Some(client);
+                Ok(answers)
+            }
+            Err(error @ QmpError::TimedOut { .. }) => Err(self.lost("the first answers", error)),
+            Err(error) => Err(Error::Unreachable {
+                domain: self.domain.clone(),
+                why: error.to_string(),
+                midway: false,
+            }),
+        }
     }
 
     /// Sends one command. What QEMU refuses is the inner error.
@@ -54,16 +70,18 @@ impl Session {
         command: &str,
         arguments: Value,
     ) -> Result<Result<Value, CommandError>, Error> {
-        match self.client.execute(command, arguments, Deadline::after(self.limit)) {
-            Ok(value) => Ok(Ok(value)),
-            Err(QmpError::Command(refusal)) => Ok(Err(refusal)),
-            Err(error) => Err(self.lost(&format!("the answer to {command}"), error)),
-        }
+        let mut answers = self.pipeline(&[(command, arguments)])?;
+        answers.pop().ok_or_else(|| Error::Confused {
+            domain: self.domain.clone(),
+            why: format!("the answer to {command} got lost"),
+        })
     }
 
     /// Forgets the events that have come so far.
     pub(super) fn forget_events(&mut self) {
-        self.client.take_events();
+        if let Some(client) = &mut self.client {
+            client.take_events();
+        }
     }
 
     /// Waits for the event that `pick` picks, `length` at the longest. `None` if it does not come.
@@ -72,7 +90,8 @@ impl Session {
         length: Duration,
         pick: impl FnMut(&Event) -> Option<T>,
     ) -> Result<Option<T>, Error> {
-        match self.client.wait_event(Deadline::after(length), pick) {
+        let Some(client) = &mut self.client else { return Ok(None) };
+        match client.wait_event(Deadline::after(length), pick) {
             Ok(picked) => Ok(Some(picked)),
             Err(QmpError::TimedOut { .. }) => Ok(None),
             Err(error) => Err(self.lost("an event", error)),

@@ -91,13 +91,18 @@ impl House {
         paths
     }
 
-    /// The record of a guest.
+    /// The record of a guest: with what is under way, if something is.
     pub(crate) fn record(&self, name: &str) -> Value {
         let stem = format!("sim-{name}.sim-");
-        let is_its =
-            |path: &&PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(&stem);
-        let path = self.records().iter().find(is_its).cloned().unwrap();
-        serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+        let entries = fs::read_dir(self.at("state")).unwrap().map(|it| it.unwrap().path());
+        let is_its = |path: &PathBuf| {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            name.starts_with(&stem) && (name.ends_with(".json") || name.ends_with(".intent"))
+        };
+        let read = |path: PathBuf| -> Value {
+            serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+        };
+        entries.filter(is_its).map(read).max_by_key(|it| it["change"].as_u64()).unwrap()
     }
 
     /// Everything in every file of the records and the guests, to see that nothing was touched.
