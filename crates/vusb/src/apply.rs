@@ -50,7 +50,8 @@ pub(crate) fn apply(vusb: &Vusb, wanted: &Wanted) -> Result<Outcome, Error> {
     }
     session.record.added.extend(added.iter().cloned());
     let target = resolved.hardware;
-    let steps = session.commit(Change { target, missing, managed })?;
+    let renew = session.stale();
+    let steps = session.commit(Change { target, missing, managed, renew })?;
     let already = steps.is_empty();
     let outcome = session.outcome(steps, already, None);
     Ok(Outcome { added_controllers: added, ..outcome })
@@ -183,7 +184,8 @@ pub(crate) fn apply_recorded(vusb: &Vusb, domain: &DomainId) -> Result<Outcome, 
         }
     }
     let managed = session.managed.clone();
-    let steps = session.commit(Change { target, missing, managed })?;
+    let renew = session.stale();
+    let steps = session.commit(Change { target, missing, managed, renew })?;
     let already = steps.is_empty();
     Ok(session.outcome(steps, already, None))
 }

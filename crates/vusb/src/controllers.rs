@@ -1,5 +1,7 @@
 //! Adding and removing controllers.
 
+use std::collections::BTreeSet;
+
 use vusb_model::address::Index;
 use vusb_model::hardware::{Hardware, Item};
 use vusb_model::name::Name;
@@ -31,7 +33,12 @@ pub(crate) fn add(vusb: &Vusb, domain: &DomainId, spec: &ControllerSpec) -> Resu
         session.record.added.remove(name);
     }
     let already = settled.already && !was_missing;
-    let steps = session.commit(Change { target: resolved.hardware, missing, managed })?;
+    let steps = session.commit(Change {
+        target: resolved.hardware,
+        missing,
+        managed,
+        renew: BTreeSet::new(),
+    })?;
     let at = chosen.map(|(index, name)| Chosen::Controller { index, name });
     Ok(session.outcome(steps, already, at))
 }
@@ -61,7 +68,7 @@ pub(crate) fn remove(
     let mut missing = session.missing.clone();
     missing.keep_to(&target);
     let managed = session.managed.clone();
-    let steps = session.commit(Change { target, missing, managed })?;
+    let steps = session.commit(Change { target, missing, managed, renew: BTreeSet::new() })?;
     Ok(session.outcome(steps, gone, Some(Chosen::Controller { index, name })))
 }
 

@@ -1,5 +1,7 @@
 //! Adding and removing devices.
 
+use std::collections::BTreeSet;
+
 use vusb_host::SelectError;
 use vusb_model::address::Address;
 use vusb_model::device::Kind;
@@ -31,7 +33,11 @@ pub(crate) fn add(vusb: &Vusb, domain: &DomainId, spec: &DeviceSpec) -> Result<O
     let Some(settled) = resolved.devices.first().copied() else {
         return Err(Refusal::NoIndex.into());
     };
-    let already = settled.already && !session.missing.devices.contains(&settled.at);
+    // Asked for again, one that was pulled out and plugged in since is given anew.
+    let renew: BTreeSet<Address> =
+        session.stale().into_iter().filter(|at| *at == settled.at).collect();
+    let already =
+        settled.already && renew.is_empty() && !session.missing.devices.contains(&settled.at);
     let mut missing = session.missing.clone();
     missing.want(settled.at);
     let added: Vec<_> = resolved
@@ -46,7 +52,7 @@ pub(crate) fn add(vusb: &Vusb, domain: &DomainId, spec: &DeviceSpec) -> Result<O
     if let (false, Some(device)) = (already, resolved.hardware.device(settled.at)) {
         managed.insert(device.name.clone());
     }
-    let steps = session.commit(Change { target: resolved.hardware, missing, managed })?;
+    let steps = session.commit(Change { target: resolved.hardware, missing, managed, renew })?;
     let outcome = session.outcome(steps, already, at);
     Ok(Outcome { added_controllers: added, ..outcome })
 }
@@ -101,7 +107,7 @@ pub(crate) fn remove(vusb: &Vusb, domain: &DomainId, asked: &DeviceRef) -> Resul
     let mut missing = session.missing.clone();
     missing.keep_to(&target);
     let managed = session.managed.clone();
-    let steps = session.commit(Change { target, missing, managed })?;
+    let steps = session.commit(Change { target, missing, managed, renew: BTreeSet::new() })?;
     Ok(session.outcome(steps, gone, at))
 }
 

@@ -11,11 +11,12 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use vusb_drivers::{Driver, Observed};
+use vusb_drivers::{DeviceState, Driver, Observed};
+use vusb_model::address::Address;
 use vusb_model::capabilities::Capabilities;
 use vusb_model::device::Kind;
 use vusb_model::diff::{Step, diff};
-use vusb_model::hardware::Hardware;
+use vusb_model::hardware::{Device, Hardware};
 use vusb_model::name::Name;
 use vusb_model::profile::Profile;
 use vusb_model::refusal::Category;
@@ -65,6 +66,8 @@ pub(crate) struct Change {
     pub(crate) missing: Missing,
     /// What of it is vusb's own.
     pub(crate) managed: BTreeSet<Name>,
+    /// Devices that the guest has and that are to be plugged in anew: see [`Session::stale`].
+    pub(crate) renew: BTreeSet<Address>,
 }
 
 impl<'a> Session<'a> {
@@ -182,6 +185,23 @@ impl<'a> Session<'a> {
         self.vusb.settings.dry_run
     }
 
+    /// The host devices that the guest was given and that were pulled out and plugged in again since: the hypervisor holds on to
+    /// one that is no more, and the new one is here and can be given in its place.
+    pub(crate) fn stale(&self) -> BTreeSet<Address> {
+        let is_stale = |at: &Address| {
+            let Some(Device { kind: Kind::Host(host), .. }) = self.observed.hardware.device(*at)
+            else {
+                return false;
+            };
+            let lost = self.observed.states.get(at) == Some(&DeviceState::Absent);
+            let here = self.present.find(&host.selector).ok().flatten();
+            here.is_some_and(|here| {
+                lost || self.observed.given.get(at).is_some_and(|given| *given != here.at)
+            })
+        };
+        self.observed.hardware.devices().map(|(at, _)| at).filter(is_stale).collect()
+    }
+
     /// Observes once more.
     pub(crate) fn observe(&mut self) -> Result<(), Error> {
         self.observed = self.driver.observe(&remembered(&self.record))?;
@@ -194,10 +214,14 @@ impl<'a> Session<'a> {
     /// It must not be, cannot be, or was not done; what was done before is taken back then.
     pub(crate) fn commit(&mut self, change: Change) -> Result<Vec<Step>, Error> {
         let goal = change.missing.taken_from(&change.target);
-        let steps: Vec<Step> = diff(&self.observed.hardware, &goal)
-            .iter()
-            .map(|step| self.present.placed(step))
-            .collect();
+        let mut from = self.observed.hardware.clone();
+        let keeps = |at: &&Address| {
+            goal.device(**at).map(|it| &it.kind)
+                == self.observed.hardware.device(**at).map(|it| &it.kind)
+        };
+        let out = change.renew.iter().filter(keeps).flat_map(|at| from.unplug(*at));
+        let mut steps: Vec<Step> = out.map(|(at, device)| Step::Unplug(at, device)).collect();
+        steps.extend(diff(&from, &goal).iter().map(|step| self.present.placed(step)));
         self.vet(&steps)?;
         self.driver.check(&steps)?;
         if self.is_dry() {

@@ -49,23 +49,9 @@ fn row(model: Model) -> Row {
         // As it comes unless it is asked for otherwise: with its companions.
         speeds: model.takes().or(if group { Model::Ich9Uhci1.takes() } else { SpeedSet::NONE }),
         qemu: qemu::controller_driver(model),
-        hot: hot(model),
+        hot: qemu::hot(model),
         xen: xen(model),
     }
-}
-
-/// Whether QEMU says that the model takes hot plug: `hotpluggable` in its `hcd-uhci.c`, `hcd-ehci-pci.c` and
-/// `hcd-ohci-pci.c`; a running QEMU is asked again.
-const fn hot(model: Model) -> bool {
-    matches!(
-        model,
-        Model::Piix3Uhci
-            | Model::Piix4Uhci
-            | Model::Vt82c686bUhci
-            | Model::Ehci
-            | Model::NecXhci
-            | Model::QemuXhci
-    )
 }
 
 /// How a Xen guest gets it: from libxl's device model by USB version, or from a PVUSB back end.
