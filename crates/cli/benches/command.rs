@@ -31,7 +31,8 @@ fn main() {
     let socket = folder.path().join("qmp");
     let replies = proxy(&socket, qemu.qmp_socket().to_owned());
     let vusb = Vusb { folder: folder.path(), domain: format!("qemu:{}", socket.display()) };
-    vusb.run(&["list", &vusb.domain]);
+    vusb.run(&["controller", "add", &vusb.domain, "--name", "x"]);
+    while replies.try_recv().is_ok() {}
 
     let (mut start, mut command, mut bare) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -104,7 +105,7 @@ fn add_bare(socket: &Path) -> BufReader<UnixStream> {
     send(&mut client, r#"{"execute":"qmp_capabilities"}"#);
     send(
         &mut client,
-        r#"{"execute":"device_add","arguments":{"driver":"usb-mouse","id":"m","bus":"x.0","port":"1","usb_version":1}}"#,
+        r#"{"execute":"device_add","arguments":{"driver":"usb-mouse","id":"m","bus":"vusb-0x15-x.0","port":"1","usb_version":1}}"#,
     );
     client
 }

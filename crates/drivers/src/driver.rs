@@ -25,8 +25,9 @@ pub trait Driver {
     /// The hypervisor cannot be reached, does not answer in time, or answers what cannot be understood.
     fn observe(&mut self, recorded: &Hardware) -> Result<Observed, Error>;
 
-    /// What this guest can be given. With `needed`, what that spec can need of it at the least: all the rest may be left out, for
-    /// asking a hypervisor takes time.
+    /// What this guest can be given. With `needed`, a driver may take for granted what it would have to ask about, as long as
+    /// [`Driver::check`] asks before the steps that come of that spec are taken: a question takes time, and most requests are for
+    /// what every hypervisor has. Without, everything is asked.
     ///
     /// # Errors
     /// As [`Driver::observe`].

@@ -23,7 +23,7 @@ fn properties(pairs: Value) -> Properties {
 /// A controller without its companions. `None` for a model that QEMU does not have.
 pub(super) fn controller(controller: &Controller) -> Option<Properties> {
     let driver = controller_driver(controller.model)?;
-    let id = controller_id(controller.index.get(), controller.name.as_str());
+    let id = controller_id(controller);
     let mut all = properties(json!({"driver": driver, "id": id}));
     if controller.model.is_xhci() {
         all.insert("p2".to_owned(), controller.ports.usb2().into());
@@ -184,7 +184,7 @@ pub fn arguments(hardware: &Hardware, options: &ArgumentOptions) -> Result<Vec<S
     let mut group_slots = GROUP_SLOTS.into_iter();
     for controller in hardware.controllers() {
         cold_controller(controller, &mut group_slots, &mut out)?;
-        let bus = format!("{}.0", controller_id(controller.index.get(), controller.name.as_str()));
+        let bus = format!("{}.0", controller_id(controller));
         for (port, device) in controller.devices() {
             cold_device(device, &bus, Address { bus: controller.index, port }, &mut out)?;
         }

@@ -113,7 +113,7 @@ fn indexes<'a>(found: &[&'a Found], recorded: &Hardware) -> Vec<(&'a Found, Inde
     let mut rest = found.to_vec();
     rest.sort_by(|a, b| a.pci.cmp(&b.pci));
     // What says its own index, then what the record knows, then what has an alias of libvirt's.
-    let own = |found: &Found| Index::new(own_controller(&found.id)?.0);
+    let own = |found: &Found| Index::new(own_controller(&found.id)?.index);
     let known = |found: &Found| recorded_index(found, recorded);
     let aliased = |found: &Found| alias(&found.id);
     let claims: [Claim<'_>; 3] = [&own, &known, &aliased];
@@ -161,7 +161,7 @@ struct House<'a> {
 impl House<'_> {
     fn add(&mut self, scan: &Scan, found: &Found, index: Index) {
         let Some((model, ports, companions)) = controller(scan, found) else { return };
-        let own = own_controller(&found.id).and_then(|(_, name)| name.parse::<Name>().ok());
+        let own = own_controller(&found.id).and_then(|own| own.name.parse::<Name>().ok());
         let recorded = self.recorded.controller(index).map(|controller| controller.name.clone());
         let name = self.free_name([recorded, own.clone(), found.id.parse().ok()], "hci");
         let mut new = Controller::new(index, name.clone(), model, ports);

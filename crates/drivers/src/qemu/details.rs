@@ -8,8 +8,9 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 use vusb_model::device::Kind;
 use vusb_model::hardware::Hardware;
+use vusb_model::models::Model;
 
-use super::names::{controller_id, model_of};
+use super::names::model_of;
 use super::scan::{Found, Scan, peripheral};
 use super::session::Session;
 use crate::driver::Error;
@@ -64,11 +65,10 @@ impl Foreseen {
 pub(super) fn foresee(recorded: &Hardware) -> Vec<(&'static str, Value)> {
     let mut commands = Vec::new();
     for controller in recorded.controllers().filter(|controller| controller.model.is_xhci()) {
-        let name = controller.name.as_str();
-        // Ours, or another tool's that lent it its id for a name.
-        for id in [controller_id(controller.index.get(), name), name.to_owned()] {
-            commands.extend(["p2", "p3"].map(|property| half(&peripheral(&id), property)));
-        }
+        // Ours say it in their ids; another tool's may have lent its id for a name.
+        commands.extend(
+            ["p2", "p3"].map(|property| half(&peripheral(controller.name.as_str()), property)),
+        );
     }
     let kinds = || recorded.devices().map(|(_, device)| &device.kind);
     if kinds().any(|kind| matches!(kind, Kind::Storage(_))) {
@@ -109,7 +109,7 @@ pub(super) fn ask(
     };
     for (number, found) in scan.controllers.iter().enumerate() {
         let Some(path) = found.path.as_deref() else { continue };
-        if model_of(&found.driver).is_some_and(vusb_model::models::Model::is_xhci) {
+        if found.halves.is_none() && model_of(&found.driver).is_some_and(Model::is_xhci) {
             add(Asked::Half2(number), half(path, "p2"));
             add(Asked::Half3(number), half(path, "p3"));
         }

@@ -1,6 +1,7 @@
 //! What QEMU calls things: the one place where its names are written.
 
 use vusb_model::device::Kind;
+use vusb_model::hardware::Controller;
 use vusb_model::models::{CompanionModel, Model};
 
 /// QEMU's name for a controller model; `None` for those that it does not have.
@@ -74,12 +75,20 @@ pub(super) fn driver_of(kind: &Kind) -> &str {
     }
 }
 
-/// What QEMU's ids for vusb's own controllers, devices and back ends begin with: `vusb-0-hci0`, `vusb-stick`.
+/// What QEMU's ids for vusb's own controllers, devices and back ends begin with: `vusb-0-old`, `vusb-1x15-hci0`, `vusb-stick`.
 const OURS: &str = "vusb-";
 
-/// The id of a controller: index and name can be read back from it.
-pub(super) fn controller_id(index: u16, name: &str) -> String {
-    format!("{OURS}{index}-{name}")
+/// The id of a controller: its index, for an xHCI its numbers of ports (`x15`, or `x8x4` where its USB 2 and USB 3 ports are not
+/// equally many), and its name. All of it can be read back, so that QEMU need not be asked for what it takes two more
+/// questions to learn.
+pub(super) fn controller_id(controller: &Controller) -> String {
+    let (index, name, ports) = (controller.index, &controller.name, controller.ports);
+    let ports = match (controller.model.is_xhci(), ports.usb2(), ports.usb3()) {
+        (false, ..) => String::new(),
+        (true, usb2, usb3) if usb2 == usb3 => format!("x{usb2}"),
+        (true, usb2, usb3) => format!("x{usb2}x{usb3}"),
+    };
+    format!("{OURS}{index}{ports}-{name}")
 }
 
 /// The id of a device. A name begins with a letter, so that this is never a controller's id.
@@ -87,10 +96,23 @@ pub(super) fn device_id(name: &str) -> String {
     format!("{OURS}{name}")
 }
 
-/// Index and name of the controller that vusb gave this id.
-pub(super) fn own_controller(id: &str) -> Option<(u16, &str)> {
-    let (index, name) = id.strip_prefix(OURS)?.split_once('-')?;
-    Some((index.parse().ok()?, name))
+/// What the id of one of vusb's own controllers says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct OwnController<'a> {
+    pub(super) index: u16,
+    /// For an xHCI, its numbers of USB 2 and USB 3 ports.
+    pub(super) halves: Option<(u8, u8)>,
+    pub(super) name: &'a str,
+}
+
+/// Reads the id of a controller that vusb made.
+pub(super) fn own_controller(id: &str) -> Option<OwnController<'_>> {
+    let (head, name) = id.strip_prefix(OURS)?.split_once('-')?;
+    let mut parts = head.split('x');
+    let index = parts.next()?.parse().ok()?;
+    let usb2 = parts.next().map(str::parse).transpose().ok()?;
+    let usb3 = parts.next().map(str::parse).transpose().ok()?.or(usb2);
+    Some(OwnController { index, halves: usb2.zip(usb3), name })
 }
 
 /// The name of the device that vusb gave this id.
@@ -100,11 +122,31 @@ pub(super) fn own_device(id: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU8;
+
+    use vusb_model::address::Index;
+    use vusb_model::models::RootPorts;
+    use vusb_model::name::Name;
+
     use super::*;
 
     #[test]
     fn ids_read_back() {
-        assert_eq!(own_controller(&controller_id(4, "hci-a")), Some((4, "hci-a")));
+        let index = Index::new(4).unwrap();
+        let name: Name = "hci-a".parse().unwrap();
+        for (model, ports, id, halves) in [
+            (
+                Model::Ehci,
+                RootPorts::of(Model::Ehci, NonZeroU8::new(6).unwrap()),
+                "vusb-4-hci-a",
+                None,
+            ),
+            (Model::NecXhci, RootPorts::xhci(15, 15).unwrap(), "vusb-4x15-hci-a", Some((15, 15))),
+            (Model::QemuXhci, RootPorts::xhci(8, 4).unwrap(), "vusb-4x8x4-hci-a", Some((8, 4))),
+        ] {
+            assert_eq!(controller_id(&Controller::new(index, name.clone(), model, ports)), id);
+            assert_eq!(own_controller(id), Some(OwnController { index: 4, halves, name: "hci-a" }));
+        }
         assert_eq!(own_controller(&device_id("a-b")), None);
         assert_eq!(own_device(&device_id("stick")), Some("stick"));
         assert_eq!(own_controller("usb1"), None);

@@ -1,6 +1,6 @@
 //! From QEMU's device tree to the USB controllers in it, and to the places where another could be plugged in.
 
-use super::names::{companion_of, model_of};
+use super::names::{companion_of, model_of, own_controller};
 use super::qtree::{Bus, Dev};
 
 /// What of the tree matters here.
@@ -28,7 +28,7 @@ pub(super) struct Found {
     pub(super) devices: Vec<FoundDevice>,
     /// Its place in QEMU's object model; found out later.
     pub(super) path: Option<String>,
-    /// For an xHCI, how many USB 2 and USB 3 ports it has; found out later.
+    /// For an xHCI, how many USB 2 and USB 3 ports it has: its id says it, or it is found out later.
     pub(super) halves: Option<(u8, u8)>,
 }
 
@@ -187,7 +187,7 @@ fn controller(bus: &Bus, dev: &Dev) -> Option<Found> {
         serves,
         devices: devices.unwrap_or_default(),
         path: (!dev.id.is_empty()).then(|| peripheral(&dev.id)),
-        halves: None,
+        halves: own_controller(&dev.id).and_then(|own| own.halves),
     })
 }
 
