@@ -56,6 +56,14 @@ impl Session {
                 Ok(answers)
             }
             Err(error @ QmpError::TimedOut { .. }) => Err(self.lost("the first answers", error)),
+            // Somebody is there: that is no reason to take the guest for stopped.
+            Err(QmpError::NoGreeting { .. }) => Err(Error::TimedOut {
+                what: format!("a greeting from {}", self.domain),
+                limit: self.limit,
+                why: "another program holds this monitor (QEMU serves one client a socket), or QEMU is stopped; close the other program, \
+                      or give QEMU a second `-qmp` socket"
+                    .to_owned(),
+            }),
             Err(error) => Err(Error::Unreachable {
                 domain: self.domain.clone(),
                 why: error.to_string(),
@@ -108,5 +116,28 @@ impl Session {
             },
             error => Error::Unreachable { domain: self.domain.clone(), why: error.to_string(), midway: true },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// The kernel queues a second client of a QEMU that talks to a first one, and nobody greets it.
+    #[test]
+    fn a_monitor_that_somebody_holds_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("qmp");
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut session = Session::new(&path, Duration::from_millis(100));
+        let error = session.execute("query-status", Value::Null).unwrap_err();
+        assert!(matches!(&error, Error::TimedOut { .. }), "{error}");
+        assert!(error.to_string().contains("another program holds this monitor"), "{error}");
+
+        drop(listener);
+        let error = session.execute("query-status", Value::Null).unwrap_err();
+        assert!(matches!(&error, Error::Unreachable { midway: false, .. }), "{error}");
     }
 }
