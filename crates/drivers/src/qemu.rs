@@ -20,6 +20,7 @@ mod details;
 mod names;
 mod offers;
 mod perform;
+mod places;
 mod qtree;
 mod scan;
 mod session;
@@ -40,7 +41,7 @@ use self::assemble::View;
 use self::details::Foreseen;
 pub use self::names::{controller_driver, hot};
 use self::offers::Offers;
-use self::scan::{Place, Scan};
+use self::scan::{PciBus, Place, Scan};
 use self::session::Session;
 use crate::driver::{Driver, Error, Observed};
 
@@ -49,6 +50,7 @@ pub struct Qemu {
     session: Session,
     view: View,
     places: Vec<Place>,
+    buses: Vec<PciBus>,
     offers: Offers,
 }
 
@@ -60,6 +62,7 @@ impl Qemu {
             session: Session::new(socket, limit),
             view: View::default(),
             places: Vec::new(),
+            buses: Vec::new(),
             offers: Offers::default(),
         }
     }
@@ -81,8 +84,9 @@ impl Qemu {
                 foreseen.add(command, arguments, answer);
             }
         }
-        self.offers.has_pci = scan.has_pci;
+        self.offers.has_pci = !scan.buses.is_empty();
         self.places.clone_from(&scan.places);
+        self.buses.clone_from(&scan.buses);
         Ok((scan, foreseen))
     }
 
@@ -169,7 +173,17 @@ impl Driver for Qemu {
         if !one_command {
             self.offers.ask_about(&mut self.session, &models, &kinds)?;
         }
-        steps.iter().try_for_each(|step| self.check_one(step))
+        let removes = |step: &Step| matches!(step, Step::RemoveController(it) if self.view.controllers.contains_key(&it.index));
+        if steps.iter().any(removes) {
+            let state = self.guest_state()?;
+            for step in steps.iter() {
+                if let Step::RemoveController(controller) = step {
+                    perform::can_let_go(controller, &state)?;
+                }
+            }
+        }
+        steps.iter().try_for_each(|step| self.check_one(step))?;
+        places::check(&self.buses, steps, &self.who())
     }
 
     fn perform(&mut self, step: &Step) -> Result<(), Error> {

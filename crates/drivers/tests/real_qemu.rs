@@ -391,8 +391,61 @@ fn a_controller_of_a_guest_that_does_not_run_cannot_be_removed() {
     let qemu = start(&NOTHING, &["-device", "qemu-xhci"]);
     let mut driver = connect(&qemu);
     let base = observe(&mut driver).hardware;
-    let error = driver.perform(&diff(&base, &Hardware::new())[0]).unwrap_err();
-    assert!(matches!(&error, Error::Failed { why, .. } if why.contains("prelaunch")), "{error}");
+    let steps = diff(&base, &Hardware::new());
+    for error in [driver.check(&steps).unwrap_err(), driver.perform(&steps[0]).unwrap_err()] {
+        assert!(
+            matches!(&error, Error::Failed { why, .. } if why.contains("prelaunch")),
+            "{error}"
+        );
+    }
+}
+
+/// What was recorded of a guest comes back where it was, or is refused before anything is touched.
+#[test]
+#[ignore = "needs QEMU; run by cargo xtask test"]
+fn a_controller_comes_back_at_its_address_or_not_at_all() {
+    let mut was = Hardware::new();
+    let models = resolve(&was, &spec(&["ehci", "qemu-xhci"], &[]), &Capabilities::everything());
+    for controller in models.unwrap().hardware.controllers() {
+        was.add_controller(controller.clone()).unwrap();
+    }
+    let at = |bus: &str, slot| {
+        Some(vusb_model::hardware::PciAddress { bus: bus.to_owned(), slot, function: 0 })
+    };
+    // The one without an address would be given slot 2 if it came first.
+    was.set_pci("1".parse().unwrap(), at("pci.0", 2));
+    let steps = diff(&Hardware::new(), &was);
+
+    let free = start(&NOTHING, &[]);
+    let mut driver = connect(&free);
+    observe(&mut driver);
+    take(&mut driver, &steps);
+    let there = observe(&mut driver).hardware;
+    let xhci = there.controller("1".parse().unwrap()).unwrap();
+    assert_eq!(xhci.pci, at("pci.0", 2));
+
+    let refused = |machine: &[&str], more: &[&str], steps: &[Step]| {
+        let qemu = start(machine, more);
+        let mut driver = connect(&qemu);
+        observe(&mut driver);
+        let error = driver.check(steps).unwrap_err();
+        assert!(observe(&mut driver).hardware.controllers().len() == 0);
+        error
+    };
+    let taken = refused(&NOTHING, &["-device", "virtio-balloon-pci,id=balloon,addr=2"], &steps);
+    assert!(
+        matches!(&taken, Error::Failed { what, why } if what.contains("pci.0/02.0") && why.contains("balloon (virtio-balloon-pci) is there")),
+        "{taken}"
+    );
+    let q35 = ["-machine", "q35", "-nodefaults"];
+    let gone = refused(&q35, &[], &steps);
+    assert!(
+        matches!(&gone, Error::Failed { why, .. } if why.contains("no PCI bus pci.0") && why.contains("vusb controller remove hci1 --force")),
+        "{gone}"
+    );
+    was.set_pci("1".parse().unwrap(), at("pcie.0", 2));
+    let cold = refused(&q35, &[], &diff(&Hardware::new(), &was));
+    assert!(matches!(cold, Error::NotImplemented { .. }), "{cold}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! From one hardware to another: the steps, each with its undo.
 //!
-//! What goes is taken away first, deepest first; then controllers come, and then devices, hubs before what is behind them.
+//! What goes is taken away first, deepest first; then controllers come, those with a PCI address first, and then devices, hubs
+//! before what is behind them.
 //! Between any two steps the hardware is sound, so a change that stops halfway leaves a guest that can be described.
 
 use std::fmt;
@@ -111,6 +112,8 @@ pub fn diff(from: &Hardware, to: &Hardware) -> Vec<Step> {
         // What comes is what would go in the opposite direction.
         plug.extend(gone(new, old).into_iter().rev().map(|step| step.undo()));
     }
+    // Before the hypervisor chooses a place for one, those that have theirs take it.
+    add.sort_by_key(|step| !matches!(step, Step::AddController(it) if it.pci.is_some()));
     [unplug, remove, add, plug].concat()
 }
 

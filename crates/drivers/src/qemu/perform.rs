@@ -68,17 +68,11 @@ impl Qemu {
     }
 
     pub(super) fn remove_controller(&mut self, controller: &Controller) -> Result<(), Error> {
-        let what = format!("removing controller {} ({})", controller.name, controller.model);
+        let what = removing(controller);
         let Some(handle) = self.view.controllers.get(&controller.index).cloned() else {
             return Ok(());
         };
-        let state = self.guest_state()?;
-        if state != "running" {
-            let why = format!(
-                "the guest has to let go of a PCI device, and it is not running (QEMU says `{state}`); let it run and try again"
-            );
-            return Err(Error::Failed { what, why });
-        }
+        can_let_go(controller, &self.guest_state()?)?;
         match self.delete(&handle, &what, Self::wait_gone)? {
             Gone::Yes => {
                 self.view.controllers.remove(&controller.index);
@@ -207,7 +201,7 @@ impl Qemu {
     }
 
     /// `running`, `paused`, `prelaunch`, ...
-    fn guest_state(&mut self) -> Result<String, Error> {
+    pub(super) fn guest_state(&mut self) -> Result<String, Error> {
         let answer = self.session.execute("query-status", json!({}))?.unwrap_or_default();
         Ok(answer.get("status").and_then(Value::as_str).unwrap_or("unknown").to_owned())
     }
@@ -257,6 +251,21 @@ impl Qemu {
         }
         Error::Failed { what, why: format!("QEMU answers: {}", error.desc) }
     }
+}
+
+fn removing(controller: &Controller) -> String {
+    format!("removing controller {} ({})", controller.name, controller.model)
+}
+
+/// Whether a guest in this state (`running`, `paused`, ...) can let go of a controller.
+pub(super) fn can_let_go(controller: &Controller, state: &str) -> Result<(), Error> {
+    if state == "running" {
+        return Ok(());
+    }
+    let why = format!(
+        "the guest has to let go of a PCI device, and it is not running (QEMU says `{state}`); let it run and try again"
+    );
+    Err(Error::Failed { what: removing(controller), why })
 }
 
 /// Whether an event says how the removal of a thing ended.

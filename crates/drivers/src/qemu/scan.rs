@@ -1,5 +1,7 @@
 //! From QEMU's device tree to the USB controllers in it, and to the places where another could be plugged in.
 
+use std::ops::RangeInclusive;
+
 use super::names::{companion_of, model_of, own_controller};
 use super::qtree::{Bus, Dev};
 
@@ -10,8 +12,8 @@ pub(super) struct Scan {
     pub(super) controllers: Vec<Found>,
     /// Where a PCI device can be hot-plugged, the best place first.
     pub(super) places: Vec<Place>,
-    /// Whether there is any PCI at all.
-    pub(super) has_pci: bool,
+    /// Every PCI bus, with what is on it.
+    pub(super) buses: Vec<PciBus>,
 }
 
 /// A USB controller.
@@ -49,6 +51,24 @@ pub(super) struct Place {
     pub(super) free: usize,
 }
 
+/// A PCI bus.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct PciBus {
+    /// QEMU's name of the bus.
+    pub(super) name: String,
+    /// Whether it takes hot plug.
+    pub(super) hot: bool,
+    /// The slots in use, each with the driver and the id of what is there.
+    pub(super) taken: Vec<(u8, String)>,
+}
+
+impl PciBus {
+    /// What is in the slot; `None` if it is free.
+    pub(super) fn holder(&self, slot: u8) -> Option<&str> {
+        self.taken.iter().find(|(used, _)| *used == slot).map(|(_, by)| by.as_str())
+    }
+}
+
 impl Scan {
     /// Whether QEMU's object model must be asked for the places of things without ids.
     pub(super) fn has_nameless(&self) -> bool {
@@ -83,15 +103,20 @@ pub(super) fn scan(root: &Bus) -> Scan {
     let mut bridges = Vec::new();
     let mut roots = Vec::new();
     walk(root, None, &mut |bus, parent| {
-        let is_pci = matches!(bus.kind.as_str(), "PCI" | "PCIE");
-        scan.has_pci |= is_pci;
-        if is_pci {
-            match place(root, bus, parent) {
-                Some((place, Rank::Port)) => scan.places.push(place),
-                Some((place, Rank::Bridge)) => bridges.push(place),
-                Some((place, Rank::Root)) => roots.push(place),
-                None => {}
+        if matches!(bus.kind.as_str(), "PCI" | "PCIE") {
+            let takes = hot_slots(root, bus, parent);
+            let known = pci_bus(bus, takes.is_some());
+            if let Some((slots, rank)) = takes {
+                let free = slots.filter(|slot| known.holder(*slot).is_none()).count();
+                let place = Place { bus: bus.name.clone(), free };
+                match rank {
+                    _ if free == 0 => {}
+                    Rank::Port => scan.places.push(place),
+                    Rank::Bridge => bridges.push(place),
+                    Rank::Root => roots.push(place),
+                }
             }
+            scan.buses.push(known);
         }
         scan.controllers.extend(bus.devices.iter().filter_map(|dev| controller(bus, dev)));
     });
@@ -123,34 +148,40 @@ enum Rank {
     Bridge,
 }
 
-/// Whether a PCI device can be plugged into `bus`, and how many.
-fn place(root: &Bus, bus: &Bus, parent: Option<&Dev>) -> Option<(Place, Rank)> {
-    let parent = parent?;
-    let room = |first: u8| {
-        let taken = |slot: u8| {
-            bus.devices.iter().any(|dev| dev.pci_address().is_some_and(|(used, _)| used == slot))
+fn pci_bus(bus: &Bus, hot: bool) -> PciBus {
+    let taken = bus.devices.iter().filter_map(|dev| {
+        let (slot, _) = dev.pci_address()?;
+        let by = if dev.id.is_empty() {
+            dev.driver.clone()
+        } else {
+            format!("{} ({})", dev.id, dev.driver)
         };
-        (first..32).filter(|slot| !taken(*slot)).count()
-    };
-    let place =
-        |free: usize, rank| (free > 0).then(|| (Place { bus: bus.name.clone(), free }, rank));
-    match parent.driver.as_str() {
+        Some((slot, by))
+    });
+    PciBus { name: bus.name.clone(), hot, taken: taken.collect() }
+}
+
+/// The slots of `bus` that a PCI device can be hot-plugged into, free or not. `None` if it takes no hot plug.
+fn hot_slots(root: &Bus, bus: &Bus, parent: Option<&Dev>) -> Option<(RangeInclusive<u8>, Rank)> {
+    let parent = parent?;
+    let (slots, rank, usable) = match parent.driver.as_str() {
         // A port's bus has the port's id for a name; without an id the name is the root's too, and cannot be addressed.
         "pcie-root-port" | "ioh3420" | "xio3130-downstream" => {
             let usable = !parent.id.is_empty() && parent.property("hotplug") != Some("false");
-            place(usize::from(usable && bus.devices.is_empty()), Rank::Port)
+            (0..=0, Rank::Port, usable)
         }
         // With a hot-plug controller, slot 0 of a bridge is not used (`SHPC_IDX_TO_PHYSICAL` in QEMU's `shpc.c`).
         "pci-bridge" | "pcie-pci-bridge" => {
             let usable = !parent.id.is_empty() && parent.property("shpc") != Some("false");
-            place(if usable { room(1) } else { 0 }, Rank::Bridge)
+            (1..=31, Rank::Bridge, usable)
         }
         // The root bus of i440fx takes hot plug by way of ACPI.
         host if host.ends_with("pcihost") && bus.kind == "PCI" => {
-            place(if root_takes_hotplug(root) { room(1) } else { 0 }, Rank::Root)
+            (1..=31, Rank::Root, root_takes_hotplug(root))
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    usable.then_some((slots, rank))
 }
 
 /// Whether the machine's ACPI announces hot plug on the PCI root bus.
