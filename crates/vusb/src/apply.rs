@@ -1,5 +1,6 @@
 //! Making a domain what a spec says, and putting back what a restart took away.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use vusb_model::address::Address;
@@ -40,6 +41,12 @@ pub(crate) fn apply(vusb: &Vusb, wanted: &Wanted) -> Result<Outcome, Error> {
         ));
     }
     note_others(&mut session, &resolved.hardware, &managed);
+    // What another tool made stays, and stays that tool's, though it is what the spec asks for.
+    let theirs: BTreeSet<Name> = crate::merge::names(&session.base)
+        .filter(|name| !session.managed.contains(*name))
+        .cloned()
+        .collect();
+    managed.retain(|name| !theirs.contains(name));
     session.record.profile = spec.profile;
     session.record.name = spec.domain.clone().or_else(|| session.record.name.clone());
     let added = added(&resolved, &session.base);
@@ -149,11 +156,7 @@ fn added(resolved: &Resolved, before: &Hardware) -> Vec<Name> {
 }
 
 /// Says what is left alone, for it is somebody else's.
-fn note_others(
-    session: &mut Session<'_>,
-    target: &Hardware,
-    managed: &std::collections::BTreeSet<Name>,
-) {
+fn note_others(session: &mut Session<'_>, target: &Hardware, managed: &BTreeSet<Name>) {
     let others: Vec<String> = crate::merge::names(target)
         .filter(|name| !managed.contains(*name))
         .map(|name| name.to_string())

@@ -9,6 +9,9 @@
 //! What is observed wins. A missing thing whose index or name somebody else took meanwhile gets another (the guest sees
 //! neither); one whose port was taken is forgotten, and a note says so. What others made and took away is forgotten too,
 //! unless something of vusb's own was plugged into it.
+//!
+//! What the guest has is vusb's own if the driver says so, and never for being like something that is recorded: after a restart
+//! it may be another tool's.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,8 +27,10 @@ pub(crate) struct Base {
     pub(crate) hardware: Hardware,
     /// Which of them the guest does not have.
     pub(crate) missing: Missing,
-    /// Which of them are vusb's own as far as the record knows.
+    /// Which of them are vusb's own: what the driver says of those that are there, and the record of those that are missing.
     pub(crate) managed: BTreeSet<Name>,
+    /// What each recorded thing is called now.
+    pub(crate) called: BTreeMap<Name, Name>,
     /// What became of missing things that could not keep their places.
     pub(crate) notes: Vec<String>,
 }
@@ -65,9 +70,15 @@ impl Missing {
     }
 }
 
-/// Puts what is `recorded`, `managed` and not observed beside what is observed.
-pub(crate) fn merge(observed: &Hardware, recorded: &Hardware, managed: &BTreeSet<Name>) -> Base {
-    let mut base = Base { hardware: observed.clone(), ..Base::default() };
+/// Puts what is `recorded`, `managed` and not observed beside what is observed. `ours` is what of the observed is vusb's own.
+pub(crate) fn merge(
+    observed: &Hardware,
+    ours: &BTreeSet<Name>,
+    recorded: &Hardware,
+    managed: &BTreeSet<Name>,
+) -> Base {
+    let managed_now = only_named(ours, observed);
+    let mut base = Base { hardware: observed.clone(), managed: managed_now, ..Base::default() };
     for controller in recorded.controllers() {
         let there =
             observed.controller(controller.index).filter(|there| there.same_hardware(controller));
@@ -75,7 +86,7 @@ pub(crate) fn merge(observed: &Hardware, recorded: &Hardware, managed: &BTreeSet
             if there.pci.is_none() {
                 base.hardware.set_pci(controller.index, controller.pci.clone());
             }
-            base.own(managed, &controller.name, &there.name);
+            base.recognize(managed, &controller.name, &there.name);
         }
         let lost = base.devices_of(controller, there, managed);
         let bus = match there {
@@ -93,15 +104,32 @@ pub(crate) fn merge(observed: &Hardware, recorded: &Hardware, managed: &BTreeSet
 }
 
 impl Base {
-    /// Takes note that what was recorded as `old` is vusb's own, if it is; it is called `new` now.
-    fn own(&mut self, managed: &BTreeSet<Name>, old: &Name, new: &Name) {
+    /// Whether something of the record that is vusb's own, if `managed` has it, is not what is there in its place, `new`: that is
+    /// another tool's.
+    fn is_replaced(&self, managed: &BTreeSet<Name>, old: &Name, new: &Name) -> bool {
+        managed.contains(old) && !self.managed.contains(new)
+    }
+
+    /// Takes note that the controller that was recorded as `old` is there and called `new`. If it is another tool's now, it serves
+    /// as well, and vusb's own is forgotten.
+    fn recognize(&mut self, managed: &BTreeSet<Name>, old: &Name, new: &Name) {
+        if self.is_replaced(managed, old, new) {
+            self.notes.push(format!(
+                "{new} is another tool's now: vusb's own of that place is forgotten"
+            ));
+        }
+        self.called.insert(old.clone(), new.clone());
+    }
+
+    /// Takes note that what was recorded as `old` is missing, and called `new` now.
+    fn miss(&mut self, managed: &BTreeSet<Name>, old: &Name, new: &Name) {
         if managed.contains(old) {
             self.managed.insert(new.clone());
         }
+        self.called.insert(old.clone(), new.clone());
     }
 
-    /// The devices of a recorded controller that are missing, and the hubs that they need; hubs first. What is there and
-    /// vusb's own is noted.
+    /// The devices of a recorded controller that are missing, and the hubs that they need; hubs first. What is there is noted.
     fn devices_of(
         &mut self,
         recorded: &Controller,
@@ -111,8 +139,10 @@ impl Base {
         let mut lost = BTreeMap::new();
         for (port, device) in recorded.devices() {
             let now = there.and_then(|there| there.device(port));
-            if let Some(now) = now.filter(|now| now.kind == device.kind) {
-                self.own(managed, &device.name, &now.name);
+            if let Some(now) = now.filter(|now| {
+                now.kind == device.kind && !self.is_replaced(managed, &device.name, &now.name)
+            }) {
+                self.called.insert(device.name.clone(), now.name.clone());
                 continue;
             }
             if !managed.contains(&device.name) {
@@ -130,11 +160,15 @@ impl Base {
         lost.into_iter().collect()
     }
 
-    /// Adds a missing controller, under another index or name if its own are taken.
+    /// Adds a missing controller, under another index or name, or without a PCI address, if its own are taken.
     fn add_missing(&mut self, controller: &Controller, managed: &BTreeSet<Name>) -> Option<Index> {
         let mut moved = controller.bare();
         if self.hardware.controller(moved.index).is_some() {
             moved.index = Index::all().find(|it| self.hardware.controller(*it).is_none())?;
+        }
+        let slot = |it: &Controller| it.pci.as_ref().map(|pci| (pci.bus.clone(), pci.slot));
+        if self.hardware.controllers().any(|it| slot(it).is_some() && slot(it) == slot(&moved)) {
+            moved.pci = None;
         }
         let stem = match moved.model.controller_type() {
             ControllerType::Emulated => "hci",
@@ -152,7 +186,7 @@ impl Base {
                 controller.name
             ));
         }
-        self.own(managed, &controller.name, &name);
+        self.miss(managed, &controller.name, &name);
         self.missing.controllers.insert(index);
         Some(index)
     }
@@ -164,7 +198,7 @@ impl Base {
         };
         match self.hardware.plug(address, Device { name: name.clone(), ..device }) {
             Ok(()) => {
-                self.own(managed, &old, &name);
+                self.miss(managed, &old, &name);
                 self.missing.devices.insert(address);
             }
             Err(refusal) => {
@@ -223,7 +257,7 @@ mod tests {
     #[test]
     fn after_a_restart_everything_of_ours_is_missing() {
         let recorded = hardware(&[], &["hub", "tablet"]);
-        let base = merge(&Hardware::new(), &recorded, &all(&recorded));
+        let base = merge(&Hardware::new(), &BTreeSet::new(), &recorded, &all(&recorded));
         assert_eq!(base.hardware, recorded);
         assert_eq!(base.missing.taken_from(&base.hardware), Hardware::new());
         assert_eq!(base.managed, all(&recorded));
@@ -232,10 +266,10 @@ mod tests {
     #[test]
     fn what_is_not_ours_is_forgotten_unless_something_of_ours_needs_it() {
         let recorded = hardware(&[], &["hub", "tablet"]);
-        let none = merge(&Hardware::new(), &recorded, &BTreeSet::new());
+        let none = merge(&Hardware::new(), &BTreeSet::new(), &recorded, &BTreeSet::new());
         assert_eq!(none.hardware, Hardware::new());
         let tablet = BTreeSet::from(["tablet0".parse().unwrap()]);
-        let base = merge(&Hardware::new(), &recorded, &tablet);
+        let base = merge(&Hardware::new(), &BTreeSet::new(), &recorded, &tablet);
         assert_eq!((base.missing.controllers.len(), base.missing.devices.len()), (1, 1));
         assert_eq!(base.managed, tablet);
     }
@@ -245,7 +279,7 @@ mod tests {
         let recorded = hardware(&[], &["tablet"]);
         let model = |text: &str| ControllerSpec { model: text.parse().ok(), ..Default::default() };
         let observed = hardware(&[model("piix3-uhci")], &[]);
-        let base = merge(&observed, &recorded, &all(&recorded));
+        let base = merge(&observed, &BTreeSet::new(), &recorded, &all(&recorded));
         assert_eq!(base.hardware.controllers().len(), 2);
         assert_eq!(base.notes.len(), 1, "{:?}", base.notes);
         let tablet = device_named(&base.hardware, &"tablet0".parse().unwrap()).unwrap();
@@ -257,6 +291,7 @@ mod tests {
     fn a_missing_device_whose_port_is_taken_is_forgotten_and_said() {
         let base = merge(
             &hardware(&[], &["mouse"]),
+            &BTreeSet::new(),
             &hardware(&[], &["tablet"]),
             &BTreeSet::from(["tablet0".parse().unwrap()]),
         );
@@ -265,12 +300,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_like_ours_and_is_not_ours_is_another_tools() {
+        let there = hardware(&[], &["tablet"]);
+        let none = merge(&there, &BTreeSet::new(), &there, &all(&there));
+        assert_eq!((&none.hardware, none.managed.len()), (&there, 0));
+        assert_eq!(none.notes.len(), 2, "{:?}", none.notes);
+        let both = merge(&there, &all(&there), &there, &all(&there));
+        assert_eq!((both.managed, both.notes.len()), (all(&there), 0));
+    }
+
+    #[test]
     fn a_pci_address_that_was_learnt_is_kept_where_the_hypervisor_does_not_say() {
         let observed = hardware(&[], &["tablet"]);
         let mut recorded = observed.clone();
         let pci = PciAddress { bus: "pci.0".to_owned(), slot: 4, function: 0 };
         recorded.set_pci(Index::ZERO, Some(pci.clone()));
-        let base = merge(&observed, &recorded, &BTreeSet::new());
+        let base = merge(&observed, &BTreeSet::new(), &recorded, &BTreeSet::new());
         assert_eq!(base.hardware.controller(Index::ZERO).and_then(|it| it.pci.clone()), Some(pci));
         assert_eq!(base.missing, Missing::default());
     }

@@ -50,8 +50,7 @@ impl Session<'_> {
     /// Takes one step; in a dry run on the model of what was observed.
     pub(crate) fn take(&mut self, step: &Step) -> Result<(), Trouble> {
         if self.is_dry() {
-            let done = step.apply(&mut self.observed.hardware);
-            return done.map_err(|refusal| Trouble { cause: refusal.into(), blind: false });
+            return self.imagine(step).map_err(|cause| Trouble { cause, blind: false });
         }
         tracing::debug!(domain = %self.domain, %step, "taking a step");
         let cause = match self.driver.perform(&self.present.placed(step)) {

@@ -28,7 +28,7 @@ use crate::error::Error;
 use crate::hosts::{Present, may_be_given};
 use crate::lock::Lock;
 use crate::matching::Owned;
-use crate::merge::{Missing, merge, names, only_named};
+use crate::merge::{Missing, merge, names};
 use crate::outcome::{Chosen, Outcome};
 use crate::pending::{Pending, Stored};
 use crate::record::{Record, Records};
@@ -128,12 +128,21 @@ impl<'a> Session<'a> {
 
     /// Finds out anew what the base is, from what is observed and what is remembered.
     pub(crate) fn rebase(&mut self) {
-        let base = merge(&self.observed.hardware, &self.record.hardware, &self.record.managed);
+        let Observed { hardware, ours, .. } = &self.observed;
+        let base = merge(hardware, ours, &self.record.hardware, &self.record.managed);
         base.notes.into_iter().for_each(|note| self.note(note));
-        self.managed = only_named(&self.observed.ours, &self.observed.hardware);
-        self.managed.extend(base.managed);
+        let called = |name: &Name| base.called.get(name).cloned();
+        // Of a thing that is no more, nothing passes on to a newcomer that took its name.
+        let added = self.record.added.iter().filter_map(called);
+        self.record.added = added.filter(|it| base.managed.contains(it)).collect();
+        let places = self.record.places.iter();
+        self.record.places =
+            places.filter_map(|(name, place)| Some((called(name)?, place.clone()))).collect();
+        self.record.hardware = base.hardware.clone();
+        self.record.managed = base.managed.clone();
         self.base = base.hardware;
         self.missing = base.missing;
+        self.managed = base.managed;
     }
 
     /// What of the base is vusb's own, and which controllers of that were added for devices alone.
@@ -227,7 +236,7 @@ impl<'a> Session<'a> {
         if self.is_dry() {
             claims::check(&self.records, &self.domain, &self.present, &steps)?;
             for step in &steps {
-                step.apply(&mut self.observed.hardware)?;
+                self.imagine(step)?;
             }
         } else if !steps.is_empty() {
             self.intend(&steps, &change)?;
@@ -236,6 +245,17 @@ impl<'a> Session<'a> {
         }
         self.settle(change.target, change.managed)?;
         Ok(steps)
+    }
+
+    /// Takes a step in memory, for a dry run.
+    pub(crate) fn imagine(&mut self, step: &Step) -> Result<(), Error> {
+        step.apply(&mut self.observed.hardware)?;
+        match step {
+            Step::AddController(it) => self.observed.ours.insert(it.name.clone()),
+            Step::Plug(_, it) => self.observed.ours.insert(it.name.clone()),
+            Step::RemoveController(_) | Step::Unplug(..) => false,
+        };
+        Ok(())
     }
 
     /// Whether what the steps plug in is there and may be given.
@@ -278,9 +298,6 @@ impl<'a> Session<'a> {
         self.record.managed = managed;
         self.record.pending = None;
         self.rebase();
-        self.record.hardware = self.base.clone();
-        self.record.managed = self.managed.clone();
-        self.record.added = only_named(&self.record.added, &self.base);
         self.record.places = self.present.places(&self.base, &self.record.places);
         self.save()
     }
@@ -333,7 +350,8 @@ pub(crate) fn remembered(record: &Record) -> Hardware {
         None => record.hardware.clone(),
         Some(pending) => {
             let all = names(&record.hardware).cloned().collect();
-            merge(&pending.target, &record.hardware, &all).hardware
+            let target = names(&pending.target).cloned().collect();
+            merge(&pending.target, &target, &record.hardware, &all).hardware
         }
     }
 }

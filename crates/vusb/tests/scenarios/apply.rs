@@ -88,10 +88,44 @@ fn a_guest_that_was_started_with_the_spec_has_it_already() {
     assert!(outcome.already, "{:?}", steps(&outcome));
     let arguments = house.vusb().qemu_args(&spec, &vusb::ArgumentOptions::default()).unwrap();
     assert!(arguments.iter().any(|it| it.contains("ich9-usb-ehci1")), "{arguments:?}");
-    // From now on it is the spec's.
+    // What another tool made stays another tool's, though a spec asked for it once.
     let less = house.spec("web", "[[controller]]\nusbversion = 2\n[[device]]\nkind = \"tablet\"");
     let outcome = house.vusb().apply(&less).unwrap();
-    assert_eq!(outcome.steps.len(), 1, "{:?}", steps(&outcome));
+    assert_eq!((outcome.steps.len(), outcome.notes.len()), (0, 1), "{:?}", outcome.notes);
+}
+
+#[test]
+fn what_another_tool_made_after_a_restart_is_not_taken_for_ours() {
+    let house = House::new();
+    house.add("web", "tablet").unwrap();
+    // The guest is started anew, and its command line gives it the same at the same places, under the same names.
+    house.set("web", "foreign", json!(["hci0", "tablet0"]));
+    let view = house.vusb().list(&house.guest("web")).unwrap();
+    let controller = &view.controllers[0];
+    assert_eq!((json!(controller.origin), controller.devices.len()), (json!("other"), 1));
+    assert_eq!(json!(controller.devices[0].origin), "other");
+    let empty = house.spec("web", "");
+    assert!(house.vusb().plan(&empty).unwrap().already);
+    assert!(house.vusb().apply(&empty).unwrap().already);
+    let record = house.record("web");
+    assert_eq!((&record["managed"], &record["added"]), (&json!([]), &json!(null)));
+    assert_eq!(house.shows("web"), "hci0[1 tablet0 attached]");
+}
+
+#[test]
+fn a_newcomer_of_the_same_name_inherits_nothing() {
+    let house = House::new();
+    house.add("web", "tablet").unwrap();
+    assert_eq!(house.record("web")["added"], json!(["hci0"]));
+    let other = House::new();
+    other.vusb().controller_add(&other.guest("web"), &model("piix3-uhci")).unwrap();
+    house.set("web", "hardware", other.sim("web")["hardware"].clone());
+    house.set("web", "foreign", json!(["hci0"]));
+    house.vusb().apply_recorded(&house.guest("web")).unwrap();
+    assert_eq!(house.shows("web"), "hci0[] hci1[1 tablet0 attached]");
+    let record = house.record("web");
+    assert_eq!(record["managed"], json!(["hci1", "tablet0"]));
+    assert_eq!(record["added"], json!(["hci1"]), "and what it was goes with what is ours");
 }
 
 #[test]

@@ -69,6 +69,33 @@ fn what_was_given_is_put_back_when_qemu_was_started_anew() {
 
 #[test]
 #[ignore = "needs QEMU; run by cargo xtask test"]
+fn what_the_command_line_gives_after_a_restart_is_not_ours() {
+    let house = House::new();
+    let first = start(&[]);
+    let socket = first.qmp_socket().to_owned();
+    let web = domain(&house, &first);
+    let tablet = DeviceSpec::new("tablet".parse().unwrap());
+    house.vusb().device_add(&web, &tablet).unwrap();
+    drop(first);
+    let usb = ["qemu-xhci,id=usb,p2=15,p3=15", "usb-tablet,usb_version=1,id=input0"];
+    let second = start(&["-device", usb[0], "-device", usb[1]]);
+    std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(second.qmp_socket(), &socket).unwrap();
+    let view = house.vusb().list(&web).unwrap();
+    let origins: Vec<_> = view
+        .controllers
+        .iter()
+        .flat_map(|it| std::iter::once(it.origin).chain(it.devices.iter().map(|it| it.origin)))
+        .collect();
+    assert_eq!(json!(origins), json!(["other", "other"]), "{view:?}");
+    let empty = Wanted::read(&house.file("empty.toml", &format!("driver = \"{web}\"\n"))).unwrap();
+    let outcome = house.vusb().plan(&empty).unwrap();
+    assert!(outcome.steps.is_empty(), "{:?}", steps(&outcome));
+    std::fs::remove_dir_all(socket.parent().unwrap()).unwrap();
+}
+
+#[test]
+#[ignore = "needs QEMU; run by cargo xtask test"]
 fn a_guest_that_is_started_with_a_spec_has_it_already() {
     let house = House::new();
     house.file("a.img", &"x".repeat(4096));
