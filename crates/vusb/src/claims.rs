@@ -126,10 +126,7 @@ fn claimed(record: &Record, kind: &Kind, place: &str, theirs: &Device) -> Error 
     // One that is slow to answer is there: another command may be at work on it.
     let gone = connect::address(record).and_then(|domain| {
         let glance = || connect::driver(&domain, GLANCE)?.observe(&record.hardware);
-        match glance() {
-            Err(error @ vusb_drivers::Error::Unreachable { .. }) => Some(error.to_string()),
-            _ => None,
-        }
+        glance().err().filter(|error| connect::is_gone(&domain, error)).map(|it| it.to_string())
     });
     let force = if gone.is_some() { " --force" } else { "" };
     Error::Claimed {

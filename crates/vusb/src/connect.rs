@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use vusb_drivers::qemu::Qemu;
 use vusb_drivers::sim::Sim;
 use vusb_drivers::{Driver, Error as DriverError};
@@ -26,7 +28,52 @@ pub(crate) fn driver(domain: &DomainId, limit: Duration) -> Result<Box<dyn Drive
     }
 }
 
+/// Whether `error`, which an attempt to talk to the domain ended with, comes of nobody being there. A hypervisor that is silent
+/// is there: it may be stopped, or talking to somebody else, and its guest has what it has.
+pub(crate) fn is_gone(domain: &DomainId, error: &DriverError) -> bool {
+    let unreachable = matches!(error, DriverError::Unreachable { .. });
+    unreachable
+        && match domain {
+            DomainId::Qemu(socket) => nobody_listens(socket),
+            DomainId::Sim(_) => true,
+            DomainId::Spec(_) => false,
+        }
+}
+
+/// Whether there is no socket, or one whose program has ended. What cannot be found out is taken to be alive.
+fn nobody_listens(path: &Path) -> bool {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+    let (Ok(socket), Ok(address)) = (socket, SocketAddrUnix::new(path)) else { return false };
+    matches!(connect(&socket, &address), Err(Errno::NOENT | Errno::CONNREFUSED))
+}
+
 /// The address that a record is of.
 pub(crate) fn address(record: &Record) -> Option<DomainId> {
     DomainId::parse(&record.domain, Path::new("/")).ok().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn who_is_silent_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("web.qmp");
+        let unreachable = || DriverError::Unreachable {
+            domain: String::new(),
+            why: String::new(),
+            midway: false,
+        };
+        let gone = |error: DriverError| is_gone(&DomainId::Qemu(path.clone()), &error);
+        assert!(gone(unreachable()), "no socket");
+        let silent = UnixListener::bind(&path).unwrap();
+        assert!(!gone(unreachable()), "somebody listens");
+        drop(silent);
+        assert!(gone(unreachable()), "the socket was left behind");
+        let (what, limit, why) = (String::new(), Duration::ZERO, String::new());
+        assert!(!gone(DriverError::TimedOut { what, limit, why }));
+    }
 }

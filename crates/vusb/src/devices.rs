@@ -18,7 +18,7 @@ use crate::outcome::{Chosen, Outcome};
 use crate::record::Records;
 use crate::session::{self, Change, Session, remembered};
 use crate::vusb::Vusb;
-use crate::{controllers, files, recover};
+use crate::{connect, controllers, files, recover};
 
 pub(crate) fn add(vusb: &Vusb, domain: &DomainId, spec: &DeviceSpec) -> Result<Outcome, Error> {
     let mut session = Session::open(vusb, domain)?;
@@ -79,9 +79,7 @@ pub(crate) fn chosen(hardware: &Hardware, address: Address) -> Option<Chosen> {
 
 pub(crate) fn remove(vusb: &Vusb, domain: &DomainId, asked: &DeviceRef) -> Result<Outcome, Error> {
     let mut session = match Session::open(vusb, domain) {
-        Err(Error::Driver(error @ vusb_drivers::Error::Unreachable { .. }))
-            if vusb.settings.force =>
-        {
+        Err(Error::Driver(error)) if vusb.settings.force && connect::is_gone(domain, &error) => {
             return forget(vusb, domain, asked, &error.to_string());
         }
         other => other?,
@@ -111,7 +109,7 @@ pub(crate) fn remove(vusb: &Vusb, domain: &DomainId, asked: &DeviceRef) -> Resul
     Ok(session.outcome(steps, gone, at))
 }
 
-/// Forgets a device of a domain that cannot be reached: it is nobody's claim any more.
+/// Forgets a device of a domain that nobody serves any more: it is nobody's claim any more.
 fn forget(vusb: &Vusb, domain: &DomainId, asked: &DeviceRef, why: &str) -> Result<Outcome, Error> {
     let dry_run = vusb.settings.dry_run;
     let records = Records::new(&vusb.state);

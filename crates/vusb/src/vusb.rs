@@ -90,7 +90,8 @@ impl Vusb {
     }
 
     /// Pulls a device out, with all that is behind it if it is a hub and force is used. One that the guest does not have any
-    /// more is forgotten. By force, one of a domain that cannot be reached is forgotten too.
+    /// more is forgotten. By force, one of a domain that nobody serves any more is forgotten too; never one of a hypervisor that is
+    /// there and silent.
     ///
     /// # Errors
     /// There is none, or the hypervisor did not do it.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use vusb::model::spec::{ControllerSpec, DeviceSpec};
-use vusb::{ArgumentOptions, DomainId, ExitCode, Wanted};
+use vusb::{ArgumentOptions, DomainId, Error, ExitCode, Settings, Wanted};
 use vusb_rig::BareQemu;
 
 use crate::house::{House, at, steps};
@@ -92,6 +92,33 @@ fn what_the_command_line_gives_after_a_restart_is_not_ours() {
     let outcome = house.vusb().plan(&empty).unwrap();
     assert!(outcome.steps.is_empty(), "{:?}", steps(&outcome));
     std::fs::remove_dir_all(socket.parent().unwrap()).unwrap();
+}
+
+#[test]
+#[ignore = "needs QEMU; run by cargo xtask test"]
+fn a_qemu_that_is_silent_keeps_what_it_has() {
+    let (house, qemu) = (House::new(), start(&[]));
+    let web = domain(&house, &qemu);
+    house.file("a.img", &"x".repeat(4096));
+    let stick = DeviceSpec::new("storage:a.img".parse().unwrap());
+    house.vusb().device_add(&web, &stick).unwrap();
+    let before = std::fs::read(house.records().remove(0)).unwrap();
+    // QEMU talks to one at a time: to this one, from here on.
+    let holder = std::os::unix::net::UnixStream::connect(qemu.qmp_socket()).unwrap();
+    let short =
+        Settings { timeout: Duration::from_millis(500), ..house.forced().settings().clone() };
+    let forced = house.vusb().with_settings(short);
+    let error = forced.device_remove(&web, &"storage0".parse().unwrap()).unwrap_err();
+    assert!(error.hints().iter().all(|it| !it.contains("--force")), "{error}");
+    assert_eq!(std::fs::read(house.records().remove(0)).unwrap(), before);
+    let error = house.vusb().device_add(&house.guest("mail"), &stick).unwrap_err();
+    let Error::Claimed { gone, free, .. } = &error else { panic!("{error}") };
+    assert!(gone.is_none() && !free.contains("--force"), "{error} {free}");
+    drop(holder);
+    // When it has ended, it may be forgotten.
+    drop(qemu);
+    forced.device_remove(&web, &"storage0".parse().unwrap()).unwrap();
+    house.vusb().device_add(&house.guest("mail"), &stick).unwrap();
 }
 
 #[test]
