@@ -1,11 +1,12 @@
 //! Finishing what an earlier command had begun when it was killed. The states are drawn in [`crate::pending`].
 
+use vusb_model::address::Address;
 use vusb_model::diff::Step;
 use vusb_model::hardware::Hardware;
 
 use crate::error::Error;
 use crate::merge::names;
-use crate::pending::{Pending, Place, in_effect, place};
+use crate::pending::{Pending, Place, in_effect, is_done, place};
 use crate::session::{Session, remembered};
 
 impl Session<'_> {
@@ -18,11 +19,52 @@ impl Session<'_> {
             return Ok(());
         };
         let steps = pending.steps();
+        if self.is_fresh(&steps) {
+            return self.start_afresh(&pending);
+        }
         match in_effect(&steps, &self.observed.hardware) {
             None => self.cannot_tell(&pending),
             Some(count) if pending.back => self.go_back(steps.get(..count).unwrap_or_default()),
             Some(count) => self.go_forward(pending, &steps, count),
         }
+    }
+
+    /// Whether the guest was started anew since: nothing is there of what was vusb's own, nor of what the steps are about.
+    fn is_fresh(&self, steps: &[Step]) -> bool {
+        let has = &self.observed.hardware;
+        let none = steps.iter().all(|step| match step {
+            Step::AddController(_) | Step::Plug(..) => !is_done(step, has),
+            Step::RemoveController(_) | Step::Unplug(..) => is_done(step, has),
+        });
+        // A guest that had nothing before looks the same as one that was started anew: going on does no harm there.
+        let had = !self.record.managed.is_empty();
+        none && had && self.observed.ours.is_empty()
+    }
+
+    /// After a restart there is nothing to go on with, and nothing to take back. What was to go is gone, what was to come does
+    /// not, and all else that was recorded is missing.
+    fn start_afresh(&mut self, pending: &Pending) -> Result<(), Error> {
+        let mut left = self.record.hardware.clone();
+        let devices: Vec<Address> = left.devices().map(|(at, _)| at).collect();
+        // From the end, so that what is behind a hub goes before the hub.
+        for at in devices.into_iter().rev() {
+            let kind = |hardware: &Hardware| hardware.device(at).map(|it| it.kind.clone());
+            if kind(&pending.target) != kind(&left) {
+                left.unplug(at);
+            }
+        }
+        for controller in self.record.hardware.controllers() {
+            let wanted = pending.target.controller(controller.index);
+            if !wanted.is_some_and(|it| it.same_hardware(controller)) {
+                left.remove_controller(controller.index);
+            }
+        }
+        self.note(format!(
+            "the guest was started anew after an earlier command was cut short: what was to go is gone, and nothing was added; \
+             that command's steps were {}",
+            list(&pending.steps())
+        ));
+        self.settle(left, self.record.managed.clone())
     }
 
     /// Somebody else changed the same places meanwhile: what is there now counts.

@@ -234,7 +234,7 @@ fn what_somebody_else_changed_meanwhile_counts() {
 }
 
 #[test]
-fn a_guest_that_was_restarted_meanwhile_gets_what_was_begun() {
+fn a_guest_that_was_restarted_meanwhile_gets_what_it_had_and_no_more() {
     let house = House::new();
     house.add("web", "ccid").unwrap();
     house.faults("web", &[("plug tablet", "hang-after")]);
@@ -242,9 +242,37 @@ fn a_guest_that_was_restarted_meanwhile_gets_what_was_begun() {
     another.hangs(&house, 3);
     another.kill();
     house.restart("web");
-    // Its controller is gone: the step cannot be taken again, and what was there before is missing.
     let outcome = house.vusb().apply_recorded(&house.guest("web")).unwrap();
-    assert!(outcome.notes[0].contains("cannot be finished"), "{:?}", outcome.notes);
+    assert!(outcome.notes[0].contains("started anew"), "{:?}", outcome.notes);
     assert_eq!(house.shows("web"), "hci0[1 ccid0 attached]");
     agree(&house);
+}
+
+#[test]
+fn a_removal_that_the_guest_died_of_is_done() {
+    for kept in [false, true] {
+        let house = House::new();
+        house.vusb().apply(&house.spec("web", SPEC)).unwrap();
+        if kept {
+            let fast = crate::house::model("nec-xhci");
+            house.vusb().controller_add(&house.guest("web"), &fast).unwrap();
+        }
+        // Nobody answers in the middle of it, nor any more.
+        house.set(
+            "web",
+            "faults",
+            json!([{"step": "unplug mouse", "fault": "unreachable"},
+                   {"step": "observe", "fault": "unreachable", "nth": 2}]),
+        );
+        let hci0 = "hci0".parse().unwrap();
+        house.forced().controller_remove(&house.guest("web"), &hci0).unwrap_err();
+        assert_eq!(house.record("web")["pending"]["back"], json!(true));
+        house.restart("web");
+        house.vusb().controller_add(&house.guest("web"), &crate::house::model("ehci")).unwrap();
+        let there: Vec<Value> = house.sim("web")["hardware"].as_array().unwrap().clone();
+        assert_eq!(there.len(), 1, "nothing but what was asked for: {there:?}");
+        let shown = if kept { "hci0[] hci1 missing[]" } else { "hci0[]" };
+        assert_eq!(house.shows("web"), shown);
+        assert_eq!(house.record("web")["pending"], json!(null));
+    }
 }
