@@ -130,7 +130,7 @@ impl Qemu {
 impl Driver for Qemu {
     fn observe(&mut self, recorded: &Hardware) -> Result<Observed, Error> {
         let (mut scan, foreseen) = self.scan(recorded)?;
-        let details = details::ask(&mut self.session, &mut scan, foreseen)?;
+        let details = details::ask(&mut self.session, &mut scan, foreseen, recorded)?;
         let (observed, view) = assemble::assemble(&scan, &details, recorded);
         self.view = view;
         Ok(observed)

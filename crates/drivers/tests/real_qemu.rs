@@ -385,6 +385,65 @@ fn a_cold_start_has_just_the_planned_hardware() {
     }
 }
 
+/// A guest that was started with a spec has it, as far as anybody can see who has no record of it; and what is behind its devices
+/// goes with them.
+#[test]
+#[ignore = "needs QEMU; run by cargo xtask test"]
+fn a_guest_that_was_started_with_a_spec_has_every_kind_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let raw = file(dir.path(), "stick.img", &[0; 4096]);
+    let _far = std::os::unix::net::UnixListener::bind(at("far")).unwrap();
+    let far = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let devices = [
+        format!("storage:{raw}"),
+        "tablet".to_owned(),
+        "mouse:usbversion=2".to_owned(),
+        "keyboard".to_owned(),
+        "hub:ports=4".to_owned(),
+        "serial:pty".to_owned(),
+        "serial:null".to_owned(),
+        format!("serial:file:{}", at("log")),
+        format!("serial:unix:{},server", at("near")),
+        format!("serial:unix:{}", at("far")),
+        format!("redir:tcp:localhost:{},server", free()),
+        format!("redir:tcp:[::1]:{},server", free()),
+        format!("redir:tcp:localhost:{}", far.local_addr().unwrap().port()),
+        "audio".to_owned(),
+        "net".to_owned(),
+        "net:none".to_owned(),
+        format!("mtp:{}", dir.path().display()),
+        "ccid".to_owned(),
+    ];
+    let devices: Vec<&str> = devices.iter().map(String::as_str).collect();
+    let spec = spec(&[], &devices);
+    let everything = Capabilities::everything();
+    let wanted = resolve(&Hardware::new(), &spec, &everything).unwrap().hardware;
+    let args = arguments(&wanted, &ArgumentOptions::default()).unwrap();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let qemu = start(&NOTHING, &args);
+    let mut driver = connect(&qemu);
+    let there = observe(&mut driver).hardware;
+    for (address, device) in wanted.devices() {
+        let found = there.device(address).unwrap();
+        assert_eq!(found.name, device.name);
+        assert!(found.kind.satisfies(&device.kind), "{} is not {}", found.kind, device.kind);
+    }
+    let again = resolve(&there, &Spec::from(&wanted), &everything).unwrap();
+    assert!(again.devices.iter().all(|device| device.already));
+    assert_eq!(diff(&there, &again.hardware), []);
+
+    let empty = there.controllers().fold(Hardware::new(), |mut empty, controller| {
+        empty.add_controller(controller.bare()).unwrap();
+        empty
+    });
+    take(&mut driver, &diff(&there, &empty));
+    let left = qemu.qmp("query-chardev", json!({})).unwrap();
+    let left = left.to_string();
+    assert!(!left.contains("vusb-serial") && !left.contains("vusb-redir"), "{left}");
+}
+
 #[test]
 #[ignore = "needs QEMU; run by cargo xtask test"]
 fn a_controller_of_a_guest_that_does_not_run_cannot_be_removed() {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -358,15 +359,52 @@ impl Kind {
             (Kind::Net(a), Kind::Net(b)) => {
                 a.backend == b.backend && (b.mac.is_none() || a.mac == b.mac)
             }
+            (Kind::Serial(Serial { chardev: a }), Kind::Serial(Serial { chardev: b }))
+            | (Kind::Redir(Redir { chardev: a }), Kind::Redir(Redir { chardev: b })) => {
+                a.satisfies(b)
+            }
+            // The hypervisor's own default has a name, too.
+            (Kind::Audio(_), Kind::Audio(Audio { audiodev: None })) => true,
             _ => self == wanted,
         }
     }
 }
 
+/// What the hypervisor's ids of what vusb made begin with.
+pub const OWN_ID: &str = "vusb-";
+
 impl Chardev {
+    /// Whether a stream that was found is the one that is wanted, as far as can be seen from outside: a hypervisor turns the name
+    /// of a host that it listens on into an address, and does not say which file a stream goes to.
+    fn satisfies(&self, wanted: &Chardev) -> bool {
+        match (self, wanted) {
+            (
+                Chardev::Tcp { host, port, server },
+                Chardev::Tcp { host: name, port: wanted_port, server: wanted_server },
+            ) => port == wanted_port && server == wanted_server && same_host(host, name),
+            (Chardev::Existing(id), Chardev::File(_)) => id.starts_with(OWN_ID),
+            _ => self == wanted,
+        }
+    }
+
     /// Whether there is only one of it: a file, a socket; not a pseudo terminal, of which each is another.
     const fn is_one(&self) -> bool {
         !matches!(self, Chardev::Pty | Chardev::Null | Chardev::Spicevmc)
+    }
+}
+
+/// Whether `found` may be the host that `wanted` names. Two addresses or two names have to be equal; a name can stand for any
+/// address, but `localhost` for this machine's own alone.
+fn same_host(found: &str, wanted: &str) -> bool {
+    let plain = |host: &str| {
+        let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        inner.unwrap_or(host).to_ascii_lowercase()
+    };
+    let (found, wanted) = (plain(found), plain(wanted));
+    match (found.parse::<IpAddr>(), wanted.parse::<IpAddr>()) {
+        (Ok(found), Ok(wanted)) => found == wanted,
+        (Ok(found), Err(_)) => wanted != "localhost" || found.is_loopback(),
+        (Err(_), _) => found == wanted,
     }
 }
 
@@ -728,6 +766,35 @@ mod tests {
             "redir:localhost:4000".parse::<Kind>().unwrap().to_string(),
             "redir:tcp:localhost:4000"
         );
+    }
+
+    #[test]
+    fn what_a_hypervisor_shows_is_what_was_wanted() {
+        let satisfies = |found: &str, wanted: &str| {
+            found.parse::<Kind>().unwrap().satisfies(&wanted.parse::<Kind>().unwrap())
+        };
+        for (found, wanted) in [
+            ("redir:tcp:127.0.0.1:4000,server", "redir:tcp:localhost:4000,server"),
+            ("redir:tcp:[::1]:4000,server", "redir:tcp:localhost:4000,server"),
+            ("serial:tcp:192.0.2.7:4000,server", "serial:tcp:terminals:4000,server"),
+            ("serial:id:vusb-serial0", "serial:file:/var/log/guest"),
+            ("audio:alsa", "audio"),
+            ("net:user,mac=52:54:00:12:34:56", "net"),
+        ] {
+            assert!(satisfies(found, wanted), "{found} is not {wanted}");
+            assert!(!satisfies(wanted, found), "{wanted} is {found}");
+        }
+        for (found, wanted) in [
+            ("redir:tcp:127.0.0.1:4000", "redir:tcp:localhost:4000,server"),
+            ("redir:tcp:127.0.0.1:4000", "redir:tcp:localhost:4001"),
+            ("redir:tcp:192.0.2.7:4000", "redir:tcp:localhost:4000"),
+            ("redir:tcp:192.0.2.7:4000", "redir:tcp:192.0.2.8:4000"),
+            ("redir:tcp:127.0.0.1:4000", "serial:tcp:127.0.0.1:4000"),
+            ("serial:id:mine", "serial:file:/var/log/guest"),
+            ("audio", "audio:snd0"),
+        ] {
+            assert!(!satisfies(found, wanted), "{found} is {wanted}");
+        }
     }
 
     #[test]

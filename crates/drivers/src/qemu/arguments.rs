@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use vusb_model::address::{Address, PortPath};
-use vusb_model::device::{Chardev, Kind, NetBackend, Storage};
+use vusb_model::device::{Chardev, Kind, NetBackend, Redir, Serial, Storage};
 use vusb_model::hardware::{Controller, Device, Hardware};
 use vusb_model::models::ICH9_EHCI_FUNCTION;
 
@@ -118,6 +118,21 @@ pub(super) fn backend(device: &Device) -> Option<Backend> {
             Some(Backend::Netdev(properties(json!({"type": "user", "id": own}))))
         }
         _ => None,
+    }
+}
+
+/// What was made for a device of vusb's own and is to be removed with it. A stream that QEMU does not describe (a file) is known by
+/// its id alone.
+pub(super) fn left_behind(device: &Device) -> Option<Backend> {
+    let own = backend_id(device.name.as_str());
+    match &device.kind {
+        Kind::Serial(Serial { chardev: Chardev::Existing(id) })
+        | Kind::Redir(Redir { chardev: Chardev::Existing(id) })
+            if *id == own =>
+        {
+            Some(Backend::Chardev(own, Value::Null))
+        }
+        _ => backend(device),
     }
 }
 
@@ -267,9 +282,7 @@ fn cold_device(it: &Device, bus: &str, at: Address, out: &mut Vec<String>) -> Re
             out.extend(["-netdev".to_owned(), format!("user,id={id}")]);
         }
         Some(Backend::Chardev(id, _)) => {
-            if let Kind::Serial(vusb_model::device::Serial { chardev })
-            | Kind::Redir(vusb_model::device::Redir { chardev }) = &it.kind
-            {
+            if let Kind::Serial(Serial { chardev }) | Kind::Redir(Redir { chardev }) = &it.kind {
                 out.extend(["-chardev".to_owned(), cold_chardev(chardev, &id)]);
             }
         }

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU8;
 
+use serde_json::Value;
 use vusb_model::address::{Address, Index};
 use vusb_model::device::{
     Audio, Chardev, HostRef, Hub, ImageFormat, Input, Kind, Mtp, Net, NetBackend, Other, Redir,
@@ -291,32 +292,58 @@ impl House<'_> {
         }
         let existing = || Chardev::Existing(id.to_owned());
         let Some(text) = self.details.chardevs.get(id) else { return existing() };
-        stream(text).unwrap_or_else(existing)
+        stream(text, self.details.addresses.get(id)).unwrap_or_else(existing)
     }
 }
 
 /// Reads the `filename` of a `query-chardev` answer: `pty:/dev/pts/3`, `unix:/run/s,server=on`,
-/// `disconnected:tcp:localhost:4000`, `tcp:127.0.0.1:4000,server=on <-> 127.0.0.1:5234`.
-fn stream(text: &str) -> Option<Chardev> {
+/// `disconnected:tcp:::1:4000`, `tcp:127.0.0.1:4000,server=on <-> 127.0.0.1:5234`; and for a socket its address.
+fn stream(text: &str, address: Option<&Value>) -> Option<Chardev> {
     let text = text.strip_prefix("disconnected:").unwrap_or(text);
-    let text = text.split_once(" <-> ").map_or(text, |(here, _)| here);
+    let (here, there) =
+        text.split_once(" <-> ").map_or((text, None), |(here, there)| (here, Some(there)));
     // A path may have commas of its own: only an ending that QEMU writes is an option.
     let (place, server) =
-        match text.strip_suffix(",server=on").or_else(|| text.strip_suffix(",server")) {
+        match here.strip_suffix(",server=on").or_else(|| here.strip_suffix(",server")) {
             Some(place) => (place, true),
-            None => (text, false),
+            None => (here, false),
         };
+    if let Some(socket) = address.and_then(|address| socket(address, server)) {
+        return Some(socket);
+    }
     match place.split_once(':') {
         Some(("pty", _)) => Some(Chardev::Pty),
-        Some(("unix", path)) => Some(Chardev::Unix { path: path.to_owned(), server }),
+        Some(("unix", path)) if !path.is_empty() => {
+            Some(Chardev::Unix { path: path.to_owned(), server })
+        }
         Some(("tcp", rest)) => {
-            let (host, port) = rest.rsplit_once(':')?;
-            Some(Chardev::Tcp { host: host.to_owned(), port: port.parse().ok()?, server })
+            // A client is at an address of its own; what it was told is the other end.
+            let (host, port) = there.filter(|_| !server).unwrap_or(rest).rsplit_once(':')?;
+            Some(Chardev::Tcp { host: bracketed(host), port: port.parse().ok()?, server })
         }
         None if place == "null" => Some(Chardev::Null),
         None if place == "spicevmc" => Some(Chardev::Spicevmc),
         _ => None,
     }
+}
+
+/// Reads a `SocketAddress`: `{"type": "inet", "host": "::1", "port": "4000"}`, `{"type": "unix", "path": "/run/s"}`.
+fn socket(address: &Value, server: bool) -> Option<Chardev> {
+    let text = |key: &str| address.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+    match text("type")? {
+        "inet" => {
+            let (host, port) = (bracketed(text("host")?), text("port")?.parse().ok()?);
+            Some(Chardev::Tcp { host, port, server })
+        }
+        "unix" => Some(Chardev::Unix { path: text("path")?.to_owned(), server }),
+        _ => None,
+    }
+}
+
+/// An IPv6 address in the brackets that it is written in before a port.
+fn bracketed(host: &str) -> String {
+    let bare = host.contains(':') && !host.starts_with('[');
+    if bare { format!("[{host}]") } else { host.to_owned() }
 }
 
 fn hub_ports(dev: &Dev) -> u8 {
@@ -325,14 +352,30 @@ fn hub_ports(dev: &Dev) -> u8 {
         .unwrap_or(vusb_model::device::HUB_PORTS)
 }
 
+/// What QEMU calls its own audio back end where none was named: by the name of its driver (`audio_drivers` and the modules in
+/// its `audio` folder).
+const DEFAULT_AUDIO: [&str; 12] = [
+    "alsa",
+    "coreaudio",
+    "dbus",
+    "dsound",
+    "jack",
+    "none",
+    "oss",
+    "pa",
+    "pipewire",
+    "sdl",
+    "sndio",
+    "spice",
+];
+
 /// The audio back end is as recorded where vusb made the device, for QEMU names its own default where none was said.
 fn audio(dev: &Dev, recorded: Option<&Kind>) -> Audio {
-    match recorded {
-        Some(Kind::Audio(audio)) => audio.clone(),
-        _ => Audio {
-            audiodev: dev.property("audiodev").filter(|id| !id.is_empty()).map(str::to_owned),
-        },
+    if let Some(Kind::Audio(audio)) = recorded {
+        return audio.clone();
     }
+    let named = |id: &&str| !id.is_empty() && !DEFAULT_AUDIO.contains(id);
+    Audio { audiodev: dev.property("audiodev").filter(named).map(str::to_owned) }
 }
 
 fn net(dev: &Dev, recorded: Option<&Kind>) -> Net {

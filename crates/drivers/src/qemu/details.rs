@@ -10,7 +10,7 @@ use vusb_model::device::Kind;
 use vusb_model::hardware::Hardware;
 use vusb_model::models::Model;
 
-use super::names::model_of;
+use super::names::{model_of, own_device};
 use super::scan::{Found, Scan, peripheral};
 use super::session::Session;
 use crate::driver::Error;
@@ -32,6 +32,9 @@ pub(super) struct Details {
     pub(super) blocks: Vec<Block>,
     /// Where each character device goes, as QEMU prints it, by id.
     pub(super) chardevs: HashMap<String, String>,
+    /// For those that are sockets, the address in QEMU's own terms (`SocketAddress`), by id. A client's is the one that it was
+    /// told; what is printed is where it is connected to, and nothing at all for a Unix socket.
+    pub(super) addresses: HashMap<String, Value>,
 }
 
 /// A thing in the object model that may be one of those without an id.
@@ -90,6 +93,7 @@ pub(super) fn ask(
     session: &mut Session,
     scan: &mut Scan,
     mut foreseen: Foreseen,
+    recorded: &Hardware,
 ) -> Result<Details, Error> {
     if scan.has_nameless() {
         let candidates = candidates(session, scan)?;
@@ -123,6 +127,10 @@ pub(super) fn ask(
     if scan.has_device("usb-serial") || scan.has_device("usb-redir") {
         add(Asked::Chardevs, chardevs_question());
     }
+    for id in streams(scan, recorded) {
+        let question = json!({"path": format!("/chardevs/{id}"), "property": "addr"});
+        add(Asked::Address(id), ("qom-get", question));
+    }
     let mut details = Details::default();
     if !commands.is_empty() {
         answers.extend(kinds.into_iter().zip(session.pipeline(&commands)?));
@@ -136,6 +144,9 @@ pub(super) fn ask(
             Asked::Children(number) => keep_confirmed(scan, number, &answer),
             Asked::Blocks => details.blocks = blocks(&answer),
             Asked::Chardevs => details.chardevs = chardevs(&answer),
+            Asked::Address(id) => {
+                details.addresses.insert(id, answer);
+            }
         }
     }
     Ok(details)
@@ -156,6 +167,23 @@ enum Asked {
     Children(usize),
     Blocks,
     Chardevs,
+    Address(String),
+}
+
+/// The character devices behind devices of which no record says where their streams go.
+fn streams(scan: &Scan, recorded: &Hardware) -> Vec<String> {
+    let known = |id: &str| {
+        let name = own_device(id).and_then(|name| name.parse().ok());
+        name.is_some_and(|name| recorded.named(&name).is_some())
+    };
+    let devices = scan.controllers.iter().flat_map(|found| &found.devices);
+    devices
+        .filter(|device| matches!(device.dev.driver.as_str(), "usb-serial" | "usb-redir"))
+        .filter(|device| !known(&device.dev.id))
+        .filter_map(|device| device.dev.property("chardev"))
+        .filter(|id| !id.is_empty() && !id.contains('/'))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn set_half(

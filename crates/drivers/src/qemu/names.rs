@@ -76,7 +76,7 @@ pub(super) fn driver_of(kind: &Kind) -> &str {
 }
 
 /// What QEMU's ids for vusb's own controllers, devices and back ends begin with: `vusb-0-old`, `vusb-1x15-hci0`, `vusb-stick`.
-const OURS: &str = "vusb-";
+const OURS: &str = vusb_model::device::OWN_ID;
 
 /// The id of a controller: its index, for an xHCI its numbers of ports (`x15`, or `x8x4` where its USB 2 and USB 3 ports are not
 /// equally many), and its name. All of it can be read back, so that QEMU need not be asked for what it takes two more

@@ -135,7 +135,9 @@ impl Qemu {
         }
         self.view.devices.remove(&at);
         // What another tool made behind its device is that tool's to remove.
-        if let (Some(_), Some(backend)) = (own_device(&handle.id), arguments::backend(device)) {
+        if own_device(&handle.id).is_some()
+            && let Some(backend) = arguments::left_behind(device)
+        {
             self.remove_backend(&backend);
         }
         Ok(())

@@ -145,7 +145,12 @@ impl<'a> Placing<'a> {
                 }),
             };
         }
-        let same = spec.kind.identity().and_then(|identity| self.present.get(&identity).copied());
+        let identity = spec.kind.identity();
+        let same = identity.as_ref().and_then(|identity| self.present.get(identity).copied());
+        // A stream may be shown in other words than it was asked for in.
+        let stream = matches!(spec.kind, Kind::Serial(_) | Kind::Redir(_)) && identity.is_some();
+        let like = || self.hardware.devices().find(|(at, device)| fits(*at, device));
+        let same = same.or_else(|| like().filter(|_| stream).map(|(at, _)| at));
         if let Some((at, device)) = same.and_then(|at| Some((at, self.hardware.device(at)?))) {
             let refusal = || Refusal::AlreadyPlugged {
                 device: device.kind.to_string(),
