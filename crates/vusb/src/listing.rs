@@ -1,5 +1,7 @@
 //! What is there: of one domain, of all, and of this machine.
 
+use std::collections::BTreeSet;
+
 use vusb_drivers::{DeviceState, Foreign};
 use vusb_model::address::Address;
 use vusb_model::device::Kind;
@@ -12,7 +14,7 @@ use crate::domain::DomainId;
 use crate::error::Error;
 use crate::hosts::Present;
 use crate::record::{Record, Records};
-use crate::session::Session;
+use crate::session::{Session, remembered};
 use crate::view::{
     API, AllView, ControllerState, ControllerView, DeviceView, DomainView, ForeignDeviceView,
     ForeignView, HostDeviceView, HostView, Origin, State, UnreachableView,
@@ -20,20 +22,113 @@ use crate::view::{
 use crate::vusb::Vusb;
 
 pub(crate) fn list(vusb: &Vusb, domain: &DomainId) -> Result<DomainView, Error> {
-    let session = Session::look(vusb, domain)?;
+    let session = match Session::look(vusb, domain) {
+        Err(busy @ Error::Busy { .. }) => return remembered_of(vusb, domain, busy),
+        other => other?,
+    };
+    let mut notes = session.notes();
+    let stale = session.stale();
+    let again = stale.iter().filter_map(|at| session.base.device(*at)).map(|it| {
+        let domain = session.record.called();
+        format!(
+            "{} was pulled out and plugged in again since it was given: `vusb apply {domain}` gives it anew",
+            it.name
+        )
+    });
+    notes.extend(again);
     Ok(DomainView {
         api: API,
         domain: session.record.called().to_owned(),
         address: domain.to_string(),
         profile: session.record.profile,
-        controllers: session.base.controllers().map(|it| controller(&session, it)).collect(),
+        controllers: session
+            .base
+            .controllers()
+            .map(|it| controller(it, &Seen { session: &session, stale: &stale }))
+            .collect(),
         foreign: session.observed.foreign.iter().map(foreign).collect(),
-        notes: session.notes(),
+        notes,
     })
 }
 
-fn controller(session: &Session<'_>, it: &Controller) -> ControllerView {
-    let missing = session.missing.controllers.contains(&it.index);
+/// What is on record of a domain that another command is at work on, which alone has the hypervisor's ear.
+fn remembered_of(vusb: &Vusb, domain: &DomainId, busy: Error) -> Result<DomainView, Error> {
+    let Some(record) = Records::new(&vusb.state).read(domain)? else { return Err(busy) };
+    Ok(DomainView {
+        api: API,
+        domain: record.called().to_owned(),
+        address: domain.to_string(),
+        profile: record.profile,
+        controllers: recorded(&record, State::Unknown, ControllerState::Unknown),
+        foreign: Vec::new(),
+        notes: vec![format!("{busy}: this is what is on record")],
+    })
+}
+
+/// What is on record of a domain, all of it in the same state.
+fn recorded(record: &Record, state: State, controllers: ControllerState) -> Vec<ControllerView> {
+    let mut managed = record.managed.clone();
+    managed.extend(record.pending.iter().flat_map(|it| it.managed.clone()));
+    let from = FromRecord { managed, state, controllers };
+    remembered(record).controllers().map(|it| controller(it, &from)).collect()
+}
+
+/// How things are, one by one.
+trait Look {
+    fn origin(&self, name: &Name) -> Origin;
+    fn of_controller(&self, controller: &Controller) -> ControllerState;
+    fn of_device(&self, address: Address, device: &Device) -> State;
+}
+
+/// As they were observed.
+struct Seen<'a> {
+    session: &'a Session<'a>,
+    stale: &'a BTreeSet<Address>,
+}
+
+impl Look for Seen<'_> {
+    fn origin(&self, name: &Name) -> Origin {
+        origin(&self.session.managed, name)
+    }
+
+    fn of_controller(&self, controller: &Controller) -> ControllerState {
+        if self.session.missing.controllers.contains(&controller.index) {
+            ControllerState::Missing
+        } else {
+            ControllerState::Present
+        }
+    }
+
+    fn of_device(&self, address: Address, device: &Device) -> State {
+        if self.stale.contains(&address) {
+            return State::Absent;
+        }
+        state(self.session, address, device)
+    }
+}
+
+/// As they are recorded.
+struct FromRecord {
+    managed: BTreeSet<Name>,
+    state: State,
+    controllers: ControllerState,
+}
+
+impl Look for FromRecord {
+    fn origin(&self, name: &Name) -> Origin {
+        origin(&self.managed, name)
+    }
+
+    fn of_controller(&self, _: &Controller) -> ControllerState {
+        self.controllers
+    }
+
+    fn of_device(&self, _: Address, _: &Device) -> State {
+        self.state
+    }
+}
+
+fn controller(it: &Controller, look: &impl Look) -> ControllerView {
     ControllerView {
         index: it.index,
         name: it.name.clone(),
@@ -44,23 +139,23 @@ fn controller(session: &Session<'_>, it: &Controller) -> ControllerView {
         companions: it.companions.clone(),
         backend: it.backend.clone(),
         pci: it.pci.clone(),
-        origin: origin(session, &it.name),
-        state: if missing { ControllerState::Missing } else { ControllerState::Present },
+        origin: look.origin(&it.name),
+        state: look.of_controller(it),
         devices: it
             .devices()
             .map(|(port, device)| DeviceView {
                 port,
                 name: device.name.clone(),
                 kind: device.kind.clone(),
-                state: state(session, Address { bus: it.index, port }, device),
-                origin: origin(session, &device.name),
+                state: look.of_device(Address { bus: it.index, port }, device),
+                origin: look.origin(&device.name),
             })
             .collect(),
     }
 }
 
-fn origin(session: &Session<'_>, name: &Name) -> Origin {
-    if session.managed.contains(name) { Origin::Vusb } else { Origin::Other }
+fn origin(managed: &BTreeSet<Name>, name: &Name) -> Origin {
+    if managed.contains(name) { Origin::Vusb } else { Origin::Other }
 }
 
 fn state(session: &Session<'_>, address: Address, device: &Device) -> State {
@@ -129,14 +224,22 @@ fn ask(
 }
 
 fn shown(vusb: &Vusb, record: &Record) -> Result<DomainView, UnreachableView> {
-    let failed = |why: String| UnreachableView {
+    let failed = |why: String, gone: bool| UnreachableView {
         domain: record.called().to_owned(),
         why,
         holds: holds(record),
+        controllers: if gone {
+            recorded(record, State::Missing, ControllerState::Missing)
+        } else {
+            recorded(record, State::Unknown, ControllerState::Unknown)
+        },
     };
     let domain = connect::address(record)
-        .ok_or_else(|| failed(format!("this build has no driver for {}", record.domain)))?;
-    list(vusb, &domain).map_err(|error| failed(error.to_string()))
+        .ok_or_else(|| failed(format!("this build has no driver for {}", record.domain), false))?;
+    list(vusb, &domain).map_err(|error| {
+        let gone = matches!(&error, Error::Driver(it) if connect::is_gone(&domain, it));
+        failed(error.to_string(), gone)
+    })
 }
 
 fn damaged(error: Error) -> UnreachableView {
@@ -144,7 +247,7 @@ fn damaged(error: Error) -> UnreachableView {
         Error::Record { path, .. } | Error::Io { path, .. } => path.display().to_string(),
         _ => String::new(),
     };
-    UnreachableView { domain, why: error.to_string(), holds: Vec::new() }
+    UnreachableView { domain, why: error.to_string(), holds: Vec::new(), controllers: Vec::new() }
 }
 
 fn holds(record: &Record) -> Vec<String> {

@@ -47,6 +47,15 @@ impl Lock {
     }
 }
 
+/// Whether somebody holds the lock file at `path`, and which process that is, if it says so. Nothing is made or changed.
+pub(crate) fn held(path: &Path) -> Option<Option<u32>> {
+    let mut file = OpenOptions::new().read(true).open(path).ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Some(holder(&mut file)),
+        _ => None,
+    }
+}
+
 /// Writes this process's id, for those who wait.
 fn sign(file: &mut File) -> std::io::Result<()> {
     file.set_len(0)?;
@@ -76,7 +85,9 @@ mod tests {
             matches!(error, Error::Busy { pid, .. } if pid == Some(std::process::id())),
             "{error}"
         );
+        assert_eq!(super::held(&path), Some(Some(std::process::id())));
         drop(held);
+        assert_eq!(super::held(&path), None);
         Lock::take(&path, "web1", Duration::ZERO).unwrap();
     }
 }

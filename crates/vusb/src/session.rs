@@ -26,7 +26,7 @@ use vusb_model::spec::Spec;
 use crate::domain::DomainId;
 use crate::error::Error;
 use crate::hosts::{Present, may_be_given};
-use crate::lock::Lock;
+use crate::lock::{self, Lock};
 use crate::matching::Owned;
 use crate::merge::{Missing, merge, names};
 use crate::outcome::{Chosen, Outcome};
@@ -89,10 +89,22 @@ impl<'a> Session<'a> {
     /// Looks at a domain without the lock and changes nothing, so that one can look while a command is at work.
     ///
     /// # Errors
-    /// Its record is damaged, or it cannot be reached.
+    /// Its record is damaged, or it cannot be reached; [`Error::Busy`] if it is silent while another command is at work on it.
     pub(crate) fn look(vusb: &'a Vusb, domain: &DomainId) -> Result<Session<'a>, Error> {
         refuse_spec(domain)?;
-        let mut session = Session::begin(vusb, domain, Records::new(&vusb.state), None)?;
+        let records = Records::new(&vusb.state);
+        let lock = records.path(domain, "lock");
+        let mut session = Session::begin(vusb, domain, records, None).map_err(|error| {
+            // A hypervisor that talks to one at a time talks to that command.
+            let silent = matches!(&error, Error::Driver(it) if !connect::is_gone(domain, it));
+            match lock::held(&lock).filter(|_| silent) {
+                Some(pid) => {
+                    let (what, waited) = (domain.to_string(), vusb.settings.timeout);
+                    Error::Busy { what, pid, waited }
+                }
+                None => error,
+            }
+        })?;
         session.see_through();
         session.rebase();
         session.leave_out_touched();

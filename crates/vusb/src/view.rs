@@ -130,6 +130,18 @@ pub enum ControllerState {
     Present,
     /// It is recorded, and the guest does not have it.
     Missing,
+    /// It is recorded, and the guest cannot be asked at the moment.
+    Unknown,
+}
+
+impl fmt::Display for ControllerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ControllerState::Present => "present",
+            ControllerState::Missing => "missing",
+            ControllerState::Unknown => "unknown",
+        })
+    }
 }
 
 /// Whether a guest sees a device.
@@ -142,6 +154,8 @@ pub enum State {
     Absent,
     /// It is recorded, and the guest does not have it: a restart, or another tool, took it away.
     Missing,
+    /// It is recorded, and the guest cannot be asked at the moment.
+    Unknown,
 }
 
 impl fmt::Display for State {
@@ -150,6 +164,7 @@ impl fmt::Display for State {
             State::Attached => "attached",
             State::Absent => "absent",
             State::Missing => "missing",
+            State::Unknown => "unknown",
         })
     }
 }
@@ -166,7 +181,7 @@ pub struct AllView {
 }
 
 /// A domain that cannot be shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct UnreachableView {
     /// The domain's name or address, or the file of its record.
     pub domain: String,
@@ -174,6 +189,8 @@ pub struct UnreachableView {
     pub why: String,
     /// The host devices that it holds all the same.
     pub holds: Vec<String>,
+    /// What is recorded of it; missing where nobody serves the domain, and unknown where somebody does.
+    pub controllers: Vec<ControllerView>,
 }
 
 /// The USB devices of this machine.

@@ -13,8 +13,7 @@ use vusb::model::address::PortPath;
 use vusb::model::device::Kind;
 use vusb::model::hardware::{Controller, Hardware};
 use vusb::view::{
-    AllView, ControllerState, ControllerView, DeviceView, DomainView, ForeignView, Origin,
-    UnreachableView,
+    AllView, ControllerView, DeviceView, DomainView, ForeignView, Origin, UnreachableView,
 };
 
 use super::table;
@@ -36,12 +35,15 @@ pub(crate) fn domain(view: &DomainView) -> String {
     if view.controllers.is_empty() && view.foreign.is_empty() {
         return format!("{}: no USB", title(view));
     }
-    let lines = view.controllers.iter().flat_map(|it| {
+    let foreign = view.foreign.iter().flat_map(foreign_lines);
+    format!("{}\n{}", title(view), table(HEADER, tree(&view.controllers).chain(foreign)))
+}
+
+fn tree(controllers: &[ControllerView]) -> impl Iterator<Item = Line> {
+    controllers.iter().flat_map(|it| {
         let devices = it.devices.iter().map(device_line);
         std::iter::once(controller_line(it)).chain(devices)
-    });
-    let foreign = view.foreign.iter().flat_map(foreign_lines);
-    format!("{}\n{}", title(view), table(HEADER, lines.chain(foreign)))
+    })
 }
 
 fn title(view: &DomainView) -> String {
@@ -55,11 +57,14 @@ fn title(view: &DomainView) -> String {
 
 fn unreachable(view: &UnreachableView) -> String {
     let line = |text: String| crate::safe::line(&text).into_owned();
-    let why = line(format!("{}: cannot be shown: {}", view.domain, view.why));
-    if view.holds.is_empty() {
-        return why;
+    let mut text = line(format!("{}: cannot be shown: {}", view.domain, view.why));
+    if !view.holds.is_empty() {
+        text += &format!("\n{}", line(format!("it holds {} all the same", view.holds.join(", "))));
     }
-    format!("{why}\n{}", line(format!("it holds {} all the same", view.holds.join(", "))))
+    if !view.controllers.is_empty() {
+        text += &format!("\non record of it is:\n{}", table(HEADER, tree(&view.controllers)));
+    }
+    text
 }
 
 /// How many of a controller's own ports have something in them.
@@ -68,17 +73,13 @@ fn used(ports: impl Iterator<Item = PortPath>) -> usize {
 }
 
 fn controller_line(it: &ControllerView) -> Line {
-    let state = match it.state {
-        ControllerState::Present => "present",
-        ControllerState::Missing => "missing",
-    };
     [
         it.index.to_string(),
         it.name.to_string(),
         it.controller_type.to_string(),
         with_companions(it.model.name(), !it.companions.is_empty()),
         format!("{}/{}", used(it.devices.iter().map(|device| device.port)), it.ports),
-        of(state, it.origin),
+        of(&it.state.to_string(), it.origin),
     ]
 }
 

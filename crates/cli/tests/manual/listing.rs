@@ -49,6 +49,10 @@ fn all_domains_and_one_that_is_gone() {
 
     sim:B: cannot be shown: sim:B cannot be reached: the cable was cut
     it holds 0781:5581 all the same
+    on record of it is:
+    PLACE  NAME  TYPE  WHAT  PORTS  STATE
+    0  hci0  emulated  qemu-xhci  1/15  missing
+      1  host0  host  0781:5581  missing
     ");
 }
 

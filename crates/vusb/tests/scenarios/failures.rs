@@ -108,6 +108,11 @@ fn a_domain_that_cannot_be_reached_is_an_error_that_changes_nothing() {
     ] {
         assert_eq!(error.exit_code(), ExitCode::Unreachable, "{error}");
     }
+    // Among all domains, it is shown as it is recorded.
+    let all = house.vusb().list_all().unwrap();
+    let view = json!(all.unreachable[0]);
+    assert_eq!(view["controllers"][0]["devices"][0]["name"], "tablet0");
+    assert_eq!(view["controllers"][0]["devices"][0]["state"], "missing");
     // A lock file says who had it last, and so may change.
     let without_locks = |all: Vec<(std::path::PathBuf, Vec<u8>)>| -> Vec<_> {
         all.into_iter().filter(|(path, _)| path.extension().is_none_or(|it| it != "lock")).collect()

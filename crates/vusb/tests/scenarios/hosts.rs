@@ -180,3 +180,18 @@ fn what_the_hypervisor_says_is_absent_is_shown_so() {
     house.set("web", "absent", json!(["redir0"]));
     assert_eq!(house.shows("web"), "hci0[1 redir0 absent]");
 }
+
+#[test]
+fn what_was_pulled_out_and_plugged_in_again_is_not_attached() {
+    let house = House::new();
+    house.plug(4, "0781:5581", "A1");
+    house.add("web", "0781:5581").unwrap();
+    assert_eq!(house.shows("web"), "hci0[1 host0 attached]");
+    // The hypervisor holds on to what was plugged in then.
+    house.set("web", "given", json!({"host0": {"bus": 1, "address": 99}}));
+    assert_eq!(house.shows("web"), "hci0[1 host0 absent]");
+    let view = house.vusb().list(&house.guest("web")).unwrap();
+    assert!(view.notes[0].contains("vusb apply sim:"), "{:?}", view.notes);
+    house.vusb().apply_recorded(&house.guest("web")).unwrap();
+    assert_eq!(house.shows("web"), "hci0[1 host0 attached]");
+}

@@ -30,6 +30,39 @@ fn a_second_command_waits_and_then_says_who_is_at_work() {
 }
 
 #[test]
+fn while_a_command_has_the_hypervisors_ear_a_look_shows_what_is_on_record() {
+    let house = House::new();
+    house.add("web", "ccid").unwrap();
+    house.faults("web", &[("plug tablet", "hang")]);
+    let another = Another::start(&house, "add tablet");
+    another.hangs(&house, 2);
+    house.set(
+        "web",
+        "faults",
+        json!([{"step": "observe", "fault": "timeout", "nth": 0},
+               {"step": "plug", "fault": "hang", "nth": 1, "seen": 1}]),
+    );
+    let view = house.vusb().list(&house.guest("web")).unwrap();
+    assert!(view.notes[0].contains(&format!("process {}", another.id())), "{:?}", view.notes);
+    let controller = &view.controllers[0];
+    assert_eq!(
+        (json!(controller.state), json!(controller.origin)),
+        (json!("unknown"), json!("vusb"))
+    );
+    let names: Vec<&str> = controller.devices.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(
+        (names, json!(controller.devices[0].state)),
+        (vec!["ccid0", "tablet0"], json!("unknown"))
+    );
+    // What depends on what the guest has is not answered from memory.
+    let error = house.vusb().digest(&house.guest("web")).unwrap_err();
+    assert_eq!(error.exit_code(), ExitCode::Busy);
+    another.kill();
+    let error = house.vusb().list(&house.guest("web")).unwrap_err();
+    assert_eq!(error.exit_code(), ExitCode::TimedOut);
+}
+
+#[test]
 fn commands_on_one_domain_take_turns() {
     let house = House::new();
     std::thread::scope(|scope| {
