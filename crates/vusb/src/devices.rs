@@ -13,7 +13,7 @@ use crate::device_ref::DeviceRef;
 use crate::domain::DomainId;
 use crate::error::Error;
 use crate::hosts::{self, Present};
-use crate::merge::device_named;
+use crate::merge::{Missing, device_named};
 use crate::outcome::{Chosen, Outcome};
 use crate::record::Records;
 use crate::session::{self, Change, Session, remembered};
@@ -40,6 +40,7 @@ pub(crate) fn add(vusb: &Vusb, domain: &DomainId, spec: &DeviceSpec) -> Result<O
         settled.already && renew.is_empty() && !session.missing.devices.contains(&settled.at);
     let mut missing = session.missing.clone();
     missing.want(settled.at);
+    note_brought_back(&mut session, &missing, settled.at);
     let added: Vec<_> = resolved
         .added
         .iter()
@@ -55,6 +56,22 @@ pub(crate) fn add(vusb: &Vusb, domain: &DomainId, spec: &DeviceSpec) -> Result<O
     let steps = session.commit(Change { target: resolved.hardware, missing, managed, renew })?;
     let outcome = session.outcome(steps, already, at);
     Ok(Outcome { added_controllers: added, ..outcome })
+}
+
+/// Says which missing things come back though nobody asked for them: the device at `at` needs them.
+fn note_brought_back(session: &mut Session<'_>, still: &Missing, at: Address) {
+    let controllers = session.missing.controllers.difference(&still.controllers);
+    let controllers = controllers.filter_map(|it| Some(&session.base.controller(*it)?.name));
+    let hubs = session.missing.devices.difference(&still.devices).filter(|it| **it != at);
+    let hubs = hubs.filter_map(|it| Some(&session.base.device(*it)?.name));
+    let names: Vec<String> = controllers.chain(hubs).map(ToString::to_string).collect();
+    if !names.is_empty() {
+        let verb = if session.is_dry() { "would put back" } else { "put back" };
+        session.note(format!(
+            "{verb} what the device needs, and the guest had no more: {}",
+            names.join(", ")
+        ));
+    }
 }
 
 /// The kind with everything that is known of what is behind it: a host device as it is plugged in now, paths absolute.

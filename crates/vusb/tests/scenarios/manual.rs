@@ -143,6 +143,7 @@ fn after_a_restart_things_are_missing_keep_their_places_and_are_put_back() {
     // A new device finds the places of the missing ones taken, and brings back only what it needs.
     let outcome = house.add("web", "mouse").unwrap();
     assert_eq!(at(&outcome), "hci0:3");
+    assert_eq!(outcome.notes, ["put back what the device needs, and the guest had no more: hci0"]);
     assert_eq!(house.shows("web"), "hci0[1 tablet0 missing; 2 hub0 missing; 3 mouse0 attached]");
 
     let outcome = house.vusb().apply_recorded(&house.guest("web")).unwrap();
