@@ -26,6 +26,7 @@ use crate::{files, listing};
 pub(crate) fn apply(vusb: &Vusb, wanted: &Wanted) -> Result<Outcome, Error> {
     let domain = domain_of(vusb, wanted)?;
     let mut session = Session::open(vusb, &domain)?;
+    let called = called(&mut session, wanted)?;
     let spec = prepared(&wanted.file.spec, &wanted.folder, &session.present, &session.base)?;
     let capabilities = session.capabilities()?;
     let matched = matching::pin(&session.base, &session.owned(), &spec, &capabilities);
@@ -47,8 +48,7 @@ pub(crate) fn apply(vusb: &Vusb, wanted: &Wanted) -> Result<Outcome, Error> {
         .cloned()
         .collect();
     managed.retain(|name| !theirs.contains(name));
-    session.record.profile = spec.profile;
-    session.record.name = spec.domain.clone().or_else(|| session.record.name.clone());
+    session.called = Some((called, spec.profile));
     let added = added(&resolved, &session.base);
     for settled in &resolved.controllers {
         if let Some(controller) = resolved.hardware.controller(settled.at) {
@@ -62,6 +62,25 @@ pub(crate) fn apply(vusb: &Vusb, wanted: &Wanted) -> Result<Outcome, Error> {
     let already = steps.is_empty();
     let outcome = session.outcome(steps, already, None);
     Ok(Outcome { added_controllers: added, ..outcome })
+}
+
+/// What the domain is called from now on. That a spec calls it otherwise than it is called is more likely a spec for another
+/// domain, with the wrong address in it.
+fn called(session: &mut Session<'_>, wanted: &Wanted) -> Result<Option<Name>, Error> {
+    let asked = wanted.file.spec.domain.clone();
+    match (&session.record.name, asked) {
+        (Some(name), Some(asked)) if *name != asked => {
+            if !session.vusb.settings.force {
+                let (domain, name) = (session.domain.to_string(), name.to_string());
+                return Err(Error::OtherName { domain, name, asked: asked.to_string() });
+            }
+            let note =
+                format!("{} was called {name}, and is called {asked} from now on", session.domain);
+            session.note(note);
+            Ok(Some(asked))
+        }
+        (name, asked) => Ok(asked.or_else(|| name.clone())),
+    }
 }
 
 /// The domain that a spec is for: the one at its driver's address, else the one that is known by its name.
@@ -171,7 +190,13 @@ pub(crate) fn apply_recorded(vusb: &Vusb, domain: &DomainId) -> Result<Outcome, 
     let target = session.base.clone();
     let mut missing = Missing::default();
     for address in session.missing.devices.clone() {
-        let Some(Device { name, kind: Kind::Host(host) }) = target.device(address) else {
+        let Some(Device { name, kind }) = target.device(address) else { continue };
+        let Kind::Host(host) = kind else {
+            // One file that is not there does not keep all the rest away.
+            if let Err(error) = files::check(kind, vusb.settings.force) {
+                missing.devices.insert(address);
+                session.note(format!("{name} is not put back: {error}"));
+            }
             continue;
         };
         match session.present.find(&host.selector) {

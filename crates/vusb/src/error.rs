@@ -169,6 +169,16 @@ pub enum Error {
         /// Why the holder cannot be reached, if it cannot: it holds the device all the same.
         gone: Option<String>,
     },
+    /// The spec calls the domain otherwise than it is called.
+    #[error("{domain} is {name}, and the spec is for {asked}")]
+    OtherName {
+        /// The domain's address.
+        domain: String,
+        /// What it is called.
+        name: String,
+        /// What the spec calls it.
+        asked: String,
+    },
     /// A file or folder that is to be given is not there.
     #[error("there is no {}", path.display())]
     NoSuchFile {
@@ -250,7 +260,10 @@ impl Error {
             Error::HostHub { .. } | Error::Protected { .. } | Error::LooksLikeQcow2 { .. } => {
                 ExitCode::Policy
             }
-            Error::Claimed { .. } | Error::Busy { .. } | Error::HubInUse { .. } => ExitCode::Busy,
+            Error::Claimed { .. }
+            | Error::Busy { .. }
+            | Error::HubInUse { .. }
+            | Error::OtherName { .. } => ExitCode::Busy,
             Error::Host(_) | Error::Io { .. } | Error::Record { .. } => ExitCode::Failed,
         }
     }
@@ -286,6 +299,9 @@ impl Error {
                 path.display()
             )],
             Error::Claimed { free, .. } => vec![format!("make it free with `{free}`")],
+            Error::OtherName { name, asked, .. } => vec![format!(
+                "mend `driver` or `domain` in the spec; if it is {name} that is to be called {asked} from now on, do it with --force"
+            )],
             Error::Busy { .. } => {
                 one("wait for that command to end, or give this one more --timeout")
             }

@@ -55,6 +55,8 @@ pub(crate) struct Session<'a> {
     /// What of the base is vusb's own.
     pub(crate) managed: BTreeSet<Name>,
     pub(crate) present: Present<'a>,
+    /// What the domain is called, and the rules that it is decided by, once the change is done.
+    pub(crate) called: Option<(Option<Name>, Profile)>,
     notes: Vec<String>,
 }
 
@@ -134,6 +136,7 @@ impl<'a> Session<'a> {
             missing: Missing::default(),
             managed: BTreeSet::new(),
             present: Present::new(&vusb.host),
+            called: None,
             notes: Vec::new(),
         })
     }
@@ -254,6 +257,10 @@ impl<'a> Session<'a> {
             self.intend(&steps, &change)?;
             self.carry_out(&steps)?;
             self.observe()?;
+        }
+        if let Some((name, profile)) = self.called.take() {
+            self.record.name = name;
+            self.record.profile = profile;
         }
         self.settle(change.target, change.managed)?;
         Ok(steps)

@@ -45,7 +45,7 @@ pub struct Settings {
     /// Only say what would be done. Nothing is written, to the guest or to a record.
     pub dry_run: bool,
     /// Do what is refused otherwise: remove a controller with all that is on it, give a protected device, forget a device
-    /// of a domain that cannot be reached.
+    /// of a domain that nobody serves any more, give a domain another name.
     pub force: bool,
     /// The folder that relative paths are relative to; the process's own if none is given. Paths in a spec are
     /// relative to the spec's folder.

@@ -190,3 +190,45 @@ fn what_a_guest_would_start_with_needs_no_guest() {
     let hardware = house.vusb().hardware(&house.vusb().domain("new.toml").unwrap()).unwrap();
     assert_eq!(hardware, outcome.hardware);
 }
+
+#[test]
+fn a_spec_for_another_domain_is_refused_and_renames_by_force_alone() {
+    let house = House::new();
+    house.vusb().apply(&house.spec("web", TWO)).unwrap();
+    let text = "domain = \"mail\"\ndriver = \"sim:web.sim\"\n[[device]]\nkind = \"mouse\"";
+    let spec = vusb::Wanted::read(&house.file("mail.toml", text)).unwrap();
+    for error in [house.vusb().plan(&spec).unwrap_err(), house.vusb().apply(&spec).unwrap_err()] {
+        assert_eq!(error.exit_code(), vusb::ExitCode::Busy, "{error}");
+        assert!(error.to_string().ends_with("is web, and the spec is for mail"), "{error}");
+    }
+    house.faults("web", &[("plug mouse", "fail")]);
+    house.forced().apply(&spec).unwrap_err();
+    assert_eq!(house.record("web")["name"], "web", "what failed renames nothing");
+    let outcome = house.forced().apply(&spec).unwrap();
+    assert!(outcome.notes[0].contains("is called mail from now on"), "{:?}", outcome.notes);
+    assert_eq!(
+        (house.record("web")["name"].clone(), outcome.domain),
+        (json!("mail"), "mail".to_owned())
+    );
+}
+
+#[test]
+fn a_file_that_is_gone_does_not_keep_the_rest_away() {
+    let house = House::new();
+    house.file("a.img", "");
+    for device in ["tablet", "storage:a.img", "mouse"] {
+        house.add("web", device).unwrap();
+    }
+    house.restart("web");
+    std::fs::remove_file(house.at("a.img")).unwrap();
+    let outcome = house.vusb().apply_recorded(&house.guest("web")).unwrap();
+    assert!(
+        outcome.notes[0].starts_with("storage0 is not put back: there is no"),
+        "{:?}",
+        outcome.notes
+    );
+    assert_eq!(
+        house.shows("web"),
+        "hci0[1 tablet0 attached; 2 storage0 missing; 3 mouse0 attached]"
+    );
+}
