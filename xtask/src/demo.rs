@@ -53,7 +53,7 @@ pub(crate) fn run() -> Result<()> {
     stage.vusb("list qemu:web1.qmp")?;
 
     title("What the guest's own kernel says");
-    guest.wait_until("[ -b /dev/sda ] && [ -c /dev/input/event0 ]", ANSWER)?;
+    guest.wait_until("[ -b /dev/sda ] && grep -q Tablet /sys/bus/usb/devices/*/product", ANSWER)?;
     in_guest(&guest, SHOW)?;
     let read = in_guest(&guest, "sha256sum /dev/sda")?;
     if !read.starts_with(&sum) {
