@@ -93,6 +93,12 @@ pub enum Refusal {
         /// How many controllers there are.
         count: usize,
     },
+    /// A name, an index or a port that a spec says for two things.
+    #[error("{what} is asked for twice; leave one of the two out, or give it another")]
+    Twice {
+        /// What is said twice.
+        what: String,
+    },
     /// A kind of device that nobody can ask for.
     #[error(
         "`{driver}` is not a device that can be asked for: it is only shown where another tool plugged one in"
@@ -258,6 +264,7 @@ impl Refusal {
             | Refusal::BackendOfEmulated { .. }
             | Refusal::Companions { .. }
             | Refusal::PortWithoutController { .. }
+            | Refusal::Twice { .. }
             | Refusal::NotAskable { .. } => Category::Usage,
             Refusal::NoSuchController { .. }
             | Refusal::NoSuchPort { .. }

@@ -6,7 +6,8 @@
 //!   capabilities ──┘        └──▶ or a refusal, and nothing is changed
 //! ```
 //!
-//! `base` is what the guest has already and keeps. Asking for what it has is answered with "already so". Pure: the same
+//! `base` is what the guest has already and keeps. Asking for what it has is answered with "already so"; asking for one thing twice
+//! is refused. Pure: the same
 //! three give the same answer, always and everywhere.
 //!
 //! # The rules of `vusb-1`
@@ -33,6 +34,7 @@
 mod controllers;
 mod devices;
 mod room;
+mod twice;
 
 use crate::address::{Address, Index};
 use crate::capabilities::Capabilities;
@@ -75,12 +77,13 @@ pub fn resolve(
 ) -> Result<Resolved, Refusal> {
     match spec.profile {
         Profile::Vusb1 => {
+            twice::check(spec)?;
             let mut hardware = base.clone();
             hardware.reserve(spec.controllers.len() + spec.devices.len());
             let mut slots = controllers::Slots::new(capabilities);
             let mut free = controllers::Free::new(spec);
             let controllers =
-                controllers::settle(&mut hardware, &spec.controllers, &mut slots, &mut free)?;
+                controllers::settle(base, &mut hardware, &spec.controllers, &mut slots, &mut free)?;
             let mut placing = devices::Placing::new(base, hardware, spec, slots, free);
             let devices = placing.settle()?;
             let (hardware, added) = placing.finish();

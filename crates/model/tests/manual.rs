@@ -320,3 +320,51 @@ fn no_slot_is_free() {
          with another pcie-root-port",
     );
 }
+
+/// "Already so" is said of what the guest had before, never of what the same request asks for.
+#[test]
+fn one_thing_cannot_be_asked_for_twice() {
+    let everything = Capabilities::everything();
+    let device = |text: &str, name: Option<&str>, port: Option<&str>| DeviceSpec {
+        name: name.map(|name| name.parse().unwrap()),
+        controller: port.map(|port| port.split_once(':').unwrap().0.parse().unwrap()),
+        port: port.map(|port| port.split_once(':').unwrap().1.parse().unwrap()),
+        ..DeviceSpec::new(text.parse().unwrap())
+    };
+    let hci = |name: Option<&str>, index: Option<&str>| ControllerSpec {
+        name: name.map(|name| name.parse().unwrap()),
+        index: index.map(|index| index.parse().unwrap()),
+        ..ControllerSpec::default()
+    };
+    let front = hci(Some("front"), Some("0"));
+    let stick = device("storage:a.img", None, None);
+    let cases = [
+        (vec![], vec![device("mouse", Some("a"), None); 2], Category::Usage),
+        (vec![front.clone()], vec![device("mouse", None, Some("0:1")); 2], Category::Usage),
+        (vec![hci(None, Some("0")); 2], vec![], Category::Usage),
+        (vec![hci(Some("front"), None), hci(Some("front"), Some("1"))], vec![], Category::Usage),
+        (vec![], vec![stick.clone(), stick.clone()], Category::Busy),
+        (vec![], vec![stick, device("storage:a.img", Some("b"), None)], Category::Busy),
+        (vec![], vec![device("host:0781:5581", None, None); 2], Category::Busy),
+        // By name and by index it is one port.
+        (
+            vec![front],
+            vec![device("mouse", None, Some("0:1")), device("mouse", None, Some("front:1"))],
+            Category::Usage,
+        ),
+    ];
+    for (controllers, devices, category) in cases {
+        let twice = Spec { controllers, devices, ..Spec::default() };
+        let refusal = resolve(&Hardware::new(), &twice, &everything).unwrap_err();
+        assert_eq!(refusal.category(), category, "{refusal}");
+        // Neither if the guest has it: what is refused once is refused again.
+        let once = Spec {
+            controllers: twice.controllers.iter().take(1).cloned().collect(),
+            devices: twice.devices.iter().take(1).cloned().collect(),
+            ..Spec::default()
+        };
+        let base = resolve(&Hardware::new(), &once, &everything).unwrap().hardware;
+        let again = resolve(&base, &twice, &everything).unwrap_err();
+        assert_eq!(again.category(), category, "{again}");
+    }
+}

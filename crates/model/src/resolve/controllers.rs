@@ -6,7 +6,7 @@ use std::num::NonZeroU8;
 use super::{Settled, instead_of, not_implemented};
 use crate::address::Index;
 use crate::capabilities::Capabilities;
-use crate::hardware::{Controller, Hardware, Item};
+use crate::hardware::{Controller, Hardware, Item, article};
 use crate::models::{Companion, ControllerType, Model, RootPorts};
 use crate::name::Name;
 use crate::refusal::Refusal;
@@ -40,7 +40,12 @@ impl<'a> Slots<'a> {
         }
         let why =
             self.capabilities.slots.as_ref().map(|slots| slots.remedy.clone()).unwrap_or_default();
-        Err(not_implemented(format!("adding a {model}"), self.capabilities, why, None))
+        Err(not_implemented(
+            format!("adding {} {model}", article(model.name())),
+            self.capabilities,
+            why,
+            None,
+        ))
     }
 }
 
@@ -53,6 +58,7 @@ struct Decided {
 
 /// Decides on all controllers of a spec and adds them to the hardware.
 pub(super) fn settle(
+    base: &Hardware,
     hardware: &mut Hardware,
     specs: &[ControllerSpec],
     slots: &mut Slots<'_>,
@@ -60,11 +66,19 @@ pub(super) fn settle(
 ) -> Result<Vec<Settled<Index>>, Refusal> {
     let nowhere = Settled { at: Index::ZERO, already: false };
     let mut settled = vec![nowhere; specs.len()];
+    let mut meant = HashSet::new();
     // What claims an index or a name comes before what takes the next that is free.
     for claims in [true, false] {
         for (spec, slot) in specs.iter().zip(&mut settled) {
             if (spec.index.is_some() || spec.name.is_some()) == claims {
                 *slot = one(hardware, spec, slots, free)?;
+                // One that this spec has just added, or named by its name and by its index.
+                let twice = !meant.insert(slot.at) || base.controller(slot.at).is_none();
+                if slot.already && twice {
+                    let what = hardware.controller(slot.at).map(|it| it.name.to_string());
+                    let what = format!("controller {}", what.unwrap_or_default());
+                    return Err(Refusal::Twice { what });
+                }
             }
         }
     }
@@ -178,8 +192,10 @@ fn available(
     capabilities.model(model).map_err(|why| {
         let asked = match (spec.model, spec.usbversion, spec.controller_type) {
             (None, Some(version), _) => format!("a USB {version} controller ({model})"),
-            (None, None, Some(kind)) => format!("a {kind} controller ({model})"),
-            _ => format!("a {model} controller"),
+            (None, None, Some(kind)) => {
+                format!("{} {kind} controller ({model})", article(&kind.to_string()))
+            }
+            _ => format!("{} {model} controller", article(model.name())),
         };
         not_implemented(asked, capabilities, why, instead_of(model, spec.usbversion, capabilities))
     })

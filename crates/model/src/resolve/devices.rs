@@ -1,6 +1,6 @@
 //! Deciding on devices: rules 5 to 9.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sha2::{Digest as _, Sha256};
 
@@ -21,8 +21,11 @@ const PV_OWN: usize = 8;
 
 /// The work of placing a spec's devices.
 pub(super) struct Placing<'a> {
+    base: &'a Hardware,
     hardware: Hardware,
     spec: &'a Spec,
+    /// What of the base was asked for already.
+    meant: HashSet<Address>,
     slots: Slots<'a>,
     room: Room,
     /// Where the things are that there is only one of.
@@ -45,8 +48,10 @@ impl<'a> Placing<'a> {
         Placing {
             room: Room::new(&hardware),
             present: base.devices().filter_map(identity).collect(),
+            base,
             hardware,
             spec,
+            meant: HashSet::new(),
             slots,
             free,
             added: Vec::new(),
@@ -100,6 +105,10 @@ impl<'a> Placing<'a> {
 
     fn one(&mut self, spec: &'a DeviceSpec) -> Result<Settled<Address>, Refusal> {
         if let Some(at) = self.already(spec)? {
+            // What was just added is no "already so", and one thing is not two.
+            if self.base.device(at).is_none() || !self.meant.insert(at) {
+                return Err(self.twice(spec, at));
+            }
             return Ok(Settled { at, already: true });
         }
         self.available(&spec.kind)?;
@@ -149,7 +158,7 @@ impl<'a> Placing<'a> {
         let same = identity.as_ref().and_then(|identity| self.present.get(identity).copied());
         // A stream may be shown in other words than it was asked for in.
         let stream = matches!(spec.kind, Kind::Serial(_) | Kind::Redir(_)) && identity.is_some();
-        let like = || self.hardware.devices().find(|(at, device)| fits(*at, device));
+        let like = || self.base.devices().find(|(at, device)| fits(*at, device));
         let same = same.or_else(|| like().filter(|_| stream).map(|(at, _)| at));
         if let Some((at, device)) = same.and_then(|at| Some((at, self.hardware.device(at)?))) {
             let refusal = || Refusal::AlreadyPlugged {
@@ -160,6 +169,17 @@ impl<'a> Placing<'a> {
         }
         let there = asked.and_then(|at| Some((at, self.hardware.device(at)?)));
         Ok(there.filter(|(at, device)| fits(*at, device)).map(|(at, _)| at))
+    }
+
+    /// The refusal of something that this same spec has asked for.
+    fn twice(&self, spec: &DeviceSpec, at: Address) -> Refusal {
+        match spec.kind.identity() {
+            Some(_) => Refusal::AlreadyPlugged {
+                device: spec.kind.to_string(),
+                at: format!("{}, by this very request", self.hardware.place(at)),
+            },
+            None => Refusal::Twice { what: format!("port {}", self.hardware.place(at)) },
+        }
     }
 
     fn available(&self, kind: &Kind) -> Result<(), Refusal> {
