@@ -74,7 +74,7 @@ pub enum Error {
         hint: Option<String>,
     },
     /// No domain is called so, or several are.
-    #[error("{}", domain_text(.asked, .known, *.several))]
+    #[error("{}", domain_text(.asked, .known, *.several, .damaged))]
     NoSuchDomain {
         /// What was asked for.
         asked: String,
@@ -82,6 +82,8 @@ pub enum Error {
         known: Vec<String>,
         /// Whether several are called so.
         several: bool,
+        /// The records that cannot be understood: one of them may be its.
+        damaged: Vec<PathBuf>,
     },
     /// The domain has no such device.
     #[error("{domain} has no device {asked}: {}", known_text(.known))]
@@ -347,13 +349,18 @@ const fn of_driver(error: &vusb_drivers::Error) -> ExitCode {
     }
 }
 
-fn domain_text(asked: &str, known: &[String], several: bool) -> String {
+fn domain_text(asked: &str, known: &[String], several: bool, damaged: &[PathBuf]) -> String {
     let list = known.join(", ");
-    match (several, known) {
+    let text = match (several, known) {
         (true, _) => format!("several domains are called {asked}: {list}"),
         (false, []) => format!("there is no domain {asked}: no domain is known by name yet"),
         (false, _) => format!("there is no domain {asked}: the domains that are known are {list}"),
+    };
+    if damaged.is_empty() || several {
+        return text;
     }
+    let damaged: Vec<String> = damaged.iter().map(|it| it.display().to_string()).collect();
+    format!("{text}; or its record is one that cannot be understood: {}", damaged.join(", "))
 }
 
 fn known_text(known: &[String]) -> String {

@@ -280,7 +280,12 @@ pub(crate) fn host_list(vusb: &Vusb) -> Result<HostView, Error> {
 /// The domain that has a record and is called `name`.
 pub(crate) fn named(vusb: &Vusb, name: &str) -> Result<DomainId, Error> {
     let records = Records::new(&vusb.state).all()?;
-    let known: Vec<Record> = records.into_iter().filter_map(Result::ok).collect();
+    let (known, damaged): (Vec<_>, Vec<_>) = records.into_iter().partition(Result::is_ok);
+    let known: Vec<Record> = known.into_iter().flatten().collect();
+    let path = |it: Result<Record, Error>| match it {
+        Err(Error::Record { path, .. } | Error::Io { path, .. }) => Some(path),
+        _ => None,
+    };
     let is_called = |it: &&Record| it.name.as_ref().is_some_and(|it| it.as_str() == name);
     let matches: Vec<&Record> = known.iter().filter(is_called).collect();
     let several = match matches.as_slice() {
@@ -301,6 +306,7 @@ pub(crate) fn named(vusb: &Vusb, name: &str) -> Result<DomainId, Error> {
         asked: name.chars().take(80).collect::<String>().escape_debug().to_string(),
         known: all.map(text).collect(),
         several,
+        damaged: damaged.into_iter().filter_map(path).collect(),
     })
 }
 

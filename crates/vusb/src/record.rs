@@ -30,6 +30,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
@@ -165,8 +166,9 @@ impl Records {
         let is_record =
             |path: &PathBuf| path.extension().is_some_and(|it| it == RECORD || it == INTENT);
         let paths = entries.flatten().map(|entry| entry.path()).filter(is_record);
+        let paths = paths.filter(|path| path.is_file());
         let paths: BTreeSet<PathBuf> = paths.map(|path| path.with_extension(RECORD)).collect();
-        Ok(paths.iter().filter_map(|path| read_newer(path).transpose()).collect())
+        Ok(paths.iter().filter_map(|path| read_named(path).transpose()).collect())
     }
 
     /// Replaces the record of a domain for good: it is on the disk when this returns. One with a change under way is put beside it
@@ -204,6 +206,24 @@ fn read_newer(path: &Path) -> Result<Option<Record>, Error> {
     Ok(intent.filter(|intent| intent.change > saved).or(record))
 }
 
+/// The same, for one that was found by its file and not by its domain.
+fn read_named(path: &Path) -> Result<Option<Record>, Error> {
+    let record = read_newer(path)?;
+    let named =
+        |it: &Record| path.file_stem().is_some_and(|name| name == stem(&it.domain).as_str());
+    match record {
+        Some(record) if !named(&record) => {
+            let why = format!(
+                "it is of {}, whose record is {}.{RECORD}: is it a copy?",
+                record.domain,
+                stem(&record.domain)
+            );
+            Err(Error::Record { path: path.to_owned(), why })
+        }
+        other => Ok(other),
+    }
+}
+
 /// `qemu-web1.qmp-1a2b3c4d5e6f`: what a person recognizes, and what makes it the only one.
 fn stem(address: &str) -> String {
     let (driver, path) = address.split_once(':').unwrap_or(("", address));
@@ -220,11 +240,17 @@ fn stem(address: &str) -> String {
 
 fn read_file(path: &Path) -> Result<Option<Record>, Error> {
     let wrong = |why: String| Error::Record { path: path.to_owned(), why };
-    let file = match File::open(path) {
+    // Opened without waiting: a pipe in its place would keep one waiting for its other end.
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    let file = match options.open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io("read", path, error)),
     };
+    if !file.metadata().is_ok_and(|it| it.is_file()) {
+        return Err(wrong("it is no file".to_owned()));
+    }
     let mut bytes = Vec::new();
     file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(|error| Error::io("read", path, error))?;
     let layout = serde_json::from_slice::<Value>(&bytes)
@@ -306,6 +332,28 @@ mod tests {
         let mut record = records.read(&domain).unwrap().unwrap();
         records.save(&domain, &mut record).unwrap();
         assert!(fs::read_to_string(&path).unwrap().contains("\"colour\": \"blue\""));
+    }
+
+    #[test]
+    fn only_files_that_fit_their_domains_are_records() {
+        let dir = tempfile::tempdir().unwrap();
+        let (records, domain) = there(dir.path());
+        records.save(&domain, &mut Record::new(&domain)).unwrap();
+        let path = records.path(&domain, "json");
+        let made = std::process::Command::new("mkfifo").arg(path.with_file_name("p.json")).status();
+        assert!(made.unwrap().success());
+        fs::create_dir(path.with_file_name("d.json")).unwrap();
+        assert_eq!(records.all().unwrap().len(), 1);
+        fs::copy(&path, path.with_file_name("copy.json")).unwrap();
+        let all = records.all().unwrap();
+        let errors: Vec<String> =
+            all.iter().filter_map(|it| it.as_ref().err()).map(ToString::to_string).collect();
+        assert_eq!((all.len(), errors.len()), (2, 1));
+        assert!(errors[0].contains("copy.json") && errors[0].contains("a copy?"), "{errors:?}");
+        // A pipe in the place of the record itself is no record either, and nobody waits for it.
+        fs::remove_file(&path).unwrap();
+        fs::rename(path.with_file_name("p.json"), &path).unwrap();
+        assert!(records.read(&domain).unwrap_err().to_string().ends_with("it is no file"));
     }
 
     #[test]

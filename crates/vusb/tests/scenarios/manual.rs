@@ -213,6 +213,9 @@ fn a_damaged_record_is_named_and_never_overwritten() {
     assert_eq!(house.sim("web"), sim);
     let all = house.vusb().list_all().unwrap();
     assert_eq!((all.domains.len(), all.unreachable.len()), (0, 1));
+    let error = house.vusb().domain("web").unwrap_err();
+    assert_eq!(error.exit_code(), ExitCode::NotFound);
+    assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
 }
 
 #[test]
