@@ -5,17 +5,9 @@ use std::path::Path;
 
 use clap::CommandFactory;
 use serde::Serialize;
-use vusb::model::capabilities::Capabilities;
-use vusb::model::device::Kind;
-use vusb::model::diff::diff;
-use vusb::model::digest::{Digest, digest_with_pci};
-use vusb::model::hardware::Hardware;
 use vusb::model::name::Name;
-use vusb::model::resolve::resolve;
-use vusb::model::spec::{DeviceSpec, Spec};
 use vusb::view::{API, ControllerView, DeviceView, DomainView};
 use vusb::{ArgumentOptions, DomainId, Error, Host, Outcome, Settings, StateDir, Vusb, Wanted};
-use vusb_host::{SelectError, select};
 
 use crate::arguments::{
     Arguments, Command, ControllerCommand, DeviceCommand, Everywhere, HostCommand,
@@ -241,7 +233,7 @@ impl Cli<'_> {
         let wanted = Wanted::read(spec)?;
         let vusb = self.vusb(false);
         let fresh = is_for_a_start(&vusb, &wanted)?;
-        let outcome = if fresh { self.started_with(&wanted)? } else { vusb.plan(&wanted)? };
+        let outcome = if fresh { vusb.plan_start(&wanted)? } else { vusb.plan(&wanted)? };
         if self.screen.json {
             return Ok(self.screen.json(&PlanView::new(&outcome, fresh))?);
         }
@@ -252,44 +244,6 @@ impl Cli<'_> {
         self.screen
             .note("the spec names no running guest: this is what one gets that is started with it");
         Ok(self.screen.result(&tables::planned(&outcome.hardware))?)
-    }
-
-    /// What a guest gets that is yet to be started.
-    fn started_with(&self, wanted: &Wanted) -> Result<Outcome> {
-        let spec = self.with_speeds(&wanted.file.spec)?;
-        let nothing = Hardware::new();
-        let resolved =
-            resolve(&nothing, &spec, &Capabilities::everything()).map_err(Error::Refused)?;
-        let named = |index: &_| resolved.hardware.controller(*index).map(|it| it.name.clone());
-        Ok(Outcome {
-            domain: spec.domain.as_ref().map(Name::to_string).unwrap_or_default(),
-            steps: diff(&nothing, &resolved.hardware),
-            already: false,
-            dry_run: true,
-            at: None,
-            added_controllers: resolved.added.iter().filter_map(named).collect(),
-            notes: Vec::new(),
-            hardware: resolved.hardware,
-        })
-    }
-
-    /// The spec with what is known of its host devices: their speeds decide which ports they go to.
-    fn with_speeds(&self, spec: &Spec) -> Result<Spec> {
-        let mut spec = spec.clone();
-        let is_host = |it: &DeviceSpec| matches!(it.kind, Kind::Host(_));
-        if !spec.devices.iter().any(is_host) {
-            return Ok(spec);
-        }
-        let devices = self.host().devices().map_err(Error::Host)?;
-        for device in &mut spec.devices {
-            let Kind::Host(host) = &mut device.kind else { continue };
-            match select(&devices, &host.selector) {
-                Ok(found) => *host = found.reference(host.selector.clone()),
-                Err(SelectError::Absent { .. }) => {}
-                Err(error) => return Err(Error::Select(error).into()),
-            }
-        }
-        Ok(spec)
     }
 
     fn apply(&self, target: &str) -> Result {
@@ -315,25 +269,9 @@ impl Cli<'_> {
     fn digest(&self, target: &str, pci: bool) -> Result {
         let vusb = self.vusb(false);
         let domain = vusb.domain(target)?;
-        let digest = if pci { self.digest_with_pci(&domain)? } else { vusb.digest(&domain)? };
+        let digest = if pci { vusb.digest_with_pci(&domain)? } else { vusb.digest(&domain)? };
         let digest = digest.to_string();
         self.show(&DigestView { api: API, digest: digest.clone(), pci }, || digest)
-    }
-
-    fn digest_with_pci(&self, domain: &DomainId) -> Result<Digest> {
-        if let DomainId::Spec(path) = domain {
-            let outcome = self.started_with(&Wanted::read(path)?)?;
-            return Ok(digest_with_pci(&outcome.hardware));
-        }
-        let vusb = self.vusb(false);
-        let settings = Settings { dry_run: true, ..vusb.settings().clone() };
-        let outcome = vusb.with_settings(settings).apply_recorded(domain)?;
-        // What the guest has is what it would have, without what would be put back.
-        let mut hardware = outcome.hardware;
-        for step in outcome.steps.iter().rev() {
-            step.undo().apply(&mut hardware).map_err(Error::Refused)?;
-        }
-        Ok(digest_with_pci(&hardware))
     }
 
     fn qemu_args(&self, spec: &Path, spare_slots: u8) -> Result {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use vusb_drivers::qemu::{ArgumentOptions, arguments};
 use vusb_host::Host;
-use vusb_model::digest::{Digest, digest};
+use vusb_model::digest::{Digest, digest, digest_with_pci};
 use vusb_model::hardware::Hardware;
 use vusb_model::spec::{ControllerRef, ControllerSpec, DeviceSpec};
 
@@ -148,7 +148,11 @@ impl Vusb {
     pub fn hardware(&self, domain: &DomainId) -> Result<Hardware, Error> {
         Ok(match domain {
             DomainId::Spec(file) => apply::started_with(self, &Wanted::read(file)?)?.hardware,
-            _ => Session::look(self, domain)?.observed.hardware,
+            _ => {
+                let session = Session::look(self, domain)?;
+                // Rather than what was observed alone: where a controller sits may be known from its record.
+                session.missing.taken_from(&session.base)
+            }
         })
     }
 
@@ -167,6 +171,14 @@ impl Vusb {
     /// As [`Vusb::list`]; or the spec cannot be.
     pub fn digest(&self, domain: &DomainId) -> Result<Digest, Error> {
         self.hardware(domain).map(|hardware| digest(&hardware))
+    }
+
+    /// The same, with where the controllers sit on PCI as far as that is known.
+    ///
+    /// # Errors
+    /// As [`Vusb::digest`].
+    pub fn digest_with_pci(&self, domain: &DomainId) -> Result<Digest, Error> {
+        self.hardware(domain).map(|hardware| digest_with_pci(&hardware))
     }
 
     /// The USB devices of this machine, and which domain has each.

@@ -167,11 +167,26 @@ fn what_is_planned_for_a_start_is_what_a_start_gets() {
     the spec names no running guest: this is what one gets that is started with it
     ");
     let arguments = env.run("qemu-args fresh.toml").stdout;
-    assert!(arguments.contains("\"bus\":\"vusb-1-hci1.0\""), "{arguments}");
+    assert!(arguments.contains("\"bus\":\"vusb-1x15-hci1.0\""), "{arguments}");
     assert_eq!(env.run("digest fresh.toml").stdout, env.run("digest fresh.toml --pci").stdout);
     let plan = env.json("plan fresh.toml");
     assert_eq!(plan.get("fresh"), Some(&true.into()));
     assert_eq!(plan.get("domain"), None);
+}
+
+#[test]
+fn a_plan_for_a_start_names_files_as_the_arguments_do() {
+    let env = Environment::new();
+    env.image("a.img");
+    env.write("fresh.toml", "[[device]]\nkind = \"storage\"\nfile = \"a.img\"\n");
+    // As they come out, for this test's folder is what it is about.
+    let raw = |command: &str| {
+        let out = env.command([command, "fresh.toml", "--json"]).output().unwrap();
+        String::from_utf8(out.stdout).unwrap()
+    };
+    let file = env.path("a.img").canonicalize().unwrap().display().to_string();
+    assert!(raw("plan").contains(&format!("\"{file}\"")), "{}", raw("plan"));
+    assert!(raw("qemu-args").contains(&file), "{}", raw("qemu-args"));
 }
 
 #[test]

@@ -20,10 +20,10 @@ fn spec(file: &str) -> Environment {
 fn an_option_a_line() {
     let env = spec("stick.img");
     assert_snapshot!(env.run("qemu-args web1.toml").snapshot(), @r#"
-    -device '{"driver":"qemu-xhci","id":"vusb-0-hci0","p2":15,"p3":15}' \
+    -device '{"driver":"qemu-xhci","id":"vusb-0x15-hci0","p2":15,"p3":15}' \
     -blockdev '{"driver":"raw","file":{"driver":"file","filename":"stick.img"},"node-name":"vusb-storage0","read-only":false}' \
-    -device '{"bus":"vusb-0-hci0.0","drive":"vusb-storage0","driver":"usb-storage","id":"vusb-storage0","port":"1"}' \
-    -device '{"bus":"vusb-0-hci0.0","driver":"usb-tablet","id":"vusb-tablet0","port":"2","usb_version":1}'
+    -device '{"bus":"vusb-0x15-hci0.0","drive":"vusb-storage0","driver":"usb-storage","id":"vusb-storage0","port":"1"}' \
+    -device '{"bus":"vusb-0x15-hci0.0","driver":"usb-tablet","id":"vusb-tablet0","port":"2","usb_version":1}'
     "#);
 }
 
