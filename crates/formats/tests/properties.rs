@@ -128,7 +128,7 @@ fn device() -> impl Strategy<Value = DeviceSpec> {
 fn spec_file() -> impl Strategy<Value = SpecFile> {
     (of(name()), of(text()), vec(controller(), 0..6), vec(device(), 0..10)).prop_map(
         |(domain, driver, controllers, devices)| SpecFile {
-            spec: Spec { profile: Profile::Vusb1, domain, controllers, devices },
+            spec: Spec { profile: Profile::Vusb1, domain, controllers, devices, ..Spec::default() },
             driver,
         },
     )

@@ -29,7 +29,8 @@
 //!    is added before one is shared while there are fewer than 8: a ring carries only 16 requests.
 //! 8. **A device without a port** gets the lowest free one of the controller that takes its native speed, then that of its
 //!    hubs, depth first; then the same for any speed it can run at.
-//! 9. **A network card without an address** gets one that is made from the domain's name, its index and its port.
+//! 9. **A network card without an address** gets one that is made from the domain's name (or if it has none, how it is reached), and from
+//!    the index and port that the card is at.
 
 mod controllers;
 mod devices;

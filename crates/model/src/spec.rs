@@ -15,8 +15,12 @@ use crate::profile::Profile;
 pub struct Spec {
     /// The rules that fill what is left open.
     pub profile: Profile,
-    /// The domain's name: two domains with the same spec get network cards with different addresses.
+    /// The domain's name: two domains with the same spec get network cards with different addresses, and one that is started
+    /// again with the spec gets the same.
     pub domain: Option<Name>,
+    /// What tells a domain without a name from all others, such as how it is reached (`qemu:/run/vm1.sock`). It counts only where
+    /// there is no `domain`; without either, two domains with the same spec have the same addresses.
+    pub address: Option<String>,
     /// The controllers.
     pub controllers: Vec<ControllerSpec>,
     /// The devices.

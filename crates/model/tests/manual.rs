@@ -368,3 +368,28 @@ fn one_thing_cannot_be_asked_for_twice() {
         assert_eq!(again.category(), category, "{again}");
     }
 }
+
+/// Two domains on one network must not have cards of one address, be they named or not.
+#[test]
+fn a_network_card_is_known_by_its_domain() {
+    let address = |domain: Option<&str>, address: Option<&str>| {
+        let spec = Spec {
+            domain: domain.map(|name| name.parse().unwrap()),
+            address: address.map(str::to_owned),
+            devices: vec![DeviceSpec::new("net".parse().unwrap())],
+            ..Spec::default()
+        };
+        let made = resolve(&Hardware::new(), &spec, &Capabilities::everything()).unwrap();
+        made.hardware.devices().next().unwrap().1.kind.to_string()
+    };
+    let all = [
+        address(None, None),
+        address(Some("a"), None),
+        address(Some("b"), None),
+        address(None, Some("a")),
+        address(None, Some("qemu:/run/1.sock")),
+        address(None, Some("qemu:/run/2.sock")),
+    ];
+    assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), all.len());
+    assert_eq!(address(Some("a"), Some("qemu:/run/1.sock")), address(Some("a"), None));
+}

@@ -92,5 +92,5 @@ fn parse(text: &str) -> Result<SpecFile, Problem> {
     let devices = fields.tables("device")?.into_iter().map(device::read);
     let devices = devices.collect::<Result<_, Problem>>()?;
     fields.finish("a spec", &KEYS)?;
-    Ok(SpecFile { spec: Spec { profile, domain, controllers, devices }, driver })
+    Ok(SpecFile { spec: Spec { profile, domain, controllers, devices, ..Spec::default() }, driver })
 }

@@ -11,7 +11,6 @@ use crate::address::{Address, Index};
 use crate::device::{Identity, Kind, Mac};
 use crate::hardware::{Device, Hardware, Item, wrong_speed};
 use crate::models::ControllerType;
-use crate::name::Name;
 use crate::refusal::Refusal;
 use crate::spec::{ControllerRef, DeviceSpec, Spec};
 use crate::speed::SpeedSet;
@@ -117,7 +116,7 @@ impl<'a> Placing<'a> {
             Some(name) => name.clone(),
             None => self.free.device_name(&self.hardware, spec.kind.word()),
         };
-        let kind = with_mac(&spec.kind, self.spec.domain.as_ref(), at);
+        let kind = with_mac(&spec.kind, self.spec, at);
         self.hardware.plug(at, Device { name, kind })?;
         if spec.name.is_none() {
             self.free.used_device_name(spec.kind.word());
@@ -303,10 +302,15 @@ fn wanted(kind: &Kind) -> [SpeedSet; 2] {
 }
 
 /// Rule 9. The first three bytes are QEMU's (52:54:00, locally administered); the other three are the first of a SHA-256.
-fn with_mac(kind: &Kind, domain: Option<&Name>, at: Address) -> Kind {
+fn with_mac(kind: &Kind, spec: &Spec, at: Address) -> Kind {
     let mut kind = kind.clone();
     if let Kind::Net(net) = &mut kind {
-        let domain = domain.map_or("", Name::as_str);
+        // A name has no colon, so that no address is ever taken for one.
+        let domain = match (&spec.domain, &spec.address) {
+            (Some(name), _) => name.to_string(),
+            (None, Some(address)) => format!("address:{address}"),
+            (None, None) => String::new(),
+        };
         let hash: [u8; 32] = Sha256::digest(format!("vusb-1 net {domain} {at}").as_bytes()).into();
         let [a, b, c, ..] = hash;
         net.mac.get_or_insert(Mac([0x52, 0x54, 0x00, a, b, c]));
