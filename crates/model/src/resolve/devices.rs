@@ -157,8 +157,9 @@ impl<'a> Placing<'a> {
         let same = identity.as_ref().and_then(|identity| self.present.get(identity).copied());
         // A stream may be shown in other words than it was asked for in.
         let stream = matches!(spec.kind, Kind::Serial(_) | Kind::Redir(_)) && identity.is_some();
+        // Only for a stream: a look at all that is there would make each device cost as much as all others together.
         let like = || self.base.devices().find(|(at, device)| fits(*at, device));
-        let same = same.or_else(|| like().filter(|_| stream).map(|(at, _)| at));
+        let same = same.or_else(|| Some(stream.then(like)??.0));
         if let Some((at, device)) = same.and_then(|at| Some((at, self.hardware.device(at)?))) {
             let refusal = || Refusal::AlreadyPlugged {
                 device: device.kind.to_string(),
