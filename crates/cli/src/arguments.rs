@@ -34,7 +34,7 @@ pub(crate) struct Everywhere {
     #[arg(long, global = true)]
     pub(crate) dry_run: bool,
     /// How long to wait for each single thing, such as 2.5: the hypervisor's answer, the guest, another command
-    #[arg(long, global = true, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    #[arg(long, global = true, value_name = "SECONDS", default_value = "10", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) timeout: Duration,
     /// Where the records are [default: /var/lib/vusb for root, else ~/.local/state/vusb] [env: VUSB_STATE_DIR]
     #[arg(long, global = true, value_name = "DIR")]
@@ -76,6 +76,9 @@ pub(crate) enum Command {
         /// The spec, a TOML file; or a domain, to put back what is recorded of it
         #[arg(value_name = "SPEC|DOMAIN")]
         target: String,
+        /// Give devices though this machine needs them; give the domain the name in the spec though it has another
+        #[arg(long)]
+        force: bool,
     },
     /// Show the USB devices of this machine
     #[command(subcommand, after_help = help::HOST)]

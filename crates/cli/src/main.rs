@@ -41,9 +41,11 @@ mod shell;
 mod tables;
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 use tracing::Level;
 
 use crate::arguments::Arguments;
@@ -66,11 +68,20 @@ fn main() -> ExitCode {
 /// Shows the help that was asked for, or says what is wrong with the command line.
 fn not_understood(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
-        // A reader that went away has read enough of the help.
-        let _ = error.print();
-        return ExitCode::SUCCESS;
+        return match error.print().and_then(|()| io::stdout().flush()) {
+            // A reader that went away has read enough of the help.
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Failure::Output(error).report(false)
+            }
+            _ => ExitCode::SUCCESS,
+        };
     }
     let json = wants_json(std::env::args_os());
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand && !json {
+        // Nothing was asked for: what can be is the answer, and all of it.
+        screen::complain(error.render().to_string().trim_end());
+        return vusb::ExitCode::Usage.code().into();
+    }
     Failure::Usage(error.render().to_string()).report(json)
 }
 

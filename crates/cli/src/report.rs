@@ -94,10 +94,16 @@ fn added(outcome: &Outcome, name: &Name) -> String {
         .find(|it| it.name == *name)
         .map_or_else(String::new, |it| format!(" ({}, {} ports)", it.model, it.ports.count()));
     let verb = if outcome.dry_run { "would add" } else { "added" };
-    let why = if all().all(|it| outcome.added_controllers.contains(&it.name)) {
-        "the guest had none"
-    } else {
-        "no other has a free port for the device"
+    let of = all().find(|it| it.name == *name).map(|it| it.model.controller_type());
+    let removes = |step: &Step| matches!(step, Step::RemoveController(_));
+    let others = || all().filter(|it| !outcome.added_controllers.contains(&it.name));
+    let why = match of {
+        Some(of) if others().any(|it| it.model.controller_type() == of) => {
+            format!("no other {of} one takes the device")
+        }
+        Some(of) if others().next().is_some() => format!("the guest had no {of} one"),
+        _ if outcome.steps.iter().any(removes) => "none stays that takes the device".to_owned(),
+        _ => "the guest had none".to_owned(),
     };
     format!("{verb} controller {name}{what}: {why}")
 }

@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: Arguments) -> Result {
         Command::Device(command) => cli.device(command),
         Command::List { domain } => cli.list(domain.as_deref()),
         Command::Plan { spec } => cli.plan(spec),
-        Command::Apply { target } => cli.apply(target),
+        Command::Apply { target, force } => cli.apply(target, *force),
         Command::Host(HostCommand::List) => cli.host_list(),
         Command::Models => cli.models(),
         Command::Digest { target, pci } => cli.digest(target, *pci),
@@ -246,8 +246,8 @@ impl Cli<'_> {
         Ok(self.screen.result(&tables::planned(&outcome.hardware))?)
     }
 
-    fn apply(&self, target: &str) -> Result {
-        let vusb = self.vusb(false);
+    fn apply(&self, target: &str, force: bool) -> Result {
+        let vusb = self.vusb(force);
         let outcome = match vusb.domain(target)? {
             DomainId::Spec(path) => vusb.apply(&Wanted::read(&path)?)?,
             domain => vusb.apply_recorded(&domain)?,

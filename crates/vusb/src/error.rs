@@ -323,6 +323,14 @@ impl Error {
         }
     }
 
+    /// The error beside a step that is named already: a refusal says only why.
+    pub(crate) fn beside_its_step(&self) -> String {
+        match self {
+            Error::Driver(vusb_drivers::Error::Failed { why, .. }) => why.clone(),
+            other => other.to_string(),
+        }
+    }
+
     /// Whether it is not known if the hypervisor did what it was asked to.
     pub(crate) const fn is_uncertain(&self) -> bool {
         matches!(self, Error::Driver(error) if error.is_uncertain())
@@ -385,7 +393,7 @@ fn holder_text(pid: Option<u32>) -> String {
 }
 
 fn failed_text(step: &Step, cause: &Error, undone: &[Step], not_undone: &[NotUndone]) -> String {
-    let mut text = format!("could not {step}: {cause}");
+    let mut text = format!("could not {step}: {}", cause.beside_its_step());
     if !undone.is_empty() {
         let undone: Vec<String> = undone.iter().map(Step::to_string).collect();
         text += &format!("; taken back: {}", undone.join(", "));

@@ -113,7 +113,7 @@ impl Session<'_> {
                 Ok(()) => back.undone.push(step.clone()),
                 Err(trouble) => {
                     back.blind = trouble.blind;
-                    back.not_undone.push(not_undone(step, &trouble.cause.to_string()));
+                    back.not_undone.push(not_undone(step, &trouble.cause.beside_its_step()));
                 }
             }
         }

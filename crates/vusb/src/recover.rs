@@ -85,7 +85,7 @@ impl Session<'_> {
             }
             self.note(format!(
                 "an earlier command was cut short and cannot be finished: could not {step}: {}",
-                trouble.cause
+                trouble.cause.beside_its_step()
             ));
             return self.go_back(steps.get(..number).unwrap_or_default());
         }

@@ -46,7 +46,7 @@ fn a_step_that_fails_is_told_with_what_was_taken_back() {
     ran.fails(1).says("taken back: add controller hci0");
     assert_snapshot!(ran.snapshot(), @"
     ---- stderr
-    error: could not plug tablet0 (tablet) into 0:1: plug tablet0 (tablet) into 0:1 failed: it was told to fail; taken back: add controller hci0 (qemu-xhci, 15 ports, index 0)
+    error: could not plug tablet0 (tablet) into 0:1: it was told to fail; taken back: add controller hci0 (qemu-xhci, 15 ports, index 0)
     ---- exit 1
     ");
     assert_snapshot!(env.run("list sim:S").snapshot(), @"

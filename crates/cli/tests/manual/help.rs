@@ -96,7 +96,7 @@ fn a_command_line_that_makes_no_sense() {
         assert_eq!(ran.stdout, "", "{line}");
     }
     for time in ["0", "-1", "ten", "inf"] {
-        env.vusb(["list", "--timeout", time]).fails(2);
+        env.vusb(["list", "--timeout", time]).fails(2).says("a time is a number of seconds");
     }
 }
 

@@ -48,6 +48,43 @@ fn a_result_that_cannot_be_written_is_a_failure() {
 }
 
 #[test]
+fn a_help_that_cannot_be_written_is_a_failure() {
+    let env = Environment::new();
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let output = env.command(["--help"]).stdout(full).output().unwrap();
+    env.ran(&output).fails(1).says("cannot be written");
+}
+
+#[test]
+fn without_a_command_the_help_is_no_error() {
+    let env = Environment::new();
+    for line in ["device", "controller", "host"] {
+        let ran = env.run(line);
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{ran:?}");
+        assert!(!ran.stderr.contains("error:") && ran.stderr.contains("Usage:"), "{ran:?}");
+    }
+}
+
+#[test]
+fn why_a_controller_came_along_is_true() {
+    let env = Environment::new();
+    env.run("controller add sim:S --model ehci").prints("hci0");
+    env.run("device add sim:S tablet")
+        .prints("hci1:1")
+        .says("no other emulated one takes the device");
+}
+
+#[test]
+fn apply_takes_force() {
+    let env = Environment::new();
+    env.write("a.toml", "domain = \"a\"\ndriver = \"sim:S\"\n");
+    env.write("b.toml", "domain = \"b\"\ndriver = \"sim:S\"\n");
+    env.run("apply a.toml").prints("");
+    env.run("apply b.toml").fails(4).says("is a, and the spec is for b").says("--force");
+    env.run("apply b.toml --force").prints("").says("is called b from now on");
+}
+
+#[test]
 fn the_state_folder_is_where_one_says() {
     let env = Environment::new();
     env.run("controller add sim:S --state-dir here").prints("hci0");
