@@ -119,17 +119,17 @@ fn what_a_command_line_made_is_observed() {
     assert_eq!(
         lines(&observed.hardware),
         [
-            // `usb1` is what libvirt would call index 1; the others go by their PCI addresses, 02.0 and 1d.7.
-            "0 my-uhci piix3-uhci 2/0",
-            "0:1 serial0 serial:pty",
+            // `usb1` is what libvirt would call index 1; the others go by which was made first.
+            "0 hci0 ich9-ehci1 6/0 group",
+            "0:1 tablet0 tablet:usbversion=2",
+            "0:2 mouse0 mouse:usbversion=2",
+            "0:6 keyboard0 keyboard",
             "1 usb1 qemu-xhci 8/4",
             "1:3 hub0 hub",
             "1:3.2 other0 other:usb-wacom-tablet",
             "1:3.8 ccid0 ccid",
-            "2 hci0 ich9-ehci1 6/0 group",
-            "2:1 tablet0 tablet:usbversion=2",
-            "2:2 mouse0 mouse:usbversion=2",
-            "2:6 keyboard0 keyboard",
+            "2 my-uhci piix3-uhci 2/0",
+            "2:1 serial0 serial:pty",
         ]
     );
     assert!(observed.ours.is_empty());
@@ -137,7 +137,45 @@ fn what_a_command_line_made_is_observed() {
     // Nobody holds the other end of the pseudo terminal, so QEMU does not show the adapter to the guest.
     let absent: Vec<String> =
         observed.states.iter().map(|(at, state)| format!("{at} {state}")).collect();
-    assert_eq!(absent, ["0:1 absent"]);
+    assert_eq!(absent, ["2:1 absent"]);
+}
+
+/// Another tool's controller at a lower slot does not push those that were there to other indexes.
+#[test]
+#[ignore = "needs QEMU; run by cargo xtask test"]
+fn what_comes_later_is_numbered_later() {
+    let qemu = start(&NOTHING, &["-device", "qemu-xhci,addr=9"]);
+    let mut driver = connect(&qemu);
+    let before = lines(&observe(&mut driver).hardware);
+    qemu.qmp("device_add", json!({"driver": "usb-ehci", "addr": "3"})).unwrap();
+    assert_eq!(before, ["0 hci0 qemu-xhci 4/4"]);
+    assert_eq!(lines(&observe(&mut driver).hardware), ["0 hci0 qemu-xhci 4/4", "1 hci1 ehci 6/0"]);
+}
+
+/// What is recorded and not there may come back, and finds its index and its name.
+#[test]
+#[ignore = "needs QEMU; run by cargo xtask test"]
+fn a_newcomer_takes_nothing_that_is_recorded() {
+    let qemu = start(&NOTHING, &["-device", "usb-ehci,id=usb", "-device", "usb-ehci,id=front"]);
+    let named = |name: &str| ControllerSpec {
+        name: Some(name.parse().unwrap()),
+        ..ControllerSpec::default()
+    };
+    let recorded = Spec { controllers: ["hci0", "front"].map(named).to_vec(), ..Spec::default() };
+    let recorded = resolve(&Hardware::new(), &recorded, &Capabilities::everything()).unwrap();
+    let observed = connect(&qemu).observe(&recorded.hardware).unwrap();
+    assert_eq!(lines(&observed.hardware), ["2 usb ehci 6/0", "3 hci1 ehci 6/0"]);
+}
+
+/// A host device that QEMU looks for by its ids is what it is, be it there or not.
+#[test]
+#[ignore = "needs QEMU; run by cargo xtask test"]
+fn a_host_device_by_its_ids_is_one() {
+    let host = "usb-host,vendorid=0x0781,productid=0x5581";
+    let qemu = start(&NOTHING, &["-device", "qemu-xhci", "-device", host]);
+    let observed = observe(&mut connect(&qemu));
+    assert_eq!(lines(&observed.hardware)[1], "0:1 host0 host:0781:5581");
+    assert_eq!(observed.states.len(), 1);
 }
 
 #[test]

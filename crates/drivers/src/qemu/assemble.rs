@@ -2,7 +2,7 @@
 //!
 //! A controller that vusb made says its index and name in its id. One that another tool made keeps what the record says of the
 //! controller at its PCI address; without a record it gets the index that libvirt's alias for it says (`usb` is 0, `usb2` is 2),
-//! or the lowest free one in the order of PCI addresses.
+//! or the lowest free one in the order in which they were made: what is added later is numbered later, wherever it sits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU8;
@@ -13,10 +13,10 @@ use vusb_model::device::{
     Audio, Chardev, HostRef, Hub, ImageFormat, Input, Kind, Mtp, Net, NetBackend, Other, Redir,
     Serial, Storage,
 };
-use vusb_model::hardware::{Controller, Device, Hardware, PciAddress};
+use vusb_model::hardware::{Controller, Device, Hardware, Item, PciAddress};
 use vusb_model::models::{Companion, Model, RootPorts, UsbVersion};
 use vusb_model::name::Name;
-use vusb_model::selector::{BusAddress, Selector};
+use vusb_model::selector::{BusAddress, Selector, UsbId};
 
 use super::details::Details;
 use super::names::{companion_of, model_of, own_controller, own_device};
@@ -112,15 +112,16 @@ fn indexes<'a>(found: &[&'a Found], recorded: &Hardware) -> Vec<(&'a Found, Inde
         recorded.controllers().map(|controller| controller.index).collect();
     let mut settled: Vec<(&Found, Option<Index>)> = Vec::new();
     let mut rest = found.to_vec();
-    rest.sort_by(|a, b| a.pci.cmp(&b.pci));
     // What says its own index, then what the record knows, then what has an alias of libvirt's.
     let own = |found: &Found| Index::new(own_controller(&found.id)?.index);
     let known = |found: &Found| recorded_index(found, recorded);
     let aliased = |found: &Found| alias(&found.id);
-    let claims: [Claim<'_>; 3] = [&own, &known, &aliased];
-    for claim in claims {
+    // An alias says nothing of what the record means, and what is recorded there may come back.
+    let claims: [(Claim<'_>, bool); 3] = [(&own, true), (&known, true), (&aliased, false)];
+    for (claim, knows) in claims {
         rest.retain(|found| {
-            let index = claim(found).filter(|index| free.remove(index) || of_record.remove(index));
+            let index = claim(found)
+                .filter(|index| free.remove(index) || (knows && of_record.remove(index)));
             settled.extend(index.map(|index| (*found, Some(index))));
             index.is_none()
         });
@@ -164,7 +165,9 @@ impl House<'_> {
         let Some((model, ports, companions)) = controller(scan, found) else { return };
         let own = own_controller(&found.id).and_then(|own| own.name.parse::<Name>().ok());
         let recorded = self.recorded.controller(index).map(|controller| controller.name.clone());
-        let name = self.free_name([recorded, own.clone(), found.id.parse().ok()], "hci");
+        // What is recorded under this name and is not this one may come back.
+        let id = found.id.parse().ok().filter(|name| self.recorded.named(name).is_none());
+        let name = self.free_name([recorded, own.clone(), id], "hci");
         let mut new = Controller::new(index, name.clone(), model, ports);
         new.pci = pci_address(found);
         new.companions = companions;
@@ -202,7 +205,10 @@ impl House<'_> {
         let kind = self.kind(&found.dev, own.as_ref(), at);
         let recorded = self.recorded.device(at).filter(|device| device.kind.word() == kind.word());
         let recorded = recorded.map(|device| device.name.clone());
-        let name = self.free_name([own.clone(), recorded, found.dev.id.parse().ok()], kind.word());
+        let controllers =
+            |name: &Name| matches!(self.recorded.named(name), Some(Item::Controller(_)));
+        let id = found.dev.id.parse().ok().filter(|name| !controllers(name));
+        let name = self.free_name([own.clone(), recorded, id], kind.word());
         let device = |kind: Kind| Device { name: name.clone(), kind };
         let other = Kind::Other(Other { driver: found.dev.driver.clone() });
         let given = given(&kind);
@@ -227,10 +233,12 @@ impl House<'_> {
         self.view.devices.insert(at, handle);
     }
 
-    /// The first of the names that nobody else has, or `stemN`.
+    /// The first of the names that nobody else has, or `stemN` that nobody is recorded to have.
     fn free_name<const N: usize>(&self, wanted: [Option<Name>; N], stem: &str) -> Name {
         let hardware = &self.observed.hardware;
-        let numbered = (0u32..).filter_map(|number| format!("{stem}{number}").parse().ok());
+        let numbered = (0u32..)
+            .filter_map(|number| format!("{stem}{number}").parse().ok())
+            .filter(|name| self.recorded.named(name).is_none());
         let mut all = wanted.into_iter().flatten().chain(numbered);
         #[expect(
             clippy::expect_used,
@@ -402,8 +410,11 @@ fn host(dev: &Dev, recorded: Option<&Kind>) -> Kind {
     let selector = match (recorded, at) {
         (Some(Kind::Host(host)), _) => host.selector.clone(),
         (_, Some(at)) => Selector::Address(at),
-        // Any device, or one that QEMU looks for by itself: which one is QEMU's secret.
-        (_, None) => return Kind::Other(Other { driver: dev.driver.clone() }),
+        (_, None) => match host_ids(dev) {
+            Some(id) => Selector::Id { id, serial: None },
+            // Any device, or the one behind a port: which one is QEMU's secret.
+            None => return Kind::Other(Other { driver: dev.driver.clone() }),
+        },
     };
     Kind::Host(HostRef { at, ..HostRef::new(selector) })
 }
@@ -421,6 +432,13 @@ fn host_address(dev: &Dev) -> Option<BusAddress> {
     };
     let real = |at: &BusAddress| at.bus > 0 && at.address > 0;
     numbers().filter(real).or_else(|| node().filter(real))
+}
+
+/// The ids of the device that QEMU looks for by itself: `vendorid` and `productid`.
+fn host_ids(dev: &Dev) -> Option<UsbId> {
+    let number = |name| dev.number(name).and_then(|number| u16::try_from(number).ok());
+    let id = UsbId { vendor: number("vendorid")?, product: number("productid")? };
+    (id.vendor > 0 && id.product > 0).then_some(id)
 }
 
 /// For a host device, where it was when it was given.
