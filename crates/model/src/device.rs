@@ -131,7 +131,7 @@ impl FromStr for ImageFormat {
         match text {
             "raw" => Ok(ImageFormat::Raw),
             "qcow2" => Ok(ImageFormat::Qcow2),
-            other => Err(KindError::new(other, "an image format is raw or qcow2")),
+            other => Err(KindError::of("image format", other, "it is raw or qcow2")),
         }
     }
 }
@@ -451,15 +451,21 @@ fn write_net(f: &mut fmt::Formatter<'_>, net: &Net) -> fmt::Result {
 
 /// A text that is no device.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("`{text}` is no device: {why}")]
+#[error("`{text}` is no {what}: {why}")]
 pub struct KindError {
+    what: &'static str,
     text: String,
     why: String,
 }
 
 impl KindError {
     fn new(text: &str, why: impl Into<String>) -> KindError {
-        KindError { text: text.chars().take(200).collect(), why: why.into() }
+        KindError::of("device", text, why)
+    }
+
+    /// For a part of a device's text: `what` is what it should be.
+    fn of(what: &'static str, text: &str, why: impl Into<String>) -> KindError {
+        KindError { what, text: text.chars().take(200).collect(), why: why.into() }
     }
 }
 
@@ -816,6 +822,8 @@ mod tests {
         ] {
             assert!(text.parse::<Kind>().is_err(), "{text}");
         }
+        let error = "storage:x,format=vmdk".parse::<Kind>().unwrap_err().to_string();
+        assert_eq!(error, "`vmdk` is no image format: it is raw or qcow2");
         let error = "moose".parse::<Kind>().unwrap_err().to_string();
         assert!(error.contains("storage:FILE"), "{error}");
     }

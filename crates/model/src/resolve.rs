@@ -40,7 +40,7 @@ mod twice;
 use crate::address::{Address, Index};
 use crate::capabilities::Capabilities;
 use crate::hardware::Hardware;
-use crate::models::{Model, UsbVersion};
+use crate::models::{ControllerType, Model, UsbVersion};
 use crate::profile::Profile;
 use crate::refusal::Refusal;
 use crate::spec::Spec;
@@ -104,12 +104,25 @@ fn not_implemented(
 }
 
 /// What could be had in place of a model: others of its version, or of any, that can be had now; and a cold start where that
-/// would do.
+/// would do. The other type, where only a type was asked for.
 fn instead_of(
     model: Model,
     version: Option<UsbVersion>,
+    by_type: bool,
     capabilities: &Capabilities,
 ) -> Option<String> {
+    // Who did not name a model wants a type that can be had, not some model.
+    let other_type = match model.controller_type() {
+        ControllerType::Pv => ControllerType::Emulated,
+        ControllerType::Emulated => ControllerType::Pv,
+    };
+    let default = match other_type {
+        ControllerType::Pv => Model::Xenusb2,
+        ControllerType::Emulated => Model::QemuXhci,
+    };
+    if by_type && capabilities.model(default).is_ok() {
+        return Some(format!("what can be had: --type {other_type}"));
+    }
     let available = |other: &Model| *other != model && capabilities.model(*other).is_ok();
     let same_version = |other: &Model| other.usbversion() == model.usbversion();
     let all: Vec<Model> = Model::ALL.into_iter().filter(available).collect();

@@ -198,7 +198,7 @@ fn pv_on_qemu() {
         &guest.controller(pv).unwrap_err(),
         Category::NotImplemented,
         "a pv controller (xenusb2): not implemented by QEMU 7.2.22 (machine pc): QEMU has no paravirtual USB; what \
-         can be had: --model ehci",
+         can be had: --type emulated",
     );
 }
 
@@ -392,4 +392,18 @@ fn a_network_card_is_known_by_its_domain() {
     ];
     assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), all.len());
     assert_eq!(address(Some("a"), Some("qemu:/run/1.sock")), address(Some("a"), None));
+}
+
+#[test]
+fn a_refused_type_has_its_article() {
+    let models = BTreeMap::from([(Model::Xenusb2, Support::Hot)]);
+    let xen = Capabilities { models, ..Capabilities::everything() };
+    let emulated = ControllerSpec {
+        controller_type: Some(ControllerType::Emulated),
+        ..ControllerSpec::default()
+    };
+    let spec = Spec { controllers: vec![emulated], ..Spec::default() };
+    let refusal = resolve(&Hardware::new(), &spec, &xen).unwrap_err().to_string();
+    assert!(refusal.starts_with("an emulated controller (qemu-xhci): "), "{refusal}");
+    assert!(refusal.ends_with("what can be had: --type pv"), "{refusal}");
 }

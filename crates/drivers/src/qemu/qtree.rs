@@ -20,7 +20,7 @@
 //! ```
 //!
 //! Lines of other forms are passed over, for there are more than are needed and new versions add some. Devices are listed
-//! newest first. A host device's own product string is in the text: [`super::observe`] does not believe in devices behind
+//! newest first. A host device's own product string is in the text: `details::keep_confirmed` drops the devices behind
 //! one that QEMU's object model does not confirm.
 
 use vusb_model::address::PortPath;

@@ -197,7 +197,9 @@ fn available(
             }
             _ => format!("{} {model} controller", article(model.name())),
         };
-        not_implemented(asked, capabilities, why, instead_of(model, spec.usbversion, capabilities))
+        let by_type = spec.model.is_none() && spec.usbversion.is_none();
+        let instead = instead_of(model, spec.usbversion, by_type, capabilities);
+        not_implemented(asked, capabilities, why, instead)
     })
 }
 
