@@ -68,7 +68,7 @@ fn paravirtual_controllers_are_xens() {
     let env = Environment::new();
     assert_snapshot!(env.run("controller add sim:S --type pv").snapshot(), @"
     ---- stderr
-    error: a pv controller (xenusb2): not implemented by QEMU (simulated): it does not have this; what can be had: --model ehci
+    error: a pv controller (xenusb2): not implemented by QEMU (simulated): it does not have this; what can be had: --type emulated
     ---- exit 9
     ");
     assert_snapshot!(env.run("controller add sim:S --model xenusb3").snapshot(), @"
