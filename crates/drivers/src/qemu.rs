@@ -17,6 +17,8 @@
 mod arguments;
 mod assemble;
 mod details;
+#[doc(hidden)]
+pub mod fuzzing;
 mod names;
 mod offers;
 mod perform;
