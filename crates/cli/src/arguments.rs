@@ -182,7 +182,7 @@ pub(crate) enum DeviceCommand {
         domain: String,
         /// The device: a name, a selector, or CONTROLLER:PORT
         device: String,
-        /// Forget it though the domain cannot be reached; pull a hub with all that is behind it
+        /// Forget it though the hypervisor has ended; pull a hub with all that is behind it
         #[arg(long)]
         force: bool,
     },

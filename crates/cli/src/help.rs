@@ -133,6 +133,8 @@ STATE:
              machine, or nobody is connected
   missing    it is recorded and the guest does not have it, after a restart for
              one: `vusb apply DOMAIN` puts it back
+  unknown    it is recorded, and the guest cannot be asked now, for another
+             command is at work on it or the hypervisor is silent
 What the hypervisor's command line or another tool made is marked as not vusb's.
 
 Examples:
