@@ -106,11 +106,9 @@ type Claim<'a> = &'a dyn Fn(&Found) -> Option<Index>;
 
 /// Gives each controller its index. What is recorded and not found keeps its own.
 fn indexes<'a>(found: &[&'a Found], recorded: &Hardware) -> Vec<(&'a Found, Index)> {
-    let mut free: BTreeSet<Index> =
-        Index::all().filter(|index| recorded.controller(*index).is_none()).collect();
-    let mut of_record: BTreeSet<Index> =
-        recorded.controllers().map(|controller| controller.index).collect();
-    let mut settled: Vec<(&Found, Option<Index>)> = Vec::new();
+    let is_recorded = |index: Index| recorded.controller(index).is_some();
+    let mut taken: BTreeSet<Index> = BTreeSet::new();
+    let mut settled: Vec<(&Found, Index)> = Vec::new();
     let mut rest = found.to_vec();
     // What says its own index, then what the record knows, then what has an alias of libvirt's.
     let own = |found: &Found| Index::new(own_controller(&found.id)?.index);
@@ -120,14 +118,15 @@ fn indexes<'a>(found: &[&'a Found], recorded: &Hardware) -> Vec<(&'a Found, Inde
     let claims: [(Claim<'_>, bool); 3] = [(&own, true), (&known, true), (&aliased, false)];
     for (claim, knows) in claims {
         rest.retain(|found| {
-            let index = claim(found)
-                .filter(|index| free.remove(index) || (knows && of_record.remove(index)));
-            settled.extend(index.map(|index| (*found, Some(index))));
+            let free = |index: &Index| (knows || !is_recorded(*index)) && taken.insert(*index);
+            let index = claim(found).filter(free);
+            settled.extend(index.map(|index| (*found, index)));
             index.is_none()
         });
     }
-    settled.extend(rest.into_iter().map(|found| (found, free.pop_first())));
-    settled.into_iter().filter_map(|(found, index)| Some((found, index?))).collect()
+    let mut unclaimed = Index::all().filter(|index| !is_recorded(*index) && !taken.contains(index));
+    settled.extend(rest.into_iter().zip(&mut unclaimed));
+    settled
 }
 
 /// The index of the recorded controller that sits where this one does, and is of its model.
