@@ -102,7 +102,7 @@ fn another_program_holds_the_monitor() {
     let qemu = bare(&t, &[]);
     let holder = std::os::unix::net::UnixStream::connect(qemu.qmp_socket()).unwrap();
     let start = Instant::now();
-    let error = t.vusb("list qemu:g.qmp --timeout 1").failed(7);
+    let error = t.vusb("list qemu:g.qmp --timeout 1").failed(8);
     assert!(error.contains("monitor"), "{error}");
     assert!(start.elapsed() < Duration::from_secs(10));
     drop(holder);
