@@ -27,7 +27,8 @@ pub(crate) fn apply(vusb: &Vusb, wanted: &Wanted) -> Result<Outcome, Error> {
     let domain = domain_of(vusb, wanted)?;
     let mut session = Session::open(vusb, &domain)?;
     let called = called(&mut session, wanted)?;
-    let spec = prepared(&wanted.file.spec, &wanted.folder, &session.present, &session.base)?;
+    let mut spec = prepared(&wanted.file.spec, &wanted.folder, &session.present, &session.base)?;
+    spec.address = Some(domain.to_string());
     let capabilities = session.capabilities()?;
     let matched = matching::pin(&session.base, &session.owned(), &spec, &capabilities);
     let resolved = resolve(&matched.stays, &matched.spec, &capabilities)?;
@@ -222,7 +223,10 @@ pub(crate) fn apply_recorded(vusb: &Vusb, domain: &DomainId) -> Result<Outcome, 
 pub(crate) fn started_with(vusb: &Vusb, wanted: &Wanted) -> Result<Outcome, Error> {
     let present = Present::new(&vusb.host);
     let nothing = Hardware::new();
-    let spec = prepared(&wanted.file.spec, &wanted.folder, &present, &nothing)?;
+    let mut spec = prepared(&wanted.file.spec, &wanted.folder, &present, &nothing)?;
+    let driver =
+        wanted.file.driver.as_deref().and_then(|it| DomainId::parse(it, &wanted.folder).ok()?);
+    spec.address = driver.map(|domain| domain.to_string());
     let resolved = resolve(&nothing, &spec, &Capabilities::everything())?;
     let not_here = |device: &Device| match &device.kind {
         Kind::Host(host) if host.at.is_none() => Some(absent(&device.name, host)),

@@ -26,6 +26,7 @@ pub(crate) fn add(vusb: &Vusb, domain: &DomainId, spec: &DeviceSpec) -> Result<O
     let asked = Spec {
         profile: session.profile(),
         domain: session.record.name.clone(),
+        address: Some(domain.to_string()),
         devices: vec![DeviceSpec { kind, ..spec.clone() }],
         ..Spec::default()
     };
