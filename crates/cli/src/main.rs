@@ -21,7 +21,7 @@
 //! | `controller list` | `domain`, `address`, `controllers` (without devices) |
 //! | `device list` | `domain`, `address`, `devices` (each with `at`, `bus`, `controller` too) |
 //! | `host list` | `devices` (each `busid`, `at`, `id`, `serial`, `vendor`, `product`, `speed`, `path`, `hub`, `protected`, `holder`), `notes` |
-//! | `models` | `models`: each `name`, `aliases`, `type`, `usbversion`, `ports` (`least`, `most`), `speeds`, `qemu` and `xen` (may be null), `hot` |
+//! | `models` | `models`: each `name`, `aliases`, `type`, `usbversion`, `ports` (`least`, `most`), `speeds`, `qemu`, `xen` and `hot` (may be null) |
 //! | `digest` | `digest`, `pci` |
 //! | `qemu-args` | `arguments`: an array of strings |
 //! | `completions` | `shell`, `script` |

@@ -21,7 +21,8 @@ pub(crate) struct Row {
     /// What QEMU calls it; `null` if it does not have it.
     qemu: Option<&'static str>,
     /// Whether QEMU can add it to a running guest.
-    hot: bool,
+    /// `null` where only the QEMU at hand can tell.
+    hot: Option<bool>,
     /// How a Xen guest gets it; `null` if it cannot.
     xen: Option<&'static str>,
 }
@@ -49,7 +50,8 @@ fn row(model: Model) -> Row {
         // As it comes unless it is asked for otherwise: with its companions.
         speeds: model.takes().or(if group { Model::Ich9Uhci1.takes() } else { SpeedSet::NONE }),
         qemu: qemu::controller_driver(model),
-        hot: qemu::hot(model),
+        // A part of a south bridge that new QEMUs let nobody add, and old ones did.
+        hot: (model != Model::Vt82c686bUhci).then(|| qemu::hot(model)),
         xen: xen(model),
     }
 }
@@ -81,8 +83,9 @@ fn cells(row: &Row) -> [String; 8] {
     let speeds: Vec<String> = row.speeds.iter().map(|speed| speed.to_string()).collect();
     let hot = match (row.qemu, row.hot) {
         (None, _) => "-",
-        (Some(_), true) => "yes",
-        (Some(_), false) => "no",
+        (Some(_), Some(true)) => "yes",
+        (Some(_), Some(false)) => "no",
+        (Some(_), None) => "ask",
     };
     [
         row.name.to_owned(),

@@ -94,7 +94,7 @@ fn the_models() {
     NAME            TYPE      USB  PORTS  SPEEDS               QEMU                HOT  XEN
     piix3-uhci      emulated  1    2      low,full             piix3-usb-uhci      yes  device model, version 1
     piix4-uhci      emulated  1    2      low,full             piix4-usb-uhci      yes  -
-    vt82c686b-uhci  emulated  1    2      low,full             vt82c686b-usb-uhci  yes  -
+    vt82c686b-uhci  emulated  1    2      low,full             vt82c686b-usb-uhci  ask  -
     pci-ohci        emulated  1    3      low,full             pci-ohci            no   -
     ehci            emulated  2    6      high                 usb-ehci            yes  device model, version 2
     ich9-ehci1      emulated  2    6      low,full,high        ich9-usb-ehci1      no   at boot
