@@ -25,17 +25,23 @@ say "drivers loaded"
 # The agent. A request is one line: "ID SECONDS COMMAND", the command escaped for printf %b.
 # An answer: "@rig ID CODE LENGTH", LENGTH bytes of output, "@end ID", each on a line of its own.
 # Length and number make it unambiguous, whatever the command prints.
-exec <>/dev/ttyS1 >&0
-stty raw -echo
-read -r uptime _ </proc/uptime
-echo "@ready $uptime"
-while read -r id seconds command; do
-    printf %b "$command" >/tmp/.command
-    timeout -s KILL "$seconds" sh /tmp/.command </dev/null >/tmp/.output 2>&1
-    code=$?
-    printf '@rig %s %s %s\n' "$id" "$code" "$(stat -c %s /tmp/.output)"
-    cat /tmp/.output
-    printf '\n@end %s\n' "$id"
-done
+# It is a process of its own: the first process inherits what commands leave behind, and the end of one of those
+# would cut off a request that is just being read.
+agent() {
+    exec <>/dev/ttyS1 >&0
+    stty raw -echo
+    read -r uptime _ </proc/uptime
+    echo "@ready $uptime"
+    while read -r id seconds command; do
+        printf %b "$command" >/tmp/.command
+        timeout -s KILL "$seconds" sh /tmp/.command </dev/null >/tmp/.output 2>&1
+        code=$?
+        printf '@rig %s %s %s\n' "$id" "$code" "$(stat -c %s /tmp/.output)"
+        cat /tmp/.output
+        printf '\n@end %s\n' "$id"
+    done
+}
+agent &
+wait $!
 echo "the agent has ended" >/dev/kmsg
 poweroff -f
