@@ -18,7 +18,7 @@
 //! # One way through the house
 //!
 //! ```text
-//!  lock ─▶ record ─▶ observe ─▶ recover ─▶ resolve ─▶ claims ─▶ diff ─▶ check ─▶ save intent ─▶ perform ─▶ observe ─▶ save
+//!  lock ─▶ record ─▶ observe ─▶ recover ─▶ resolve ─▶ diff ─▶ check ─▶ claims ─▶ save intent ─▶ perform ─▶ observe ─▶ save
 //!                                                               │ dry run ends here    one at a time,
 //!                                                                                      undo on failure
 //! ```

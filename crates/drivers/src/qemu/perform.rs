@@ -276,7 +276,7 @@ fn ended(event: &Event, handle: &Handle) -> Option<Gone> {
     let about = (!handle.id.is_empty() && is("device", &handle.id)) || is("path", &handle.path);
     match event.name.as_str() {
         "DEVICE_DELETED" if about => Some(Gone::Yes),
-        "DEVICE_UNPLUG_GUEST_ERROR" | "MEM_UNPLUG_ERROR" if about => Some(Gone::Refused),
+        "DEVICE_UNPLUG_GUEST_ERROR" if about => Some(Gone::Refused),
         _ => None,
     }
 }

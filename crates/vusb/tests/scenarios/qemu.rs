@@ -151,7 +151,8 @@ fn a_command_may_be_killed_at_any_moment_and_the_next_one_works() {
     // How long a command takes from its start to its end, killed or not: the moments to kill it at.
     let mut moment = Duration::ZERO;
     let mut unfinished = 0;
-    while moment < Duration::from_millis(60) {
+    // A slow machine is given more moments, until one of them was in the middle.
+    while moment < Duration::from_millis(60) || (unfinished == 0 && moment.as_secs() < 2) {
         let another = Another::on(&house, &web.to_string(), "add storage:a.img");
         std::thread::sleep(moment);
         another.kill();
@@ -161,7 +162,8 @@ fn a_command_may_be_killed_at_any_moment_and_the_next_one_works() {
         let view = house.vusb().list(&web).unwrap();
         assert_eq!((view.controllers.len(), view.controllers[0].devices.len()), (1, 1));
         house.vusb().device_remove(&web, &"storage0".parse().unwrap()).unwrap();
-        moment += Duration::from_micros(750);
+        moment += Duration::from_micros(750).max(moment / 50);
     }
-    println!("{unfinished} were found unfinished");
+    // Some of the moments were between the intent and the record, or this has shown nothing.
+    assert!(unfinished > 0);
 }
