@@ -37,6 +37,8 @@
 //!
 //! A busy machine needs two or three times that: be generous with limits.
 
+#![forbid(unsafe_code)]
+
 pub mod agent;
 pub mod bare;
 pub mod cache;

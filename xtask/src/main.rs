@@ -2,6 +2,8 @@
 //!
 //! What is missing on the machine is installed, and said so first.
 
+#![forbid(unsafe_code)]
+
 mod bench;
 mod cargo;
 mod demo;

@@ -30,6 +30,8 @@
 //! `kind` is one of `failed` (1), `usage` (2), `not-found` (3), `busy` (4), `policy` (5), `no-room` (6), `unreachable` (7),
 //! `timed-out` (8), `not-implemented` (9).
 
+#![forbid(unsafe_code)]
+
 mod arguments;
 mod failure;
 mod help;

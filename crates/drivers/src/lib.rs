@@ -12,6 +12,8 @@
 //! A driver decides nothing: what to do comes from [`vusb_model`]. It keeps no state beyond a connection; what must be
 //! remembered between two commands is the caller's to keep, and is handed to [`Driver::observe`].
 
+#![forbid(unsafe_code)]
+
 mod driver;
 pub mod qemu;
 pub mod sim;

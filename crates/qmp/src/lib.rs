@@ -31,6 +31,8 @@
 //! * Unknown events, fields and error classes are data, not errors.
 //! * The peer is not trusted: sizes, nesting, queues and every wait have bounds.
 
+#![forbid(unsafe_code)]
+
 mod client;
 pub mod codec;
 mod connection;

@@ -25,6 +25,8 @@
 //!
 //! The library prints nothing, ends no process and looks at the environment in [`StateDir::default`] alone.
 
+#![forbid(unsafe_code)]
+
 mod apply;
 mod claims;
 mod connect;

@@ -1,0 +1,5 @@
+//! `vusb-backend`.
+
+#![forbid(unsafe_code)]
+
+fn main() {}

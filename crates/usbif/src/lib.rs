@@ -1,0 +1,3 @@
+//! The PVUSB wire protocol (usbif).
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,1 @@
+//! Xen from userspace: xenstore, event channels, grant tables.
