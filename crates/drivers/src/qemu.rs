@@ -107,7 +107,7 @@ impl Qemu {
             Err(Error::NotImplemented { what: step.to_string(), by: self.who(), why })
         };
         let supported = |support: Support| match support {
-            Support::Hot => Ok(()),
+            Support::Hot | Support::Emulated { .. } => Ok(()),
             Support::Cold { why } | Support::No { why } => refuse(why),
         };
         match step {

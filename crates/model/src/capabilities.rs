@@ -14,6 +14,11 @@ pub enum Support {
         /// Why not in one that runs.
         why: String,
     },
+    /// At any time, on emulated controllers: for a kind of device that a paravirtual protocol does not carry.
+    Emulated {
+        /// Why not on pv ones.
+        why: String,
+    },
     /// Never.
     No {
         /// Why not.
@@ -53,14 +58,22 @@ impl Capabilities {
         self.answer(self.models.get(&model))
     }
 
-    /// Whether the kind of device can be had, and if not, why.
+    /// Whether the kind of device can be had on some controller, and if not, why.
     pub fn kind(&self, word: &str) -> Result<(), String> {
         self.answer(self.kinds.get(word))
     }
 
+    /// Whether the kind of device can be had on a controller of this type, and if not, why.
+    pub fn kind_on(&self, word: &str, controller: ControllerType) -> Result<(), String> {
+        match (controller, self.kinds.get(word)) {
+            (ControllerType::Pv, Some(Support::Emulated { why })) => Err(why.clone()),
+            _ => self.kind(word),
+        }
+    }
+
     fn answer(&self, support: Option<&Support>) -> Result<(), String> {
         match support {
-            Some(Support::Hot) => Ok(()),
+            Some(Support::Hot | Support::Emulated { .. }) => Ok(()),
             Some(Support::Cold { .. }) if !self.running => Ok(()),
             Some(Support::Cold { why } | Support::No { why }) => Err(why.clone()),
             None => Err("it does not have this".to_owned()),

@@ -26,7 +26,8 @@
 //! 7. **A device without a controller** goes to the lowest index with a free port that takes its native speed; if there is
 //!    none, to the lowest with a free port that takes any speed it can run at; if there is none, a controller is added (rule
 //!    2 with nothing given). A pv controller with devices on it counts only after that, and where pv is the default a new one
-//!    is added before one is shared while there are fewer than 8: a ring carries only 16 requests.
+//!    is added before one is shared while there are fewer than 8: a ring carries only 16 requests. What cannot have a device of its
+//!    kind does not count, nor for a host device a controller that carries another domain's devices.
 //! 8. **A device without a port** gets the lowest free one of the controller that takes its native speed, then that of its
 //!    hubs, depth first; then the same for any speed it can run at.
 //! 9. **A network card without an address** gets one that is made from the domain's name (or if it has none, how it is reached), and from

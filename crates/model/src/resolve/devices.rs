@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use sha2::{Digest as _, Sha256};
 
 use super::controllers::{Free, Slots, add_default};
-use super::room::{Among, Room};
+use super::room::{Among, May, Room};
 use super::{Settled, not_implemented};
 use crate::address::{Address, Index};
 use crate::device::{Identity, Kind, Mac};
@@ -112,6 +112,7 @@ impl<'a> Placing<'a> {
         }
         self.available(&spec.kind)?;
         let at = self.place(spec)?;
+        self.fits_type(&spec.kind, at.bus)?;
         let name = match &spec.name {
             Some(name) => name.clone(),
             None => self.free.device_name(&self.hardware, spec.kind.word()),
@@ -192,6 +193,20 @@ impl<'a> Placing<'a> {
         })
     }
 
+    /// Whether a controller of that type can have the kind.
+    fn fits_type(&self, kind: &Kind, bus: Index) -> Result<(), Refusal> {
+        let Some(controller) = self.hardware.controller(bus) else { return Ok(()) };
+        let capabilities = self.slots.capabilities;
+        capabilities.kind_on(kind.word(), controller.model.controller_type()).map_err(|why| {
+            let (name, model) = (&controller.name, controller.model);
+            let what = format!("a device of kind {} on {name} ({model})", kind.word());
+            let emulated = capabilities.kind_on(kind.word(), ControllerType::Emulated).is_ok();
+            let instead =
+                emulated.then(|| "leave the controller out, or name an emulated one".to_owned());
+            not_implemented(what, capabilities, why, instead)
+        })
+    }
+
     fn controller(&self, asked: &ControllerRef) -> Result<Index, Refusal> {
         let index = match asked {
             ControllerRef::Index(index) => {
@@ -251,16 +266,20 @@ impl<'a> Placing<'a> {
 
     fn place_anywhere(&mut self, kind: &Kind) -> Result<Address, Refusal> {
         let [native, possible] = wanted(kind);
+        let capabilities = self.slots.capabilities;
+        let may = May {
+            pv: capabilities.kind_on(kind.word(), ControllerType::Pv).is_ok(),
+            elsewhere: !matches!(kind, Kind::Host(_)),
+        };
         for speeds in [native, possible] {
-            if let Some(at) = self.room.first(Among::Open, speeds) {
+            if let Some(at) = self.room.first(Among::Open, speeds, may) {
                 return Ok(at);
             }
         }
-        let own =
-            self.slots.capabilities.default_type == ControllerType::Pv && self.room.pv < PV_OWN;
+        let own = capabilities.default_type == ControllerType::Pv && self.room.pv < PV_OWN;
         if !own {
             for speeds in [native, possible] {
-                if let Some(at) = self.room.first(Among::Shared, speeds) {
+                if let Some(at) = self.room.first(Among::Shared, speeds, may) {
                     return Ok(at);
                 }
             }

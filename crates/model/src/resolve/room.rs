@@ -30,6 +30,8 @@ type Candidates = [Option<BTreeSet<Index>>; SpeedSet::COUNT];
 /// The free ports of a controller. Bit N of a mask is port N + 1.
 struct Ports {
     pv: bool,
+    /// Whether its devices are another domain's.
+    elsewhere: bool,
     /// Whether it is a pv controller with devices on it.
     shared: bool,
     /// Its own free ports.
@@ -38,6 +40,21 @@ struct Ports {
     takes: [u32; 4],
     /// The free ports of its hubs; a hub without any is left out. Paths order depth first.
     hubs: BTreeMap<PortPath, u32>,
+}
+
+/// Which controllers a device may be put on that nobody has named.
+#[derive(Clone, Copy)]
+pub(super) struct May {
+    /// Whether pv controllers are among them.
+    pub(super) pv: bool,
+    /// Whether those are among them that carry another domain's devices.
+    pub(super) elsewhere: bool,
+}
+
+impl May {
+    const fn be_on(self, ports: &Ports) -> bool {
+        (self.pv || !ports.pv) && (self.elsewhere || !ports.elsewhere)
+    }
 }
 
 /// Whether to look at controllers that are free to take a device, or at pv controllers that would be shared.
@@ -67,7 +84,8 @@ impl Room {
     /// Takes note of a controller with nothing on it.
     pub(super) fn add_controller(&mut self, controller: &Controller) {
         let pv = controller.model.controller_type() == ControllerType::Pv;
-        let mut ports = Ports { pv, shared: false, root: 0, takes: [0; 4], hubs: BTreeMap::new() };
+        let (elsewhere, hubs) = (controller.backend.is_some(), BTreeMap::new());
+        let mut ports = Ports { pv, elsewhere, shared: false, root: 0, takes: [0; 4], hubs };
         // 31 is the most that any model has.
         for port in 1..=controller.ports.count().min(31) {
             let bit = 1 << (port - 1);
@@ -102,7 +120,7 @@ impl Room {
     }
 
     /// The first controller by index with a free port that takes one of these speeds, and that port.
-    pub(super) fn first(&mut self, among: Among, speeds: SpeedSet) -> Option<Address> {
+    pub(super) fn first(&mut self, among: Among, speeds: SpeedSet, may: May) -> Option<Address> {
         let sets = match among {
             Among::Open => &mut self.open,
             Among::Shared => &mut self.shared,
@@ -111,13 +129,20 @@ impl Room {
         let set = sets.get_mut(speeds.ordinal())?.get_or_insert_with(|| {
             self.ports.iter().filter(|(_, ports)| wanted(ports)).map(|(bus, _)| *bus).collect()
         });
-        while let Some(bus) = set.first().copied() {
-            if let Some(port) = self.ports.get(&bus).and_then(|ports| ports.lowest(speeds)) {
-                return Some(Address { bus, port });
+        let mut full = Vec::new();
+        let found = set.iter().find_map(|bus| {
+            let ports = self.ports.get(bus)?;
+            if !may.be_on(ports) {
+                return None;
             }
-            set.pop_first();
+            let port = ports.lowest(speeds);
+            full.extend(port.is_none().then_some(*bus));
+            Some(Address { bus: *bus, port: port? })
+        });
+        for bus in full {
+            set.remove(&bus);
         }
-        None
+        found
     }
 
     /// The lowest free port of one controller that takes one of these speeds.
