@@ -16,8 +16,12 @@
 //! The bytes come from a device that may be hostile. The parser never panics, reads each byte a bounded number of times,
 //! and refuses what contradicts itself: nothing may be concluded from half a truth.
 
+pub mod high_speed;
+
 use thiserror::Error;
 use vusb_model::selector::UsbId;
+
+pub use high_speed::as_high_speed;
 
 /// The longest `descriptors` attribute in bytes: the kernel gives it room for a device descriptor and one configuration
 /// of the largest size (Linux, `drivers/usb/core/sysfs.c`: `18 + 65535`).

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use usb_ids::FromId;
 use vusb_model::device::HostRef;
@@ -97,6 +97,11 @@ impl HostDevice {
         names.into_iter().flatten().fold(self.id.to_string(), |text, name| format!("{text} {name}"))
     }
 
+    /// Where the device can be opened ([`UsbFs::open`](crate::usbfs::UsbFs::open)): `/dev/bus/usb/003/014`.
+    pub fn node(&self) -> PathBuf {
+        format!("/dev/bus/usb/{:03}/{:03}", self.at.bus, self.at.address).into()
+    }
+
     /// What a model of a guest's hardware says of this device, which `selector` names.
     pub fn reference(&self, selector: Selector) -> HostRef {
         HostRef {
@@ -125,6 +130,12 @@ pub(crate) fn read(devices: &Path, dir: &Path, bus_id: &BusId) -> Option<HostDev
 /// address of the other name a device that never was.
 fn settled<T>(mut read: impl FnMut() -> Option<T>, mut still: impl FnMut(&T) -> bool) -> Option<T> {
     (0..ATTEMPTS).find_map(|_| read().filter(&mut still))
+}
+
+/// The content of the attribute `descriptors` in the folder `dir`, if the device there has the address `at`.
+pub(crate) fn raw_descriptors(dir: &Path, at: BusAddress) -> Option<Vec<u8>> {
+    let bytes = sysfs::read(&dir.join("descriptors"), descriptors::MAX_BYTES).ok()?;
+    (address(dir) == Some(at)).then_some(bytes)
 }
 
 fn address(dir: &Path) -> Option<BusAddress> {

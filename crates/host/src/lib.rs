@@ -27,6 +27,8 @@ mod select;
 pub mod speeds;
 mod sysfs;
 pub mod text;
+pub mod uevent;
+pub mod usbfs;
 
 use std::fs;
 use std::io;
@@ -90,6 +92,13 @@ impl Host {
             device
         };
         Ok(found.into_iter().map(protect).collect())
+    }
+
+    /// What a device says of itself, byte for byte: its device descriptor, then each configuration in full
+    /// ([`descriptors::parse`]). `None` if the device is gone, or another is in its place.
+    pub fn raw_descriptors(&self, device: &HostDevice) -> Option<Vec<u8>> {
+        let dir = self.root.join("sys/bus/usb/devices").join(device.bus_id.to_string());
+        device::raw_descriptors(&dir, device.at)
     }
 
     /// Every device with its own folder in sysfs.
