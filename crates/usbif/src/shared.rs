@@ -66,12 +66,12 @@ pub enum Broken {
     /// More entries are announced than the ring has slots.
     #[error(
         "the guest announced requests up to number {announced}, but the ring has only {slots} slots \
-         and request {answered} is not answered yet; drop this controller"
+         and was shown no response after number {answered}; drop this controller"
     )]
     Overrun {
         /// The index that the other side wrote.
         announced: u32,
-        /// The oldest request without a response.
+        /// Responses that were published.
         answered: u32,
         /// How many slots the ring has.
         slots: u32,
@@ -89,7 +89,7 @@ pub enum Broken {
     },
 }
 
-/// How many requests wait, with `consumed` read and `answered` responses written.
+/// How many requests wait, with `consumed` read and `answered` responses published.
 ///
 /// # Errors
 /// [`Broken`] if `announced` is not between what is consumed and what fits.
@@ -131,4 +131,49 @@ pub(crate) fn rearm<P: Page>(page: &P, prod: usize, event: usize, consumed: u32)
     // The other half of what `publish` says.
     page.fence();
     page.load(prod) != consumed
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Broken, Notify, waiting};
+
+    /// The same rules with numbers that do not wrap: counted from `base`.
+    fn wide(announced: u64, consumed: u64, answered: u64, slots: u64) -> Option<u64> {
+        (announced >= consumed && announced <= answered + slots).then(|| announced - consumed)
+    }
+
+    proptest! {
+        /// Wherever the indexes stand, the end of the 32 bits included.
+        #[test]
+        fn indexes_wrap(
+            base in prop_oneof![any::<u32>(), u32::MAX - 40..=u32::MAX],
+            ahead in 0_u32..=16, announced in 0_u32..40,
+        ) {
+            let at = |distance: u32| base.wrapping_add(distance);
+            let real = waiting(at(announced), at(ahead), base, 16);
+            let expected = wide(announced.into(), ahead.into(), 0, 16);
+            prop_assert_eq!(real.ok().map(u64::from), expected);
+        }
+
+        /// Due if and only if the event lies in what is new: after `old`, up to and with `new`.
+        #[test]
+        fn an_event_is_due_when_it_is_passed(
+            old in prop_oneof![any::<u32>(), u32::MAX - 40..=u32::MAX],
+            step in 1_u32..=512, event in -600_i32..600,
+        ) {
+            let notify = Notify::after(old, old.wrapping_add(step), old.wrapping_add_signed(event));
+            prop_assert_eq!(notify.is_due(), event > 0 && event.unsigned_abs() <= step);
+        }
+    }
+
+    #[test]
+    fn too_far_and_too_near_are_told_apart() {
+        let overrun = Broken::Overrun { announced: 17, answered: 0, slots: 16 };
+        assert_eq!(waiting(17, 3, 0, 16), Err(overrun));
+        let backwards = Broken::Backwards { announced: 2, consumed: 3 };
+        assert_eq!(waiting(2, 3, 0, 16), Err(backwards));
+        assert_eq!(waiting(16, 3, 0, 16), Ok(13));
+    }
 }

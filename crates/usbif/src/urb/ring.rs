@@ -66,7 +66,8 @@ impl<P: Page> Ring<P> {
     /// The next request of the guest, if there is one, and the ticket to answer it.
     ///
     /// The slot is copied once; what the guest does to it later has no effect. There are never more than
-    /// 16 tickets without an answer.
+    /// 16 tickets without an answer, and never more than 16 requests between two calls of
+    /// [`Ring::publish`]: no guest can keep a backend in a loop around this.
     ///
     /// # Errors
     /// [`Broken`] if the guest's index cannot be true; so will be every later call.
@@ -84,9 +85,10 @@ impl<P: Page> Ring<P> {
             return Err(broken);
         }
         let announced = self.page.load(REQ_PROD);
-        // With 16 requests in flight this is 0 or an error: `announced` can be no further than
-        // `rsp_prod_pvt + 16`, which is where `req_cons` is.
-        let waiting = shared::waiting(announced, self.req_cons, self.rsp_prod_pvt, RING_SLOTS)
+        // A guest sends no more than it has room for, and knows of no room but what was published. So
+        // this is counted from `rsp_prod`. Xen's `ring.h` counts from `rsp_prod_pvt`, and a guest that
+        // lies could then go on for ever. With 16 requests in flight what waits is 0 or an error.
+        let waiting = shared::waiting(announced, self.req_cons, self.rsp_prod, RING_SLOTS)
             .inspect_err(|broken| self.broken = Some(*broken))?;
         if waiting == 0 {
             return Ok(None);
