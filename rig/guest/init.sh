@@ -1,6 +1,7 @@
 #!/bin/busybox sh
-# The first process of every guest of the rig. ttyS0 carries the kernel's log and is for people;
-# ttyS1 carries the agent below and is for the tests.
+# The first process of every guest of the rig. The first serial port carries the kernel's log and is
+# for people; the second one, or what the kernel's parameter rig_agent names, carries the agent below and is for
+# the tests. (The kernel hands parameters that it does not know to its first process as variables.)
 export PATH=/bin:/sbin:/usr/bin HOME=/
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -14,8 +15,13 @@ say() {
     echo "<5>rig: $1 after $uptime s" >/dev/kmsg
 }
 
-# The boot was quiet; from here on the console shows what USB does.
-dmesg -n 7
+# The boot was quiet; from here on the console shows what USB does. Where the agent has the console for
+# itself (a Xen guest has no other line) nothing but a kernel's death may write there.
+agent=${rig_agent:-/dev/ttyS1}
+case $agent in
+/dev/hvc*) dmesg -n 1 ;;
+*) dmesg -n 7 ;;
+esac
 say userland
 while read -r module options; do
     insmod "/modules/$module" $options
@@ -28,8 +34,11 @@ say "drivers loaded"
 # It is a process of its own: the first process inherits what commands leave behind, and the end of one of those
 # would cut off a request that is just being read.
 agent() {
-    exec <>/dev/ttyS1 >&0
-    stty raw -echo
+    # A virtio port appears a moment after its driver.
+    until [ -c "$agent" ]; do sleep 0.1; done
+    exec <>"$agent" >&0
+    # A virtio port is no terminal.
+    stty raw -echo 2>/dev/null
     read -r uptime _ </proc/uptime
     echo "@ready $uptime"
     while read -r id seconds command; do

@@ -212,13 +212,13 @@ fn order(loads: &[Load]) -> String {
 
 /// What each module needs: `modules.dep`, with lines like
 /// `kernel/a/b.ko.xz: kernel/c/d.ko.xz kernel/c/e.ko.xz`, the needed ones last to first.
-struct Dependencies {
+pub(crate) struct Dependencies {
     /// By plain name: the module's own file, and the files that it needs.
     modules: BTreeMap<String, (String, Vec<String>)>,
 }
 
 impl Dependencies {
-    fn read(kernel: &Kernel) -> Result<Self> {
+    pub(crate) fn read(kernel: &Kernel) -> Result<Self> {
         let path = kernel.modules.join("modules.dep");
         let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
         Ok(Self::parse(&text))
@@ -234,7 +234,7 @@ impl Dependencies {
     }
 
     /// The files to load for a module, in the order in which they load.
-    fn with_needed(&self, name: &str) -> Result<Vec<String>> {
+    pub(crate) fn with_needed(&self, name: &str) -> Result<Vec<String>> {
         let (file, needs) = self.modules.get(&plain(name)).ok_or_else(|| {
             Error::Unusable(format!("the guest's kernel has no module {name}; it may be built in"))
         })?;

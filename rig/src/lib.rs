@@ -57,6 +57,7 @@ pub mod qemus;
 pub mod shell;
 mod snapshot;
 pub mod sysfs;
+pub mod xen;
 
 pub use bare::BareQemu;
 pub use error::{Error, Result};

@@ -26,11 +26,19 @@ pub const PACKAGES: [&str; 7] = [
 /// # Errors
 /// [`crate::Error::Command`] if `apt-get` fails.
 pub fn ensure() -> Result<()> {
+    ensure_all(&PACKAGES)
+}
+
+/// Installs those of the named packages that are missing.
+///
+/// # Errors
+/// As [`ensure`].
+pub fn ensure_all(packages: &[&'static str]) -> Result<()> {
     // Threads of one process: the second one finds everything installed. Processes wait for each
     // other by dpkg's own lock.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let missing: Vec<&str> = PACKAGES.into_iter().filter(|p| !is_installed(p)).collect();
+    let missing: Vec<&str> = packages.iter().copied().filter(|p| !is_installed(p)).collect();
     if missing.is_empty() {
         return Ok(());
     }

@@ -1,0 +1,68 @@
+//! A Xen machine to play with: runs each line of standard input as a shell command in dom0. A line
+//! that begins with `{` plugs a USB device; `create NAME [CONFIG]` makes a PV guest, and `NAME: COMMAND`
+//! runs a command in it. With `--hardware` PVH and HVM guests can be made: `create-pvh`, `create-hvm`.
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::io::BufRead;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use vusb_rig::xen::{GuestKind, XenGuest, XenHost};
+
+/// For one command.
+const LIMIT: Duration = Duration::from_secs(600);
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut builder = XenHost::builder();
+    for argument in std::env::args().skip(1) {
+        builder = match argument.split_once('=') {
+            Some((id, image)) => builder.drive(id, Path::new(image)),
+            None if argument == "--hardware" => builder.hardware_guests(),
+            None => builder.binary(Path::new(&argument)),
+        };
+    }
+    let start = Instant::now();
+    let host = builder.start()?;
+    println!("[started after {:?}]", start.elapsed());
+    let mut guests = BTreeMap::new();
+    for line in std::io::stdin().lock().lines() {
+        let start = Instant::now();
+        if let Err(error) = one(&host, &mut guests, &line?) {
+            println!("{error}");
+        }
+        println!("[{:?}]", start.elapsed());
+    }
+    Ok(())
+}
+
+fn one<'a>(
+    host: &'a XenHost,
+    guests: &mut BTreeMap<String, XenGuest<'a>>,
+    line: &str,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let kinds = [
+        ("create ", GuestKind::Pv),
+        ("create-pvh ", GuestKind::Pvh),
+        ("create-hvm ", GuestKind::Hvm),
+    ];
+    for (word, kind) in kinds {
+        if let Some(rest) = line.strip_prefix(word) {
+            let (name, config) = rest.split_once(' ').unwrap_or((rest, ""));
+            let guest = host.guest(name).kind(kind).config(config).start()?;
+            guests.insert(name.to_owned(), guest);
+            return Ok(());
+        }
+    }
+    if line.starts_with('{') {
+        let device: Value = serde_json::from_str(line)?;
+        host.plug(device)?;
+        return Ok(());
+    }
+    let guest = line.split_once(": ").and_then(|(name, rest)| Some((guests.get(name)?, rest)));
+    let out = match guest {
+        Some((guest, command)) => guest.sh(command, LIMIT)?,
+        None => host.sh(line, LIMIT)?,
+    };
+    println!("{}[{}]", out.text, out.code);
+    Ok(())
+}

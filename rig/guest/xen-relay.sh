@@ -1,0 +1,11 @@
+#!/bin/busybox sh
+# Joins a guest's console to a line of this machine's: xen-relay GUEST LINE. Ends when the guest does.
+id=$(xl domid "$1") || exit
+until tty=$(xenstore-read "/local/domain/$id/console/tty") && [ -c "$tty" ]; do sleep 0.1; done
+# A virtio port can be opened but once.
+exec 3<>"/dev/vport0p$2" 4<>"$tty"
+stty -F "$tty" raw -echo
+cat <&3 >&4 &
+echo $! >"/run/relay.$2"
+cat <&4 >&3
+kill "$(cat "/run/relay.$2")"

@@ -1,0 +1,75 @@
+//! The initramfs of dom0 and of Xen's guests: the rig's usual one with other modules, and in dom0
+//! Xen's tools, the device model and the guests' kernel.
+
+use super::modules;
+use crate::cache::Cache;
+use crate::error::Result;
+use crate::image::Image;
+use crate::kernel::Kernel;
+use crate::parcel::{self, Files};
+use std::path::{Path, PathBuf};
+
+/// Where dom0 has the kernel of its guests: unpacked, for that costs an emulated processor more
+/// than reading it does.
+pub(super) const GUEST_KERNEL: &str = "/guest/vmlinux";
+/// Where it has their usual image.
+pub(super) const GUEST_IMAGE: &str = "/guest/image.cpio";
+
+/// Xen's daemons and tools, where libxl looks for them.
+const TOOLS: [&str; 7] = [
+    "/usr/lib/xen-4.17/bin/xl",
+    "/usr/lib/xen-4.17/bin/libxl-save-helper",
+    "/usr/lib/xen-4.17/bin/xenstored",
+    "/usr/lib/xen-4.17/bin/xenconsoled",
+    "/usr/lib/xen-4.17/bin/xen-init-dom0",
+    "/usr/lib/xen-4.17/bin/lsevtchn",
+    "/usr/libexec/xen-qemu-system-i386",
+];
+/// The store's tools.
+const STORE_TOOLS: [&str; 8] = ["ls", "read", "write", "rm", "list", "exists", "chmod", "watch"];
+
+/// Firmware of HVM guests.
+const FIRMWARE: [&str; 5] = [
+    "/usr/lib/xen-4.17/boot/hvmloader",
+    "/usr/share/seabios/bios-256k.bin",
+    "/usr/share/qemu/linuxboot_dma.bin",
+    "/usr/share/qemu/kvmvapic.bin",
+    "/usr/share/seabios/vgabios-stdvga.bin",
+];
+
+const SERVICES: (&str, &str) =
+    ("bin/xen-services", concat!(env!("CARGO_MANIFEST_DIR"), "/guest/xen-services.sh"));
+const RELAY: (&str, &str) =
+    ("bin/xen-relay", concat!(env!("CARGO_MANIFEST_DIR"), "/guest/xen-relay.sh"));
+
+/// The image of a guest with these modules and files.
+pub(super) fn guest(modules: &[&str], files: Files) -> Image {
+    let image = Image::default().modules(modules.iter().copied());
+    image.files(files)
+}
+
+/// dom0's image; made only if the cache has none of the same ingredients.
+pub(super) fn dom0(cache: &Cache, kernel: &Kernel) -> Result<PathBuf> {
+    let guest = guest(modules::GUEST, Files::new()).build(cache, kernel)?;
+    let mut image = Image::default()
+        .modules(modules::DOM0.iter().copied())
+        .files(parcel::udevd(cache)?)
+        .files(modules::carried(kernel, modules::CARRIED)?)
+        .file(GUEST_KERNEL, &kernel.image)
+        .file(GUEST_IMAGE, &guest);
+    for tool in TOOLS {
+        image = image.files(parcel::program(tool, Path::new(tool))?);
+    }
+    image = image.file("/bin/xl", Path::new("/usr/lib/xen-4.17/bin/xl"));
+    for tool in STORE_TOOLS {
+        let path = format!("/usr/bin/xenstore-{tool}");
+        image = image.files(parcel::program(&path, Path::new(&path))?);
+    }
+    for path in FIRMWARE {
+        image = image.file(path, Path::new(path));
+    }
+    for (inside, script) in [SERVICES, RELAY] {
+        image = image.file(inside, Path::new(script));
+    }
+    image.build(cache, kernel)
+}

@@ -1,0 +1,190 @@
+//! The kernel of dom0 and of the guests: Debian's, with the PVUSB frontend `xen-hcd` added, which
+//! Debian leaves out (`CONFIG_USB_XEN_HCD` is off). It is built unchanged from Debian's own source
+//! against Debian's own headers, both unpacked into the cache.
+
+use super::packages::check;
+use crate::cache::Cache;
+use crate::command::run;
+use crate::error::{Error, Result};
+use crate::image::Dependencies;
+use crate::kernel::Kernel;
+use crate::packages;
+use crate::parcel::Files;
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// What dom0 loads: what Xen's tools need, the lines to this machine, then drivers of devices
+/// before those of controllers.
+pub const DOM0: &[&str] = &[
+    "xen-evtchn",
+    "xen-gntdev",
+    "xen-gntalloc",
+    "xen-privcmd",
+    "xenfs",
+    "virtio_pci",
+    "virtio_console",
+    "virtio_blk",
+    "usb-storage delay_use=0",
+    "sd_mod",
+    "usbhid",
+    "hid-generic",
+    "evdev",
+    "ftdi_sio",
+    "cdc_acm",
+    "cdc_ether",
+    "snd-usb-audio",
+    "ehci-pci",
+    "uhci-hcd",
+    "xhci-pci",
+];
+
+/// What a guest loads: the PVUSB frontend, and drivers of a stick, a mouse, a serial adapter and a
+/// sound card.
+pub const GUEST: &[&str] = &[
+    "usb-storage delay_use=0",
+    "sd_mod",
+    "usbhid",
+    "hid-generic",
+    "evdev",
+    "ftdi_sio",
+    "snd-usb-audio",
+    "xen-hcd",
+];
+
+/// What a guest loads besides [`GUEST`] if it is a driver domain: devices of its own, made by
+/// software, and what a backend program needs of Xen.
+pub const DRIVER_DOMAIN: &[&str] = &[
+    "xen-evtchn",
+    "xen-gntdev",
+    "xen-gntalloc",
+    "xen-privcmd",
+    "xenfs",
+    "libcomposite",
+    "usb_f_mass_storage",
+    "dummy_hcd",
+];
+
+/// What dom0 can load with `modprobe` when a test wants it.
+pub const CARRIED: &[&str] = &["dummy_hcd", "libcomposite", "usb_f_mass_storage", "usbmon"];
+
+/// The source in Debian's kernel.
+const SOURCE: &str = "drivers/usb/host/xen-hcd.c";
+
+/// The kernel with `xen-hcd` among its modules; made only if the cache has none.
+///
+/// # Errors
+/// [`Error::Command`] if a download or the compiler fails, [`Error::Unusable`] if Debian's packages
+/// are not as expected.
+pub fn kernel(cache: &Cache) -> Result<Kernel> {
+    let plain = Kernel::fetch(cache)?;
+    let name = format!("kernel-xen-{}", plain.release);
+    let dir = cache.entry(&name, |half| add_frontend(&plain, half))?;
+    Ok(Kernel { modules: dir.join("root/lib/modules").join(&plain.release), ..plain })
+}
+
+fn add_frontend(plain: &Kernel, half: &Path) -> Result<()> {
+    let modules = half.join("root/lib/modules");
+    let build = half.join("build");
+    for dir in [&modules, &build] {
+        fs::create_dir_all(dir).map_err(Error::io("make the folder", dir))?;
+    }
+    // Hard links: the modules are a few hundred megabytes and never change.
+    run("cp", &["-al".as_ref(), plain.modules.as_os_str(), modules.as_os_str()])?;
+    let built = compile(&plain.release, &build)?;
+    let extra = modules.join(&plain.release).join("extra");
+    fs::create_dir(&extra).map_err(Error::io("make the folder", &extra))?;
+    let to = extra.join("xen-hcd.ko");
+    fs::copy(&built, &to).map_err(Error::io("copy", &built))?;
+    fs::remove_dir_all(&build).map_err(Error::io("remove", &build))?;
+    // A new list, not the one that both folders share.
+    let list = modules.join(&plain.release).join("modules.dep");
+    fs::remove_file(&list).map_err(Error::io("remove", &list))?;
+    let root = half.join("root");
+    run("depmod", &["-b".as_ref(), root.as_os_str(), plain.release.as_ref()]).map(drop)
+}
+
+/// Builds the module in a folder; returns where it is.
+fn compile(release: &str, dir: &Path) -> Result<std::path::PathBuf> {
+    let headers = format!("linux-headers-{release}");
+    let mut names = needed(&run("apt-cache", &["depends", &headers])?);
+    names.push(headers.clone());
+    for name in &names {
+        packages::unpack(name, dir)?;
+    }
+    let tree = dir.join("root/usr/src").join(&headers);
+    anchor(&tree.join("Makefile"), &dir.join("root"))?;
+    let module = dir.join("module");
+    fs::create_dir(&module).map_err(Error::io("make the folder", &module))?;
+    source(release, dir, &module.join("xen-hcd.c"))?;
+    let rules = module.join("Kbuild");
+    fs::write(&rules, "obj-m := xen-hcd.o\n").map_err(Error::io("write", &rules))?;
+    let mut make = Command::new("make");
+    make.arg("-s").arg("-C").arg(&tree).arg(format!("M={}", module.display())).arg("modules");
+    check(make)?;
+    Ok(module.join("xen-hcd.ko"))
+}
+
+/// The packages of kernel headers that the output of `apt-cache depends` names.
+fn needed(depends: &str) -> Vec<String> {
+    let names = depends.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+    names.filter(|name| name.starts_with("linux-")).map(str::to_owned).collect()
+}
+
+/// Makes the headers' makefile find the rest of them where they are unpacked.
+fn anchor(makefile: &Path, root: &Path) -> Result<()> {
+    let text = fs::read_to_string(makefile).map_err(Error::io("read", makefile))?;
+    let text = text.replace("/usr/src", &format!("{}/usr/src", root.display()));
+    fs::write(makefile, text).map_err(Error::io("write", makefile))
+}
+
+/// Takes one file out of Debian's kernel source.
+fn source(release: &str, dir: &Path, to: &Path) -> Result<()> {
+    let version: Vec<&str> = release.split('.').take(2).collect();
+    let package = format!("linux-source-{}", version.join("."));
+    let root = packages::unpack(&package, dir)?;
+    let archive = root.join("usr/src").join(format!("{package}.tar.xz"));
+    let output = File::create(to).map_err(Error::io("create", to))?;
+    let mut command = Command::new("tar");
+    command.arg("-xJOf").arg(&archive).arg(format!("{package}/{SOURCE}"));
+    command.stdout(output).stderr(Stdio::null());
+    let status = command.status().map_err(Error::io("unpack", &archive))?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Error::Unusable(format!("{package} has no {SOURCE}")))
+}
+
+/// Modules for `modprobe` in a guest, which it does not load by itself.
+///
+/// # Errors
+/// [`Error::Unusable`] if the kernel has no such module.
+pub fn carried(kernel: &Kernel, names: &[&str]) -> Result<Files> {
+    let known = Dependencies::read(kernel)?;
+    let inside = format!("lib/modules/{}", kernel.release);
+    let mut files = Files::new();
+    for list in ["modules.dep", "modules.builtin"] {
+        files.insert(format!("{inside}/{list}"), kernel.modules.join(list));
+    }
+    for name in names {
+        for file in known.with_needed(name)? {
+            files.insert(format!("{inside}/{file}"), kernel.modules.join(&file));
+        }
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_need_headers() {
+        let said = "linux-headers-6.1.0-56-amd64\n  Depends: linux-headers-6.1.0-56-common\n  \
+            Depends: linux-kbuild-6.1\n  Depends: linux-compiler-gcc-12-x86\n  Recommends: x\n";
+        let names = needed(said);
+        let wanted =
+            ["linux-headers-6.1.0-56-common", "linux-kbuild-6.1", "linux-compiler-gcc-12-x86"];
+        assert_eq!(names, wanted);
+    }
+}
