@@ -43,7 +43,7 @@ use super::{COMPANION, CONFIGURATION, DEVICE, ENDPOINT, INTERFACE, Item, Transfe
 
 /// What a SuperSpeed device says of itself, as a high-speed device would say it: a whole device descriptor, or a whole configuration with
 /// all that belongs to it (`wTotalLength` bytes), as GET_DESCRIPTOR gives them. `None` if it is neither, contradicts itself, or
-/// has something that high speed cannot carry (see the [module](self)).
+/// has something that high speed cannot carry (see the [module](self)). A BOS descriptor is neither: refuse it to the guest.
 ///
 /// The answer to a guest that asks for fewer bytes is the beginning of this one: cut it afterwards, and never before. What is described
 /// as high speed already comes back as it is.
@@ -56,8 +56,185 @@ use super::{COMPANION, CONFIGURATION, DEVICE, ENDPOINT, INTERFACE, Item, Transfe
 /// assert_eq!(as_high_speed(&device), Some(shown.to_vec()));
 /// ```
 pub fn as_high_speed(raw: &[u8]) -> Option<Vec<u8>> {
-    let _ = (COMPANION, CONFIGURATION, DEVICE, ENDPOINT, INTERFACE);
-    let _: Option<(Item<'_>, Transfer, Walk<'_>)> = None;
-    let _ = raw;
-    None
+    let mut walk = Walk { rest: raw, offset: 0 };
+    let head = walk.next().ok()??;
+    match head.kind {
+        DEVICE if raw.len() == 18 => device(&head),
+        CONFIGURATION => configuration(&head, walk, raw.len()),
+        _ => None,
+    }
+}
+
+/// The largest bcdUSB without a BOS descriptor: USB 2.0.
+const USB_2: u16 = 0x0200;
+
+/// An interface association, which stands before the interfaces that it is about (USB 3.2, section 9.6.4).
+const ASSOCIATION: u8 = 0x0b;
+
+/// The companion of a fast isochronous endpoint (USB 3.2, section 9.6.8).
+const ISOCHRONOUS_COMPANION: u8 = 0x31;
+
+fn device(item: &Item<'_>) -> Option<Vec<u8>> {
+    let version = item.word(2).ok()?.min(USB_2).to_le_bytes();
+    let packet = match item.byte(7).ok()? {
+        9 | 64 => 64,
+        _ => return None,
+    };
+    let mut shown = item.bytes.to_vec();
+    put(&mut shown, 2, &version)?;
+    put(&mut shown, 7, &[packet])?;
+    Some(shown)
+}
+
+fn configuration(head: &Item<'_>, mut walk: Walk<'_>, length: usize) -> Option<Vec<u8>> {
+    if usize::from(head.word(2).ok()?) != length || head.bytes.len() < 9 {
+        return None;
+    }
+    let mut shown = Shown::new(head.bytes);
+    while let Some(item) = walk.next().ok()? {
+        shown.take(&item)?;
+    }
+    shown.end_setting()?;
+    let mut bytes = shown.bytes;
+    let total = u16::try_from(bytes.len()).ok()?.to_le_bytes();
+    put(&mut bytes, 2, &total)?;
+    if shown.is_super {
+        // From units of 8 mA to units of 2 mA, of which there are at most 250 (USB 2.0, section 9.6.3).
+        let power = head.byte(8).ok()?.saturating_mul(4).min(250);
+        put(&mut bytes, 8, &[power])?;
+    }
+    Some(bytes)
+}
+
+/// The configuration so far, as it is shown.
+struct Shown {
+    bytes: Vec<u8>,
+    /// Whether there was a companion, and with it a SuperSpeed endpoint.
+    is_super: bool,
+    setting: Option<Setting>,
+}
+
+/// The setting that is being read.
+struct Setting {
+    /// Where it begins.
+    from: usize,
+    alternate: u8,
+    streams: bool,
+    endpoint: Option<Endpoint>,
+}
+
+/// The endpoint that was read last.
+#[derive(Clone, Copy)]
+struct Endpoint {
+    /// Where it begins.
+    from: usize,
+    transfer: Transfer,
+    max_packet: u16,
+    has_companion: bool,
+}
+
+impl Shown {
+    fn new(head: &[u8]) -> Shown {
+        Shown { bytes: head.to_vec(), is_super: false, setting: None }
+    }
+
+    /// The next descriptor. `None` if it stands where it cannot, or high speed cannot carry it.
+    fn take(&mut self, item: &Item<'_>) -> Option<()> {
+        match item.kind {
+            DEVICE | CONFIGURATION => return None,
+            COMPANION => return self.companion(item),
+            ISOCHRONOUS_COMPANION => return self.setting.as_ref()?.endpoint.map(drop),
+            ASSOCIATION => self.end_setting()?,
+            INTERFACE => self.begin_setting(item)?,
+            ENDPOINT => return self.endpoint(item),
+            _ => {}
+        }
+        self.bytes.extend_from_slice(item.bytes);
+        Some(())
+    }
+
+    fn begin_setting(&mut self, item: &Item<'_>) -> Option<()> {
+        self.end_setting()?;
+        let alternate = item.byte(3).ok()?;
+        let from = self.bytes.len();
+        self.setting = Some(Setting { from, alternate, streams: false, endpoint: None });
+        Some(())
+    }
+
+    /// Leaves the setting out that ends here, if it cannot be shown. `None` if it must be.
+    fn end_setting(&mut self) -> Option<()> {
+        match self.setting.take() {
+            Some(Setting { streams: true, alternate: 0, .. }) => None,
+            Some(Setting { streams: true, from, .. }) => {
+                self.bytes.truncate(from);
+                Some(())
+            }
+            _ => Some(()),
+        }
+    }
+
+    fn endpoint(&mut self, item: &Item<'_>) -> Option<()> {
+        let transfer = Transfer::of(item.byte(3).ok()?);
+        let max_packet = item.word(4).ok()?;
+        let from = self.bytes.len();
+        let endpoint = Endpoint { from, transfer, max_packet, has_companion: false };
+        self.setting.as_mut()?.endpoint = Some(endpoint);
+        self.bytes.extend_from_slice(item.bytes);
+        let shown = match transfer {
+            Transfer::Control => smaller(max_packet, 512, 64)?,
+            Transfer::Bulk => smaller(max_packet, 1024, 512)?,
+            // As high speed has it: a companion may correct it.
+            Transfer::Interrupt | Transfer::Isochronous => {
+                let packets = (max_packet >> 11) + 1;
+                high_bandwidth(max_packet & 0x7ff, packets.into())?
+            }
+        };
+        put(&mut self.bytes, from + 4, &shown.to_le_bytes())
+    }
+
+    /// What goes with the endpoint before it: bursts and streams.
+    fn companion(&mut self, item: &Item<'_>) -> Option<()> {
+        let burst = u32::from(item.byte(2).ok()?) + 1;
+        let attributes = item.byte(3).ok()?;
+        let setting = self.setting.as_mut()?;
+        let endpoint = setting.endpoint.as_mut().filter(|it| !it.has_companion)?;
+        endpoint.has_companion = true;
+        self.is_super = true;
+        let packets = match endpoint.transfer {
+            Transfer::Control => return Some(()),
+            Transfer::Bulk => {
+                setting.streams |= attributes & 0x1f != 0;
+                return Some(());
+            }
+            Transfer::Interrupt => burst,
+            // Bit 7: the number is in another companion, and larger than high speed could carry.
+            Transfer::Isochronous if attributes & 0x80 != 0 => return None,
+            Transfer::Isochronous => burst * (u32::from(attributes & 3) + 1),
+        };
+        let shown = high_bandwidth(endpoint.max_packet, packets)?;
+        let at = endpoint.from + 4;
+        put(&mut self.bytes, at, &shown.to_le_bytes())
+    }
+}
+
+/// The packet of high speed, for an endpoint that has that of either speed.
+fn smaller(max_packet: u16, super_speed: u16, high_speed: u16) -> Option<u16> {
+    [super_speed, high_speed].contains(&max_packet).then_some(high_speed)
+}
+
+/// wMaxPacketSize at high speed for so many packets of this size in one interval; `None` if there is none (USB 2.0, table 9-14).
+fn high_bandwidth(size: u16, packets: u32) -> Option<u16> {
+    let (least, more) = match packets {
+        1 => (0, 0),
+        2 => (513, 1),
+        3 => (683, 2),
+        _ => return None,
+    };
+    (least..=1024).contains(&size).then_some(size | more << 11)
+}
+
+/// Writes `new` over the bytes at `at`.
+fn put(bytes: &mut [u8], at: usize, new: &[u8]) -> Option<()> {
+    bytes.get_mut(at..at + new.len())?.copy_from_slice(new);
+    Some(())
 }

@@ -40,6 +40,10 @@ struct Frame {
     packets: [RawPacket; MAX_PACKETS],
 }
 
+/// Where the packets begin.
+#[cfg(test)]
+pub(super) const FRAME_PACKETS: usize = std::mem::offset_of!(Frame, packets);
+
 /// A [`Frame`] at an address that does not change. Not a `Box`: while it is in flight the kernel writes to it, and a `Box` that is moved
 /// about says that nobody else does.
 struct FrameBox(NonNull<Frame>);

@@ -92,6 +92,11 @@ impl CallError {
 pub struct Capabilities(u32);
 
 impl Capabilities {
+    #[cfg(test)]
+    pub(super) const fn from_bits(bits: u32) -> Capabilities {
+        Capabilities(bits)
+    }
+
     /// [`Flags::zero_packet`](super::Flags::zero_packet) is honoured.
     pub const fn zero_packet(self) -> bool {
         self.0 & 0x01 != 0

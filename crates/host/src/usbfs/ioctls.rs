@@ -1,11 +1,11 @@
 //! The ioctls of usbfs, each as one small function.
 //!
-//! Source: `<linux/usbdevice_fs.h>`; `tests/headers.rs` compiles that header and compares every size, offset and number. What
+//! Source: `<linux/usbdevice_fs.h>`; `headers.rs` compiles that header and compares every size, offset and number. What
 //! the kernel does with them: Linux, `drivers/usb/core/devio.c`.
 
 #![allow(unsafe_code, reason = "talks to the kernel")]
 
-use std::ffi::{c_char, c_int, c_uchar, c_uint, c_void};
+use std::ffi::{c_int, c_uchar, c_uint, c_void};
 use std::os::fd::BorrowedFd;
 use std::ptr;
 
@@ -117,8 +117,6 @@ pub(crate) struct RawUrb {
     pub(crate) signr: c_uint,
     pub(crate) usercontext: *mut c_void,
 }
-
-const _: () = assert!(size_of::<c_char>() == 1);
 
 /// An ioctl whose argument is a pointer that the caller answers for, and whose result is what the system call returns.
 struct Raw<const OPCODE: Opcode>(*mut c_void);

@@ -36,6 +36,8 @@ mod buffer;
 mod device;
 mod flight;
 mod handle;
+#[cfg(test)]
+mod headers;
 mod ioctls;
 mod urb;
 
