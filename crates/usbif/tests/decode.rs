@@ -1,5 +1,13 @@
 //! What a guest may say, must not say, and may leave lying about.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
 use vusb_usbif::Port;
 use vusb_usbif::front::encode_submit;
 use vusb_usbif::iso::{BadTable, Packets};

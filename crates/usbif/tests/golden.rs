@@ -1,5 +1,13 @@
 //! Bytes on the wire, written down from the offsets of `usbif.h` and not from this crate's code.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
 use vusb_usbif::front::{encode_submit, encode_unlink};
 use vusb_usbif::urb::{
     Direction, Isochronous, Kind, Request, RequestWords, Response, Ring, Segment, Segments, Setup,

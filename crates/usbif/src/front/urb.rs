@@ -71,9 +71,10 @@ pub struct UrbRing<P> {
     page: P,
     req_prod: u32,
     rsp_cons: u32,
-    shadow: [Shadow; RING_SLOTS as usize],
+    /// What each number stands for.
+    shadow: Vec<Shadow>,
     /// Where each number's request is put together; never cleared, as in `xen-hcd`.
-    buffers: [RequestWords; RING_SLOTS as usize],
+    buffers: Vec<RequestWords>,
     /// Numbers that are free; the last one is used next.
     free: Vec<u16>,
 }
@@ -86,8 +87,8 @@ impl<P: Page> UrbRing<P> {
             page,
             req_prod: 0,
             rsp_cons: 0,
-            shadow: [Shadow::Free; RING_SLOTS as usize],
-            buffers: [RequestWords([0; REQUEST_WORDS]); RING_SLOTS as usize],
+            shadow: vec![Shadow::Free; RING_SLOTS as usize],
+            buffers: vec![RequestWords([0; REQUEST_WORDS]); RING_SLOTS as usize],
             free: (0..RING_SLOTS as u16).rev().collect(),
         }
     }
