@@ -1,0 +1,181 @@
+//! One page of memory that two domains have.
+#![allow(
+    unsafe_code,
+    reason = "maps memory that another domain writes, and gives it out as atomic words only"
+)]
+
+use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering, fence};
+
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+use crate::DeviceError;
+
+/// Size of a page, in bytes (Xen's `XEN_PAGE_SIZE`: 4 KiB on every architecture).
+pub const PAGE_BYTES: usize = 4096;
+/// Size of a page, in 32-bit words.
+pub const PAGE_WORDS: usize = PAGE_BYTES / 4;
+
+/// One page that another domain may read and write at the same time. Threads may share it.
+///
+/// It can only be reached in aligned 32-bit words, each read or written at once. Two loads of one word may give two
+/// values; no value means anything until it has been checked.
+#[derive(Debug)]
+pub struct SharedPage {
+    words: NonNull<[AtomicU32; PAGE_WORDS]>,
+}
+
+// SAFETY: the page is reached through atomics alone and belongs to no thread; munmap may be called by any.
+unsafe impl Send for SharedPage {}
+// SAFETY: a shared reference gives out atomics alone.
+unsafe impl Sync for SharedPage {}
+
+impl SharedPage {
+    /// Maps the page that a device has at this offset, for reading and writing.
+    pub(crate) fn map(
+        fd: BorrowedFd<'_>,
+        offset: u64,
+        what: &'static str,
+    ) -> Result<Self, DeviceError> {
+        check_page_size()?;
+        // SAFETY: a new mapping, placed by the kernel, replaces no other.
+        let address = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                PAGE_BYTES,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED,
+                fd,
+                offset,
+            )
+        }
+        .map_err(DeviceError::refused(what))?;
+        let words = NonNull::new(address.cast()).ok_or(DeviceError::Nonsense { what })?;
+        Ok(Self { words })
+    }
+
+    /// All its words.
+    #[must_use]
+    pub fn words(&self) -> &[AtomicU32; PAGE_WORDS] {
+        // SAFETY: the mapping is one page long, aligned to a page, and there until `self` is dropped. What others write
+        // into it they write outside of Rust's sight; an atomic may change at any time, and each bit pattern is a `u32`.
+        unsafe { self.words.as_ref() }
+    }
+
+    /// Reads a word; 0 for one that is not in the page. Later loads and stores stay after it (acquire).
+    #[must_use]
+    pub fn load(&self, word: usize) -> u32 {
+        self.words().get(word).map_or(0, |cell| cell.load(Ordering::Acquire))
+    }
+
+    /// Writes a word; nothing for one that is not in the page. Earlier loads and stores stay before it (release).
+    pub fn store(&self, word: usize, value: u32) {
+        if let Some(cell) = self.words().get(word) {
+            cell.store(value, Ordering::Release);
+        }
+    }
+
+    /// A full barrier: the other side sees every store before it before any load after it is done. Acquire and release do
+    /// not give this, and without it a wake-up can be lost: a ring needs it between "call me" and "is there more?".
+    pub fn fence(&self) {
+        fence(Ordering::SeqCst);
+    }
+
+    /// Copies bytes out of the page, from byte `offset` on; `false`, and nothing done, if they are not all in the page.
+    /// They need not be what was there at any one moment.
+    #[must_use]
+    pub fn copy_out(&self, offset: usize, into: &mut [u8]) -> bool {
+        if !fits(offset, into.len()) {
+            return false;
+        }
+        for (at, byte) in (offset..).zip(into) {
+            let word = self.load(at / 4).to_ne_bytes();
+            *byte = word.get(at % 4).copied().unwrap_or_default();
+        }
+        true
+    }
+
+    /// Copies bytes into the page, from byte `offset` on; `false`, and nothing done, if the page has no room for them there.
+    ///
+    /// Whole words are written: what another writes at the same time into the rest of the first and the last word can be lost.
+    #[must_use]
+    pub fn copy_in(&self, offset: usize, from: &[u8]) -> bool {
+        if !fits(offset, from.len()) {
+            return false;
+        }
+        for (at, byte) in (offset..).zip(from) {
+            let mut word = self.load(at / 4).to_ne_bytes();
+            if let Some(place) = word.get_mut(at % 4) {
+                *place = *byte;
+            }
+            self.store(at / 4, u32::from_ne_bytes(word));
+        }
+        true
+    }
+}
+
+impl Drop for SharedPage {
+    fn drop(&mut self) {
+        // SAFETY: exactly what `map` made, and nothing borrows from it any more.
+        if let Err(errno) = unsafe { munmap(self.words.as_ptr().cast(), PAGE_BYTES) } {
+            tracing::error!(%errno, "a shared page could not be unmapped");
+        }
+    }
+}
+
+/// Whether so many bytes from there on are in one page.
+pub(crate) fn fits(offset: usize, bytes: usize) -> bool {
+    offset.checked_add(bytes).is_some_and(|end| end <= PAGE_BYTES)
+}
+
+fn check_page_size() -> Result<(), DeviceError> {
+    let bytes = rustix::param::page_size();
+    if bytes == PAGE_BYTES { Ok(()) } else { Err(DeviceError::PageSize { bytes }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+
+    use super::*;
+
+    fn two_views() -> (SharedPage, SharedPage) {
+        let memory = memfd_create("page", MemfdFlags::CLOEXEC).unwrap();
+        ftruncate(&memory, 4096).unwrap();
+        let view = || SharedPage::map(memory.as_fd(), 0, "mapping").unwrap();
+        (view(), view())
+    }
+
+    #[test]
+    fn both_sides_see_one_page() {
+        let (ours, theirs) = two_views();
+        ours.store(0, 7);
+        ours.store(1023, 9);
+        ours.fence();
+        assert_eq!((theirs.load(0), theirs.load(1023)), (7, 9));
+    }
+
+    #[test]
+    fn there_is_nothing_outside_of_the_page() {
+        let (ours, _theirs) = two_views();
+        ours.store(1024, 1);
+        ours.store(usize::MAX, 1);
+        assert_eq!((ours.load(1024), ours.load(usize::MAX)), (0, 0));
+        assert!(!ours.copy_in(4095, &[1, 2]));
+        assert!(!ours.copy_out(usize::MAX, &mut [0]));
+        assert!(ours.words().iter().all(|word| word.load(Ordering::Relaxed) == 0));
+    }
+
+    #[test]
+    fn bytes_go_where_they_belong() {
+        let (ours, theirs) = two_views();
+        assert!(ours.copy_in(4089, b"xenbus!"));
+        assert!(ours.copy_in(4089, b"X"));
+        let mut read = [1; 8];
+        assert!(theirs.copy_out(4088, &mut read));
+        assert_eq!(&read, b"\0Xenbus!");
+    }
+}

@@ -1,0 +1,1 @@
+//! A xenstored in this process, for tests.

@@ -1,0 +1,158 @@
+//! What can be done with nodes, inside and outside of a transaction.
+
+use super::error::Error;
+use super::path::check;
+use super::perms::Perms;
+use super::watches::names;
+use super::wire::Kind;
+
+/// The most bytes of names that are read of one folder: some tens of thousands of children.
+const MAX_FOLDER: usize = 1 << 20;
+/// How often a long folder is begun anew because it changed while it was read.
+const FOLDER_ATTEMPTS: u32 = 16;
+
+/// Asks xenstored one thing. Not for other crates to implement.
+pub trait Ask {
+    /// Sends a request, waits for its reply, and gives its payload. `about` is the node, for errors.
+    fn ask(&mut self, kind: Kind, about: &str, payload: &[u8]) -> Result<Vec<u8>, Error>;
+}
+
+/// What can be done with nodes: by [`Store`](super::Store) at once, by [`Transaction`](super::Transaction) together with
+/// others or not at all. Paths are absolute.
+///
+/// All methods fail as [`Error`] says: no permission, a full store, no answer in time, a lost connection.
+pub trait Nodes: Ask {
+    /// The value of a node; none if it is not there.
+    ///
+    /// # Errors
+    /// Also when the value is not text: [`Nodes::read_bytes`] takes any.
+    fn read(&mut self, path: &str) -> Result<Option<String>, Error> {
+        let value = self.read_bytes(path)?;
+        value.map(String::from_utf8).transpose().map_err(|_| Error::NotText { path: path.into() })
+    }
+
+    /// The value of a node, whatever it is; none if it is not there.
+    ///
+    /// # Errors
+    /// See [`Nodes`].
+    fn read_bytes(&mut self, path: &str) -> Result<Option<Vec<u8>>, Error> {
+        found(ask_path(self, Kind::Read, path))
+    }
+
+    /// Sets the value of a node. It is made if need be, and so are the folders above it.
+    ///
+    /// # Errors
+    /// See [`Nodes`].
+    fn write(&mut self, path: &str, value: &str) -> Result<(), Error> {
+        check(path)?;
+        self.ask(Kind::Write, path, &[path.as_bytes(), b"\0", value.as_bytes()].concat()).map(drop)
+    }
+
+    /// Makes a node without a value. One that is there already is left as it is.
+    ///
+    /// # Errors
+    /// See [`Nodes`].
+    fn mkdir(&mut self, path: &str) -> Result<(), Error> {
+        ask_path(self, Kind::Mkdir, path).map(drop)
+    }
+
+    /// Removes a node and all below it. It is fine if it is not there.
+    ///
+    /// # Errors
+    /// See [`Nodes`].
+    fn remove(&mut self, path: &str) -> Result<(), Error> {
+        found(ask_path(self, Kind::Rm, path)).map(drop)
+    }
+
+    /// Whether a node is there.
+    ///
+    /// # Errors
+    /// See [`Nodes`].
+    fn exists(&mut self, path: &str) -> Result<bool, Error> {
+        Ok(self.read_bytes(path)?.is_some())
+    }
+
+    /// The names of a node's children; none if it has none or is not there.
+    ///
+    /// A folder that is too long for one message is read in parts, and anew when it changes meanwhile.
+    ///
+    /// # Errors
+    /// See [`Nodes`]. [`Error::Unreadable`] if it has more than a megabyte of names or changes all the time.
+    fn list(&mut self, path: &str) -> Result<Vec<String>, Error> {
+        match found(ask_path(self, Kind::Directory, path)) {
+            Ok(Some(payload)) => names(&payload, path),
+            Ok(None) => Ok(Vec::new()),
+            Err(error) if error.is_named("E2BIG") => list_in_parts(self, path),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Who may do what with a node; none if it is not there.
+    ///
+    /// # Errors
+    /// See [`Nodes`].
+    fn permissions(&mut self, path: &str) -> Result<Option<Perms>, Error> {
+        found(ask_path(self, Kind::GetPerms, path))?
+            .map(|payload| Perms::decode(&payload))
+            .transpose()
+    }
+
+    /// Says who may do what with a node. Only its owner and domain 0 may.
+    ///
+    /// # Errors
+    /// See [`Nodes`]. [`Error::NotFound`] if it is not there.
+    fn set_permissions(&mut self, path: &str, perms: &Perms) -> Result<(), Error> {
+        check(path)?;
+        self.ask(Kind::SetPerms, path, format!("{path}\0{}", perms.encode()).as_bytes()).map(drop)
+    }
+}
+
+fn ask_path(nodes: &mut (impl Ask + ?Sized), kind: Kind, path: &str) -> Result<Vec<u8>, Error> {
+    check(path)?;
+    nodes.ask(kind, path, format!("{path}\0").as_bytes())
+}
+
+fn found<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads a folder part by part. Each part begins with the folder's generation, which changes when the folder does; the
+/// end is one empty name.
+fn list_in_parts(nodes: &mut (impl Ask + ?Sized), path: &str) -> Result<Vec<String>, Error> {
+    for _ in 0..FOLDER_ATTEMPTS {
+        if let Some(all) = read_parts(nodes, path)? {
+            return names(&all, path);
+        }
+    }
+    Err(Error::Unreadable { path: path.into() })
+}
+
+/// All names, or none if the folder changed on the way.
+fn read_parts(nodes: &mut (impl Ask + ?Sized), path: &str) -> Result<Option<Vec<u8>>, Error> {
+    let mut all = Vec::new();
+    let mut generation: Option<Vec<u8>> = None;
+    while all.len() < MAX_FOLDER {
+        let request = format!("{path}\0{}\0", all.len());
+        let Some(reply) = found(nodes.ask(Kind::DirectoryPart, path, request.as_bytes()))? else {
+            return Ok(None);
+        };
+        let cut = reply.iter().position(|byte| *byte == 0);
+        let (now, part) = cut
+            .and_then(|at| Some((reply.get(..at)?, reply.get(at + 1..)?)))
+            .filter(|(_, part)| part.ends_with(&[0]))
+            .ok_or_else(|| Error::Protocol(format!("a part of {path} that has no end")))?;
+        if generation.get_or_insert_with(|| now.to_vec()) != now {
+            return Ok(None);
+        }
+        all.extend_from_slice(part);
+        if all == [0] || all.ends_with(&[0, 0]) {
+            all.pop();
+            return Ok(Some(all));
+        }
+    }
+    Err(Error::Unreadable { path: path.into() })
+}
