@@ -1,1 +1,156 @@
-//! A xenstored in this process, for tests.
+//! A xenstored in this process, **for tests** of this and other crates (feature `fake`).
+//!
+//! It speaks the wire protocol on a socket, to any number of clients, and does as the real one does: watches fire once when
+//! they begin, and for the node and those below it; a transaction that others disturbed ends with `EAGAIN`; a folder that
+//! is too long for a message has to be read in parts. Permissions are kept and told, and never enforced.
+//!
+//! ```
+//! use vusb_xen::store::{Error, Nodes, fake::Xenstored};
+//!
+//! let xenstored = Xenstored::start();
+//! let mut store = xenstored.client();
+//! store.write("/local/domain/0/name", "Domain-0")?;
+//! assert_eq!(xenstored.tree()["/local/domain/0/name"], "Domain-0");
+//! # Ok::<(), Error>(())
+//! ```
+#![allow(clippy::expect_used, clippy::panic, reason = "for tests: what cannot go on ends the test")]
+
+mod serve;
+mod tree;
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use self::serve::{State, serve};
+use self::tree::Change;
+use super::{Perms, Store};
+use crate::DomId;
+
+/// A xenstored that runs until it is dropped.
+#[derive(Debug)]
+pub struct Xenstored {
+    state: Arc<Mutex<State>>,
+    socket: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Xenstored {
+    /// Starts one with an empty tree.
+    ///
+    /// # Panics
+    /// There is no room for a socket in the folder for temporary files.
+    #[must_use]
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let socket = folder.path().join("socket");
+        let listener = UnixListener::bind(&socket).expect("a socket in it");
+        let state = Arc::new(Mutex::new(State::default()));
+        let shared = Arc::clone(&state);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                match stream {
+                    Ok(stream) if !lock(&shared).ended => serve(&shared, stream, DomId::ZERO),
+                    _ => return,
+                }
+            }
+        });
+        Self { state, socket, _folder: folder }
+    }
+
+    /// Where it listens. Who connects there is domain 0.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// A connection as domain 0.
+    ///
+    /// # Panics
+    /// It does not listen any more.
+    #[must_use]
+    pub fn client(&self) -> Store {
+        Store::from_socket(&self.socket).expect("it listens")
+    }
+
+    /// A connection as that domain: what it makes is its own. Where a driver would have `/dev/xen/xenbus`.
+    ///
+    /// # Panics
+    /// There are too many open files.
+    #[must_use]
+    pub fn client_of(&self, domain: DomId) -> Store {
+        Store::from_fd(self.descriptor_of(domain)).expect("a socket can be non-blocking")
+    }
+
+    /// As [`Xenstored::client_of`], the descriptor alone.
+    ///
+    /// # Panics
+    /// There are too many open files.
+    #[must_use]
+    pub fn descriptor_of(&self, domain: DomId) -> OwnedFd {
+        let (theirs, ours) = UnixStream::pair().expect("two sockets");
+        serve(&self.state, ours, domain);
+        theirs.into()
+    }
+
+    /// All nodes that have a value or no children, with their values.
+    #[must_use]
+    pub fn tree(&self) -> BTreeMap<String, String> {
+        lock(&self.state).tree.snapshot()
+    }
+
+    /// Who may do what with a node.
+    #[must_use]
+    pub fn permissions(&self, path: &str) -> Option<Perms> {
+        let perms = lock(&self.state).tree.perms(path)?;
+        Perms::decode(&perms).ok()
+    }
+
+    /// Writes a node, as domain 0.
+    ///
+    /// # Panics
+    /// It is no path.
+    pub fn write(&self, path: &str, value: &str) {
+        super::path::check(path).expect("a path");
+        let _ = lock(&self.state).change(&Change::Write(path.into(), value.into()), DomId::ZERO);
+    }
+
+    /// Removes a node and all below it, as domain 0.
+    pub fn remove(&self, path: &str) {
+        let _ = lock(&self.state).change(&Change::Remove(path.into()), DomId::ZERO);
+    }
+
+    /// Tells those who watch this special name: `@releaseDomain`.
+    pub fn fire(&self, special: &str) {
+        lock(&self.state).fire(special);
+    }
+
+    /// Ends so many of the next transactions with `EAGAIN`, disturbed or not.
+    pub fn disturb(&self, transactions: u32) {
+        lock(&self.state).disturb = transactions;
+    }
+
+    /// Ends all connections, as a xenstored does that dies. New ones are still taken.
+    pub fn hang_up(&self) {
+        lock(&self.state).hang_up();
+    }
+}
+
+impl Drop for Xenstored {
+    fn drop(&mut self) {
+        {
+            let mut state = lock(&self.state);
+            state.ended = true;
+            state.hang_up();
+        }
+        // Wakes the thread that listens, so that it sees the end.
+        let _ = UnixStream::connect(&self.socket);
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    // A test that panics while it holds the lock has failed already.
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
