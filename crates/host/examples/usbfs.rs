@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! usbfs inquiry 2-1     a USB stick: requests, bulk transfers, halts, resets, and back to its driver
-//! usbfs unplug 2-1      a USB stick: transfers in flight while it is pulled out
+//! usbfs unplug 1-3      a serial adapter: transfers in flight that are discarded, dropped, and pulled out
 //! usbfs sound 1-2       a sound card: isochronous transfers
 //! ```
 //!
@@ -114,7 +114,7 @@ fn ask(device: &mut UsbFs, buffers: &Buffers, tag: u32) -> Result<String> {
         match done.token {
             2 => text = String::from_utf8_lossy(data.get(8..32).unwrap_or_default()).into_owned(),
             3 => {
-                check(data.starts_with(b"USBS") && data.last() == Some(&0), "the disk is content")?
+                check(data.starts_with(b"USBS") && data.last() == Some(&0), "the disk is content")?;
             }
             _ => {}
         }
@@ -139,7 +139,7 @@ fn inquiry(found: &HostDevice) -> Result<()> {
     let buffers = Buffers::new(8192, 4);
     descriptors(&mut device, &buffers, found)?;
     let first = ask(&mut device, &buffers, 1)?;
-    cancel(&mut device, &buffers)?;
+    stall(&mut device, &buffers)?;
     overflow(&mut device, &buffers)?;
 
     device.set_interface(0, 0)?;
@@ -148,16 +148,31 @@ fn inquiry(found: &HostDevice) -> Result<()> {
     let slow = device.handle().clone();
     let reset = std::thread::spawn(move || slow.reset());
     reset.join().map_err(|_| "the thread has panicked")??;
-    check(device.driver(0)?.as_deref() == Some("usbfs"), "it is claimed still after a reset")?;
+    check(device.driver(0)?.as_deref() == Some("usb-storage"), "a reset gives it to its driver")?;
+    device.disconnect_claim(0)?;
     check(ask(&mut device, &buffers, 3)? == first, "it answers after a reset")?;
     check(device.set_configuration(1).is_err(), "what is claimed is not configured")?;
+    let (hub, port) = Host::system().hub(found).ok_or("it hangs on no hub")?;
+    let hub = UsbFs::open(&hub)?;
+    hub.claim_port(port)?;
+    device.reset()?;
+    check(device.driver(0)?.is_none(), "a reset gives it to nobody while its port is claimed")?;
+    device.claim(0)?;
+    check(ask(&mut device, &buffers, 5)? == first, "it answers")?;
+    device.release(0)?;
+    device.set_configuration(0)?;
+    device.set_configuration(1)?;
+    check(device.driver(0)?.is_none(), "nor does a configuration")?;
+    device.claim(0)?;
+    check(ask(&mut device, &buffers, 6)? == first, "it answers")?;
+    check(!device.connect(0)?, "nor can it be given back")?;
+    hub.release_port(port)?;
+    device.claim(0)?;
     device.release(0)?;
     device.set_configuration(1)?;
     device.disconnect_claim(0)?;
     check(ask(&mut device, &buffers, 4)? == first, "it answers after it is configured")?;
 
-    // Dropped with a transfer in flight: the memory comes back.
-    submit(&mut device, urb(Kind::Bulk, IN, buffer(&buffers, 0, &[0; 512])?), 9)?;
     drop(device);
     check(all(&buffers) == 4, "all buffers are back")?;
     let device = UsbFs::open(&found.node())?;
@@ -199,16 +214,58 @@ fn descriptors(device: &mut UsbFs, buffers: &Buffers, found: &HostDevice) -> Res
     check(nowhere.is_err_and(|(it, _)| it == Refused::NoEndpoint), "no endpoint, no transfer")
 }
 
-/// A transfer that waits for nothing is discarded.
-fn cancel(device: &mut UsbFs, buffers: &Buffers) -> Result<()> {
+/// A disk that was told nothing has nothing to say.
+fn stall(device: &mut UsbFs, buffers: &Buffers) -> Result<()> {
     submit(device, urb(Kind::Bulk, IN, buffer(buffers, 0, &[0; 512])?), 5)?;
-    check(device.reap()?.is_none(), "nothing is finished yet")?;
+    let done = next(device)?;
+    check((done.token, done.status) == (5, Status::Stalled), "it stalls")?;
+    Ok(device.clear_halt(IN)?)
+}
+
+/// Transfers that wait for a word from a line that is silent: `count` of them, none of which is finished.
+fn wait_on(device: &mut UsbFs, buffers: &Buffers, count: u8) -> Result<()> {
+    // It may first tell how the line is.
+    for _ in 0..10 {
+        for token in (0..count).map(u64::from) {
+            let Some(spare) = buffers.take() else { break };
+            match device.submit(urb(Kind::Bulk, IN, spare), token) {
+                Ok(()) | Err((Refused::TokenInUse(_), _)) => {}
+                Err((refused, _)) => return Err(refused.into()),
+            }
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        while device.reap()?.is_some() {}
+        if device.in_flight() == usize::from(count) {
+            return Ok(());
+        }
+    }
+    Err("the line is never silent".into())
+}
+
+/// Discarded transfers are finished at once, and whoever drops the device has its memory back.
+fn cancel(found: &HostDevice, buffers: &Buffers) -> Result<()> {
+    let mut device = UsbFs::open(&found.node())?;
+    device.disconnect_claim(0)?;
+    wait_on(&mut device, buffers, 2)?;
     device.discard(6);
-    device.discard(5);
-    device.discard(5);
+    device.discard(1);
+    device.discard(1);
     let done = device.reap()?.ok_or("what was discarded is not finished")?;
-    check((done.token, done.status) == (5, Status::Cancelled), "it was discarded")?;
-    check(device.in_flight() == 0 && device.reap()?.is_none(), "nothing is left")
+    check((done.token, done.status) == (1, Status::Cancelled), "it was discarded")?;
+    drop(done);
+    check(device.in_flight() == 1 && device.reap()?.is_none(), "the other goes on")?;
+    device.release(0)?;
+    let done = next(&mut device)?;
+    check(
+        (done.token, done.status) == (0, Status::Gone),
+        &format!("it ends with the claim: {:?}", done.status),
+    )?;
+    device.disconnect_claim(0)?;
+    wait_on(&mut device, buffers, 4)?;
+    let handle = device.handle().clone();
+    drop((device, done));
+    check(all(buffers) == 8, "all buffers are back")?;
+    check(handle.driver(0)?.as_deref() == Some("usbfs"), "a handle keeps the claim")
 }
 
 /// A reader that expects less than a packet, and one that will not have a short one.
@@ -230,12 +287,11 @@ fn overflow(device: &mut UsbFs, buffers: &Buffers) -> Result<()> {
 /// Transfers in flight while the device is pulled out.
 fn unplug(found: &HostDevice) -> Result<()> {
     let mut uevents = Uevents::listen()?;
+    let buffers = Buffers::new(4096, 8);
+    cancel(found, &buffers)?;
     let mut device = UsbFs::open(&found.node())?;
     device.disconnect_claim(0)?;
-    let buffers = Buffers::new(65536, 8);
-    for token in 0..8 {
-        submit(&mut device, urb(Kind::Bulk, IN, buffer(&buffers, 0, &[0; 65536])?), token)?;
-    }
+    wait_on(&mut device, &buffers, 8)?;
     check(buffers.take().is_none(), "eight transfers are in flight")?;
     std::fs::write("/tmp/waiting", "")?;
     let mut seen = Vec::new();

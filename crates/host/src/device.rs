@@ -43,6 +43,8 @@ pub struct HostDevice {
     pub speeds: SpeedSet,
     /// `bDeviceClass`: 0 if each interface has its own class.
     pub class: u8,
+    /// `bConfigurationValue` of the active configuration; `None` if the device is in none.
+    pub configuration: Option<u8>,
     /// The interfaces of the active configuration, by number.
     pub interfaces: Vec<Interface>,
     /// Where it is plugged in, in words that a reboot does not change.
@@ -99,7 +101,7 @@ impl HostDevice {
 
     /// Where the device can be opened ([`UsbFs::open`](crate::usbfs::UsbFs::open)): `/dev/bus/usb/003/014`.
     pub fn node(&self) -> PathBuf {
-        format!("/dev/bus/usb/{:03}/{:03}", self.at.bus, self.at.address).into()
+        node(self.at)
     }
 
     /// What a model of a guest's hardware says of this device, which `selector` names.
@@ -130,6 +132,19 @@ pub(crate) fn read(devices: &Path, dir: &Path, bus_id: &BusId) -> Option<HostDev
 /// address of the other name a device that never was.
 fn settled<T>(mut read: impl FnMut() -> Option<T>, mut still: impl FnMut(&T) -> bool) -> Option<T> {
     (0..ATTEMPTS).find_map(|_| read().filter(&mut still))
+}
+
+fn node(at: BusAddress) -> PathBuf {
+    format!("/dev/bus/usb/{:03}/{:03}", at.bus, at.address).into()
+}
+
+/// The node of the hub that the device in the folder `dir` hangs on, and its port there.
+pub(crate) fn hub(dir: &Path, device: &HostDevice) -> Option<(PathBuf, u8)> {
+    let name = device.bus_id.to_string();
+    let port = name.rsplit(['-', '.']).next()?.parse().ok()?;
+    // `usb1/1-4/1-4.2`: a device's folder is in that of its hub.
+    let hub = address(dir.parent()?)?;
+    (address(dir) == Some(device.at)).then(|| (node(hub), port))
 }
 
 /// The content of the attribute `descriptors` in the folder `dir`, if the device there has the address `at`.
@@ -169,11 +184,17 @@ fn read_once(devices: &Path, dir: &Path, bus_id: &BusId) -> Option<HostDevice> {
         speed,
         speeds: speed.map_or(SpeedSet::NONE, |speed| speeds::offered(speed, descriptors.as_ref())),
         class,
+        configuration: active_configuration(dir),
         interfaces,
         path: place::stable_path(devices, dir, bus_id),
         protection: Vec::new(),
         is_hub,
     })
+}
+
+/// The attribute is empty for a device in no configuration.
+fn active_configuration(dir: &Path) -> Option<u8> {
+    u8::try_from(sysfs::decimal(dir, "bConfigurationValue")?).ok().filter(|value| *value > 0)
 }
 
 /// A name that the device gives itself, without the blanks that many pad it with.

@@ -101,6 +101,13 @@ impl Host {
         device::raw_descriptors(&dir, device.at)
     }
 
+    /// The hub that a device hangs on, a root hub among them: its node below `/dev/bus/usb`, and the number of the port there (from 1
+    /// on). `None` if the device is gone.
+    pub fn hub(&self, device: &HostDevice) -> Option<(PathBuf, u8)> {
+        let link = self.root.join("sys/bus/usb/devices").join(device.bus_id.to_string());
+        device::hub(&fs::canonicalize(link).ok()?, device)
+    }
+
     /// Every device with its own folder in sysfs.
     fn scan(&self) -> Result<Vec<(HostDevice, PathBuf)>, HostError> {
         let list = self.root.join("sys/bus/usb/devices");

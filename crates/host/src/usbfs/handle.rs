@@ -262,13 +262,36 @@ impl Handle {
         result.map_err(|it| CallError::new("end the halt of the endpoint", it))
     }
 
-    /// Resets the port, and puts the device's address, configuration and settings back. What was claimed is claimed still, if the
-    /// device comes back as what it was; else it is gone and a new one is plugged in.
+    /// Resets the port, and puts the device's address, configuration and settings back; all URBs are cancelled. If the device does not
+    /// come back as what it was, it is gone, and a new one is plugged in.
+    ///
+    /// Every claim is lost: the kernel unbinds drivers that cannot bear a reset, usbfs among them, and binds anew whoever wants the
+    /// interface. So its driver has it then; take it back with [`Handle::disconnect_claim`]. Where no driver may see the device even for
+    /// a moment (a disk that a guest writes to), claim its port before ([`Handle::claim_port`]).
     ///
     /// # Errors
     /// If the device is gone, or comes back as another (ENODEV).
     pub fn reset(&self) -> Result<(), CallError> {
         ioctls::reset(self.fd()).map_err(|it| CallError::new("reset the device", it))
+    }
+
+    /// Claims a port (from 1 on) of this device, which is a hub ([`Host::hub`](crate::Host::hub)): as long as this is open, no driver of
+    /// the kernel is bound to the device in that port by itself, be it reset, configured or plugged in anew, and a device that is plugged
+    /// in is left without a configuration. A driver that has it now keeps it. [`Handle::connect`] finds no driver either: release the port
+    /// first.
+    ///
+    /// # Errors
+    /// If another program has the port ([`CallError::Busy`]), there is no such port, or this is no hub (ENODEV).
+    pub fn claim_port(&self, port: u8) -> Result<(), CallError> {
+        ioctls::claim_port(self.fd(), port).map_err(|it| CallError::new("claim the port", it))
+    }
+
+    /// Gives up a port that was claimed here. What sits in it stays as it is: [`Handle::connect`] gives it to its drivers.
+    ///
+    /// # Errors
+    /// If it was not claimed here (ENOENT), or the hub is gone.
+    pub fn release_port(&self, port: u8) -> Result<(), CallError> {
+        ioctls::release_port(self.fd(), port).map_err(|it| CallError::new("release the port", it))
     }
 
     /// From now on only these interfaces can be claimed (bit N: interface N), none can be taken from a driver, and a reset takes that

@@ -57,6 +57,8 @@ fn numbers() -> Vec<(&'static str, u64)> {
         ("USBDEVFS_RESET", RESET.into()),
         ("USBDEVFS_CLEAR_HALT", CLEAR_HALT.into()),
         ("USBDEVFS_CONNECT", CONNECT.into()),
+        ("USBDEVFS_CLAIM_PORT", CLAIM_PORT.into()),
+        ("USBDEVFS_RELEASE_PORT", RELEASE_PORT.into()),
         ("USBDEVFS_GET_CAPABILITIES", GET_CAPABILITIES.into()),
         ("USBDEVFS_DISCONNECT_CLAIM", DISCONNECT_CLAIM.into()),
         ("USBDEVFS_DROP_PRIVILEGES", DROP_PRIVILEGES.into()),

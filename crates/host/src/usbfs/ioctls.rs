@@ -28,6 +28,8 @@ pub(crate) const IOCTL: Opcode = opcode::read_write::<DriverIoctl>(GROUP, 18);
 pub(crate) const RESET: Opcode = opcode::none(GROUP, 20);
 pub(crate) const CLEAR_HALT: Opcode = opcode::read::<c_uint>(GROUP, 21);
 pub(crate) const CONNECT: Opcode = opcode::none(GROUP, 23);
+pub(crate) const CLAIM_PORT: Opcode = opcode::read::<c_uint>(GROUP, 24);
+pub(crate) const RELEASE_PORT: Opcode = opcode::read::<c_uint>(GROUP, 25);
 pub(crate) const GET_CAPABILITIES: Opcode = opcode::read::<u32>(GROUP, 26);
 pub(crate) const DISCONNECT_CLAIM: Opcode = opcode::read::<DisconnectClaim>(GROUP, 27);
 pub(crate) const DROP_PRIVILEGES: Opcode = opcode::write::<u32>(GROUP, 30);
@@ -209,6 +211,16 @@ pub(crate) fn clear_halt(fd: BorrowedFd<'_>, endpoint: u8) -> Result<()> {
 pub(crate) fn reset(fd: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: the kernel takes no argument.
     unsafe { ioctl(fd, NoArg::<RESET>::new()) }
+}
+
+pub(crate) fn claim_port(hub: BorrowedFd<'_>, port: u8) -> Result<()> {
+    // SAFETY: the kernel reads one unsigned int.
+    unsafe { ioctl(hub, Setter::<CLAIM_PORT, c_uint>::new(port.into())) }
+}
+
+pub(crate) fn release_port(hub: BorrowedFd<'_>, port: u8) -> Result<()> {
+    // SAFETY: the kernel reads one unsigned int.
+    unsafe { ioctl(hub, Setter::<RELEASE_PORT, c_uint>::new(port.into())) }
 }
 
 pub(crate) fn drop_privileges(fd: BorrowedFd<'_>, interfaces: u32) -> Result<()> {

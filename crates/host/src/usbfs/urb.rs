@@ -172,9 +172,10 @@ pub enum Status {
     Overflow,
     /// EREMOTEIO: less was received than there was room for, and [`Flags::short_not_ok`] was set. What was received is good.
     ShortRead,
-    /// ENODEV, ESHUTDOWN: the device was unplugged, or taken away.
+    /// ENODEV, ESHUTDOWN: the device was unplugged, or its endpoint taken away: the interface was released, or the device reset or
+    /// configured. Whether the device is there still, [`UsbFs::reap`](super::UsbFs::reap) tells.
     Gone,
-    /// ENOENT, ECONNRESET: it was discarded, or the interface was released or set anew.
+    /// ENOENT, ECONNRESET: it was discarded, or the interface was set anew.
     Cancelled,
     /// EPROTO, EILSEQ, ETIME, ECOMM, ENOSR: no answer or a garbled one, or the host was too slow. Which it was, as a positive
     /// error number. Often the first sign of an unplugged device.
