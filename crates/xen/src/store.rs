@@ -136,6 +136,18 @@ impl Store {
         Ok(path.to_owned())
     }
 
+    /// The number of the domain that this program runs in.
+    ///
+    /// # Errors
+    /// As [`Nodes`]. [`Error::NotFound`] in a domain that its toolstack gave no `domid` node; xl gives one to each, and
+    /// `xen-init-dom0` to domain 0.
+    pub fn own_domain(&mut self) -> Result<DomId, Error> {
+        // The only relative path there is use for: it begins at the domain's own folder, wherever that is.
+        let value = self.request(Kind::Read, 0, "domid", b"domid\0")?;
+        let text = std::str::from_utf8(&value).unwrap_or_default();
+        text.parse().map_err(|error| Error::Protocol(format!("domid: {error}")))
+    }
+
     /// Asks to be told whenever this node or one below it is written, made or removed. One event comes at once, whether
     /// the node is there or not: what is read after it misses nothing.
     ///
@@ -216,7 +228,9 @@ impl Store {
         let timed_out = Error::TimedOut { path: about.into(), limit: self.limit };
 
         let deadline = Deadline::after(self.limit);
-        if !self.connection.send(&bytes, deadline)? {
+        // The kernel's device refuses some watches when they are written, not with a reply.
+        let sent = self.connection.send(&bytes, deadline);
+        if !sent.map_err(|error| error.about(about))? {
             return Err(timed_out);
         }
         while let Some(message) = self.connection.receive(deadline)? {

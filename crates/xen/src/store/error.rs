@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use super::wire::{DecodeError, MAX_REQUEST};
 
 /// Why something in xenstore could not be done.
@@ -117,6 +119,19 @@ impl Error {
         }
     }
 
+    /// What the operating system said of a request, as xenstored would have said it.
+    pub(super) fn about(self, path: &str) -> Self {
+        let Self::Io(error) = &self else { return self };
+        let name: &[u8] = match Errno::from_io_error(error) {
+            Some(Errno::ACCESS | Errno::PERM) => b"EACCES",
+            Some(Errno::NOSPC) => b"ENOSPC",
+            Some(Errno::NOMEM) => b"ENOMEM",
+            Some(Errno::EXIST) => b"EEXIST",
+            _ => return self,
+        };
+        Self::named(name, path)
+    }
+
     /// Whether xenstored gave this name as the reason.
     pub(super) fn is_named(&self, name: &str) -> bool {
         matches!(self, Self::Refused { code, .. } if code == name)
@@ -129,8 +144,22 @@ impl From<DecodeError> for Error {
     }
 }
 
-impl From<rustix::io::Errno> for Error {
-    fn from(error: rustix::io::Errno) -> Self {
+impl From<Errno> for Error {
+    fn from(error: Errno) -> Self {
         Self::Io(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_refuses_is_told_like_what_xenstored_refuses() {
+        let told = |errno: Errno| Error::from(errno).about("/a");
+        assert!(matches!(told(Errno::ACCESS), Error::Denied { path } if path == "/a"));
+        assert!(matches!(told(Errno::NOSPC), Error::Quota { .. }));
+        assert!(told(Errno::EXIST).is_named("EEXIST"));
+        assert!(matches!(told(Errno::IO), Error::Io(_)));
     }
 }
