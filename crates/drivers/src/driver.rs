@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use thiserror::Error;
-use vusb_model::address::Address;
+use vusb_model::address::{Address, Index};
 use vusb_model::capabilities::Capabilities;
 use vusb_model::diff::Step;
 use vusb_model::hardware::Hardware;
@@ -47,6 +47,14 @@ pub trait Driver {
     /// The step was not taken; the hardware is as before, unless the error says that this is not known
     /// ([`Error::is_uncertain`]).
     fn perform(&mut self, step: &Step) -> Result<(), Error>;
+
+    /// The backend domain that `asked` names, as [`Driver::observe`] says it; `None` is domain 0. To be called after that.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if there is no such domain.
+    fn backend(&mut self, asked: &str) -> Result<Option<String>, Error> {
+        Ok(Some(asked.to_owned()))
+    }
 }
 
 /// What a guest has.
@@ -62,6 +70,45 @@ pub struct Observed {
     pub given: BTreeMap<Address, BusAddress>,
     /// USB controllers that vusb has no model for: they are shown and left alone.
     pub foreign: Vec<Foreign>,
+    /// The controllers that are there and carry nothing any more, each with the reason: they have to be made anew.
+    pub broken: BTreeMap<Index, String>,
+    /// What a controller has carried so far, where that is counted.
+    pub counters: BTreeMap<Index, Counters>,
+    /// What else a person should know, each a sentence.
+    pub notes: Vec<String>,
+}
+
+/// What a controller has carried since the guest connected to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Transfers that the guest asked for.
+    pub requests: u64,
+    /// Bytes that devices sent to the guest.
+    pub bytes_in: u64,
+    /// Bytes that the guest sent to devices.
+    pub bytes_out: u64,
+    /// Transfers that failed.
+    pub errors: u64,
+    /// Transfers that have not ended yet.
+    pub in_flight: u64,
+}
+
+impl Counters {
+    /// Reads `requests=N bytes-in=N bytes-out=N errors=N in-flight=N`. What is not known is passed over; `None` if one of these is not
+    /// there.
+    pub(crate) fn parse(text: &str) -> Option<Counters> {
+        let value = |key: &str| {
+            let mut words = text.split_ascii_whitespace();
+            words.find_map(|word| word.strip_prefix(key)?.strip_prefix('=')?.parse().ok())
+        };
+        Some(Counters {
+            requests: value("requests")?,
+            bytes_in: value("bytes-in")?,
+            bytes_out: value("bytes-out")?,
+            errors: value("errors")?,
+            in_flight: value("in-flight")?,
+        })
+    }
 }
 
 /// Whether the guest sees the device.
@@ -72,6 +119,8 @@ pub enum DeviceState {
     /// It does not: the device has its port, but the thing behind it is not there (an unplugged host device, a redirection
     /// that nobody is connected to).
     Absent,
+    /// It was told of the device, and has not taken it yet.
+    Offered,
 }
 
 impl fmt::Display for DeviceState {
@@ -79,6 +128,7 @@ impl fmt::Display for DeviceState {
         f.write_str(match self {
             DeviceState::Attached => "attached",
             DeviceState::Absent => "absent",
+            DeviceState::Offered => "offered",
         })
     }
 }
@@ -95,7 +145,7 @@ pub struct Foreign {
 }
 
 /// Why a driver did not do what it was told.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The hypervisor cannot be reached, or went away.

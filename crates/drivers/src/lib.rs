@@ -5,7 +5,7 @@
 //!  observe ──▶ hardware, states, what is ours    │
 //!  capabilities ──▶ what can be had              │  qemu: a running QEMU, over its QMP socket
 //!  check(steps) ──▶ or a refusal, nothing touched│  sim:  a simulated hypervisor in a file
-//!  perform(step) ──▶ done, or what went wrong    │
+//!  perform(step) ──▶ done, or what went wrong    │  xenctl: a guest of Xen, by way of xenstore and its device model
 //!            └──────────────────────────────────┘
 //! ```
 //!
@@ -17,5 +17,6 @@
 mod driver;
 pub mod qemu;
 pub mod sim;
+pub mod xenctl;
 
-pub use driver::{DeviceState, Driver, Error, Foreign, Observed};
+pub use driver::{Counters, DeviceState, Driver, Error, Foreign, Observed};

@@ -194,7 +194,7 @@ fn observed(state: &State) -> Observed {
     };
     let states = state.absent.iter().filter_map(at).map(|at| (at, DeviceState::Absent)).collect();
     let given = state.given.iter().filter_map(|(name, place)| Some((at(name)?, *place))).collect();
-    Observed { ours: names, states, given, foreign: Vec::new(), hardware }
+    Observed { ours: names, states, given, hardware, ..Observed::default() }
 }
 
 fn capabilities(state: &State) -> Capabilities {

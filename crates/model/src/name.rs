@@ -26,7 +26,7 @@ impl Name {
     }
 
     /// `stem` and a number, for a `stem` that is a name itself: `hci` and 0 make `hci0`.
-    pub(crate) fn numbered(stem: &'static str, number: u32) -> Name {
+    pub fn numbered(stem: &'static str, number: u32) -> Name {
         debug_assert!(stem.parse::<Name>().is_ok());
         Name(format!("{stem}{number}").into())
     }

@@ -1,33 +1,35 @@
 //! Making a domain what a spec says, and putting back what a restart took away.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU8;
 use std::path::Path;
 
-use vusb_model::address::Address;
+use vusb_model::address::{Address, PortPath};
 use vusb_model::capabilities::Capabilities;
 use vusb_model::device::{HostRef, Kind};
 use vusb_model::diff::diff;
 use vusb_model::hardware::{Device, Hardware};
 use vusb_model::name::Name;
 use vusb_model::resolve::{Resolved, resolve};
-use vusb_model::spec::Spec;
+use vusb_model::spec::{ControllerRef, ControllerSpec, Spec};
 
 use crate::domain::DomainId;
 use crate::error::Error;
-use crate::hosts::{self, Present};
+use crate::hosts::{Backend, Present};
 use crate::matching;
 use crate::merge::{Missing, only_named};
 use crate::outcome::Outcome;
 use crate::session::{Change, Session};
 use crate::vusb::Vusb;
 use crate::wanted::Wanted;
-use crate::{files, listing};
+use crate::{connect, files, listing};
 
 pub(crate) fn apply(vusb: &Vusb, wanted: &Wanted) -> Result<Outcome, Error> {
     let domain = domain_of(vusb, wanted)?;
     let mut session = Session::open(vusb, &domain)?;
     let called = called(&mut session, wanted)?;
-    let mut spec = prepared(&wanted.file.spec, &wanted.folder, &session.present, &session.base)?;
+    let asked = session.with_backends(wanted.file.spec.clone())?;
+    let mut spec = prepared(&asked, &wanted.folder, &session.present, &session.base)?;
     spec.address = Some(domain.to_string());
     let capabilities = session.capabilities()?;
     let matched = matching::pin(&session.base, &session.owned(), &spec, &capabilities);
@@ -58,8 +60,8 @@ pub(crate) fn apply(vusb: &Vusb, wanted: &Wanted) -> Result<Outcome, Error> {
     }
     session.record.added.extend(added.iter().cloned());
     let target = resolved.hardware;
-    let renew = session.stale();
-    let steps = session.commit(Change { target, missing, managed, renew })?;
+    let (renew, rebuild) = (session.stale(), session.broken());
+    let steps = session.commit(Change { target, missing, managed, renew, rebuild })?;
     let already = steps.is_empty();
     let outcome = session.outcome(steps, already, None);
     Ok(Outcome { added_controllers: added, ..outcome })
@@ -96,7 +98,9 @@ fn domain_of(vusb: &Vusb, wanted: &Wanted) -> Result<DomainId, Error> {
         }
     };
     match domain {
-        Some(domain @ (DomainId::Qemu(_) | DomainId::Sim(_))) => Ok(domain),
+        Some(domain @ (DomainId::Qemu(_) | DomainId::Sim(_) | DomainId::Xen(_))) => {
+            connect::canonical(vusb, domain)
+        }
         Some(DomainId::Spec(_)) | None => {
             let driver = wanted.file.driver.as_deref().unwrap_or_default();
             Err(Error::usage(
@@ -116,16 +120,39 @@ pub(crate) fn prepared(
     has: &Hardware,
 ) -> Result<Spec, Error> {
     let mut spec = spec.clone();
+    let controllers = spec.controllers.clone();
     for device in &mut spec.devices {
         device.kind = match &device.kind {
             Kind::Host(host) => {
-                let here = hosts::reference(present, &host.selector, has)?;
+                let backend = backend(device.controller.as_ref(), &controllers, present, has);
+                let here = present.reference(&host.selector, has, &backend)?;
                 Kind::Host(here.unwrap_or_else(|| HostRef::new(host.selector.clone())))
             }
             other => files::absolute(other, folder),
         };
     }
     Ok(spec)
+}
+
+/// Whose devices are on a controller that a spec names: one of its own, or one that is there.
+fn backend(
+    named: Option<&ControllerRef>,
+    controllers: &[ControllerSpec],
+    present: &Present<'_>,
+    has: &Hardware,
+) -> Backend {
+    let named = named?;
+    let meant = |it: &&ControllerSpec| match named {
+        ControllerRef::Name(name) => it.name.as_ref() == Some(name),
+        ControllerRef::Index(index) => it.index == Some(*index),
+    };
+    let there = crate::controllers::find(has, named).ok();
+    let there =
+        || present.backend(has, Address { bus: there?, port: PortPath::root(NonZeroU8::MIN) });
+    match controllers.iter().find(meant) {
+        Some(spec) => present.whose(spec.backend.clone()).or_else(there),
+        None => there(),
+    }
 }
 
 /// What of the resolved hardware the guest is not to have yet: host devices that are not plugged in.
@@ -145,7 +172,8 @@ fn stay_away(session: &mut Session<'_>, resolved: &Resolved) -> Missing {
         let Kind::Host(host) = &device.kind else { continue };
         let there = session.observed.hardware.device(address);
         let has = there.is_some_and(|it| it.kind == device.kind);
-        if asked.contains(&address) && !has && session.present.is_absent(&host.selector) {
+        let backend = session.present.backend(&resolved.hardware, address);
+        if asked.contains(&address) && !has && session.present.is_absent(&host.selector, &backend) {
             missing.devices.insert(address);
             session.note(absent(&device.name, host));
         }
@@ -200,7 +228,8 @@ pub(crate) fn apply_recorded(vusb: &Vusb, domain: &DomainId) -> Result<Outcome, 
             }
             continue;
         };
-        match session.present.find(&host.selector) {
+        let backend = session.present.backend(&target, address);
+        match session.present.find(&host.selector, &backend) {
             Ok(Some(_)) => {}
             Ok(None) => {
                 missing.devices.insert(address);
@@ -213,19 +242,21 @@ pub(crate) fn apply_recorded(vusb: &Vusb, domain: &DomainId) -> Result<Outcome, 
         }
     }
     let managed = session.managed.clone();
-    let renew = session.stale();
-    let steps = session.commit(Change { target, missing, managed, renew })?;
+    let (renew, rebuild) = (session.stale(), session.broken());
+    let steps = session.commit(Change { target, missing, managed, renew, rebuild })?;
     let already = steps.is_empty();
     Ok(session.outcome(steps, already, None))
 }
 
 /// What a guest gets that is started with the spec.
 pub(crate) fn started_with(vusb: &Vusb, wanted: &Wanted) -> Result<Outcome, Error> {
-    let present = Present::new(&vusb.host);
-    let nothing = Hardware::new();
-    let mut spec = prepared(&wanted.file.spec, &wanted.folder, &present, &nothing)?;
     let driver =
         wanted.file.driver.as_deref().and_then(|it| DomainId::parse(it, &wanted.folder).ok()?);
+    // Nobody is asked, so all devices are looked for here.
+    let nobody = DomainId::Spec(wanted.folder.clone());
+    let present = Present::new(vusb, &nobody);
+    let nothing = Hardware::new();
+    let mut spec = prepared(&wanted.file.spec, &wanted.folder, &present, &nothing)?;
     spec.address = driver.map(|domain| domain.to_string());
     let resolved = resolve(&nothing, &spec, &Capabilities::everything())?;
     let not_here = |device: &Device| match &device.kind {

@@ -20,9 +20,10 @@ use crate::connect;
 use crate::domain::DomainId;
 use crate::error::Error;
 use crate::files;
-use crate::hosts::Present;
+use crate::hosts::{Backend, Present};
 use crate::record::{Record, Records};
 use crate::view::HolderView;
+use crate::vusb::Vusb;
 
 /// How long a holder is given to say that it is there.
 const GLANCE: Duration = Duration::from_secs(1);
@@ -32,33 +33,43 @@ const GLANCE: Duration = Duration::from_secs(1);
 /// # Errors
 /// Another domain has it, or a record cannot be read, so that nobody knows.
 pub(crate) fn check(
-    records: &Records,
+    vusb: &Vusb,
     own: &DomainId,
     present: &Present<'_>,
     steps: &[Step],
+    target: &Hardware,
 ) -> Result<(), Error> {
-    let wanted: Vec<&Device> =
-        steps.iter().filter_map(plugs).filter(|it| is_single(&it.kind)).collect();
+    let plugs = steps.iter().filter_map(plugs).filter(|(_, it)| is_single(&it.kind));
+    let wanted: Vec<Wanted<'_>> = plugs
+        .map(|(at, device)| Wanted { kind: &device.kind, backend: present.backend(target, at) })
+        .collect();
     if wanted.is_empty() {
         return Ok(());
     }
+    let records = Records::new(&vusb.state);
     for record in records.all()? {
         let record = record?;
         if record.domain == own.to_string() {
             continue;
         }
-        for device in &wanted {
-            if let Some((hardware, at, theirs)) = conflict(&record, &device.kind, present)? {
-                return Err(claimed(&record, &device.kind, &hardware.place(at), theirs));
+        for wanted in &wanted {
+            if let Some((hardware, at, theirs)) = conflict(&record, wanted, present)? {
+                return Err(claimed(vusb, &record, wanted.kind, &hardware.place(at), theirs));
             }
         }
     }
     Ok(())
 }
 
-const fn plugs(step: &Step) -> Option<&Device> {
+/// Something that there is only one of, and for a host device, of which machine.
+struct Wanted<'a> {
+    kind: &'a Kind,
+    backend: Backend,
+}
+
+const fn plugs(step: &Step) -> Option<(Address, &Device)> {
     match step {
-        Step::Plug(_, device) => Some(device),
+        Step::Plug(at, device) => Some((*at, device)),
         _ => None,
     }
 }
@@ -71,13 +82,16 @@ const fn is_single(kind: &Kind) -> bool {
 /// What of another domain's is the same thing.
 fn conflict<'a>(
     record: &'a Record,
-    kind: &Kind,
+    wanted: &Wanted<'_>,
     present: &Present<'_>,
 ) -> Result<Option<(&'a Hardware, Address, &'a Device)>, Error> {
     for hardware in record.all_hardware() {
         for (address, device) in hardware.devices() {
-            let same = match (kind, &device.kind) {
-                (Kind::Host(wanted), Kind::Host(_)) => is_same(record, device, wanted, present)?,
+            let same = match (wanted.kind, &device.kind) {
+                (Kind::Host(host), Kind::Host(_)) => {
+                    backend(record, hardware, address) == wanted.backend
+                        && is_same(record, device, host, wanted, present)?
+                }
                 (Kind::Storage(a), Kind::Storage(b)) => {
                     !(a.readonly && b.readonly) && files::same(&a.file, &b.file)
                 }
@@ -91,16 +105,24 @@ fn conflict<'a>(
     Ok(None)
 }
 
+/// Whose devices are on that controller of another domain.
+fn backend(record: &Record, hardware: &Hardware, at: Address) -> Backend {
+    // A backend domain means something to Xen alone.
+    let xen = matches!(connect::address(record), Some(DomainId::Xen(_)));
+    hardware.controller(at.bus).and_then(|it| it.backend.clone()).filter(|_| xen)
+}
+
 fn is_same(
     record: &Record,
     theirs: &Device,
-    wanted: &HostRef,
+    host: &HostRef,
+    wanted: &Wanted<'_>,
     present: &Present<'_>,
 ) -> Result<bool, Error> {
-    let all = present.devices()?;
-    match present.find(&wanted.selector)? {
-        Some(device) => Ok(has(record, theirs, device, all)),
-        None => Ok(matches!(&theirs.kind, Kind::Host(it) if it.selector == wanted.selector)),
+    let list = present.list(&wanted.backend)?;
+    match present.find(&host.selector, &wanted.backend)? {
+        Some(device) => Ok(has(record, theirs, &device, &list.devices)),
+        None => Ok(matches!(&theirs.kind, Kind::Host(it) if it.selector == host.selector)),
     }
 }
 
@@ -121,11 +143,11 @@ fn has(record: &Record, theirs: &Device, device: &HostDevice, all: &[HostDevice]
     !still || is_there(device)
 }
 
-fn claimed(record: &Record, kind: &Kind, place: &str, theirs: &Device) -> Error {
+fn claimed(vusb: &Vusb, record: &Record, kind: &Kind, place: &str, theirs: &Device) -> Error {
     let holder = record.called();
     // One that is slow to answer is there: another command may be at work on it.
     let gone = connect::address(record).and_then(|domain| {
-        let glance = || connect::driver(&domain, GLANCE)?.observe(&record.hardware);
+        let glance = || connect::driver(vusb, &domain, GLANCE)?.observe(&record.hardware);
         glance().err().filter(|error| connect::is_gone(&domain, error)).map(|it| it.to_string())
     });
     let force = if gone.is_some() { " --force" } else { "" };
@@ -137,20 +159,22 @@ fn claimed(record: &Record, kind: &Kind, place: &str, theirs: &Device) -> Error 
     }
 }
 
-/// Which of the records has `device`.
+/// Which of the records has `device`, which is of `of`.
 pub(crate) fn holder(
     records: &[Record],
     device: &HostDevice,
     all: &[HostDevice],
+    of: &Backend,
 ) -> Option<HolderView> {
     records.iter().find_map(|record| {
         record.all_hardware().find_map(|hardware| {
-            hardware.devices().find(|(_, it)| has(record, it, device, all)).map(|(at, it)| {
-                HolderView {
-                    domain: record.called().to_owned(),
-                    name: it.name.clone(),
-                    at: hardware.place(at),
-                }
+            let its = |(at, it): &(Address, &Device)| {
+                has(record, it, device, all) && backend(record, hardware, *at) == *of
+            };
+            hardware.devices().find(its).map(|(at, it)| HolderView {
+                domain: record.called().to_owned(),
+                name: it.name.clone(),
+                at: hardware.place(at),
             })
         })
     })

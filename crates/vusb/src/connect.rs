@@ -7,16 +7,26 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use vusb_drivers::qemu::Qemu;
 use vusb_drivers::sim::Sim;
+use vusb_drivers::xenctl::{self, Reach, Xen};
 use vusb_drivers::{Driver, Error as DriverError};
 
 use crate::domain::DomainId;
+use crate::error::Error;
 use crate::record::Record;
+use crate::vusb::Vusb;
 
 /// The driver of a domain. `limit` is for each thing that is waited for.
-pub(crate) fn driver(domain: &DomainId, limit: Duration) -> Result<Box<dyn Driver>, DriverError> {
+pub(crate) fn driver(
+    vusb: &Vusb,
+    domain: &DomainId,
+    limit: Duration,
+) -> Result<Box<dyn Driver>, DriverError> {
     match domain {
         DomainId::Sim(file) => Ok(Box::new(Sim::open(file)?)),
         DomainId::Qemu(socket) => Ok(Box::new(Qemu::at(socket, limit))),
+        DomainId::Xen(name) => {
+            Ok(Box::new(Xen::at(name, &reach(vusb), limit, vusb.settings.force)))
+        }
         DomainId::Spec(file) => Err(DriverError::Unreachable {
             domain: domain.to_string(),
             why: format!(
@@ -28,15 +38,40 @@ pub(crate) fn driver(domain: &DomainId, limit: Duration) -> Result<Box<dyn Drive
     }
 }
 
+/// Where Xen is reached.
+pub(crate) fn reach(vusb: &Vusb) -> Reach {
+    Reach {
+        xenstored: vusb.settings.xenstored.clone(),
+        qmp: vusb.settings.xen_qmp.clone(),
+        host: vusb.host.clone(),
+    }
+}
+
+/// The address that a domain is recorded under: a guest of Xen that was named by its number by its name, which it keeps when it is
+/// restarted.
+pub(crate) fn canonical(vusb: &Vusb, domain: DomainId) -> Result<DomainId, Error> {
+    match domain {
+        DomainId::Xen(id) if xenctl::is_number(&id) => {
+            let name = reach(vusb).name_of(&id, vusb.settings.timeout)?;
+            Ok(DomainId::Xen(name.unwrap_or(id)))
+        }
+        other => Ok(other),
+    }
+}
+
 /// Whether `error`, which an attempt to talk to the domain ended with, comes of nobody being there. A hypervisor that is silent
 /// is there: it may be stopped, or talking to somebody else, and its guest has what it has.
 pub(crate) fn is_gone(domain: &DomainId, error: &DriverError) -> bool {
     let unreachable = matches!(error, DriverError::Unreachable { .. });
+    // xenstore says which guests there are; where it cannot be asked, nobody knows.
+    if let DomainId::Xen(_) = domain {
+        return matches!(error, DriverError::Missing { .. });
+    }
     unreachable
         && match domain {
             DomainId::Qemu(socket) => nobody_listens(socket),
             DomainId::Sim(_) => true,
-            DomainId::Spec(_) => false,
+            DomainId::Xen(_) | DomainId::Spec(_) => false,
         }
 }
 

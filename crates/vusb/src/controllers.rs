@@ -38,6 +38,7 @@ pub(crate) fn add(vusb: &Vusb, domain: &DomainId, spec: &ControllerSpec) -> Resu
         missing,
         managed,
         renew: BTreeSet::new(),
+        rebuild: BTreeSet::new(),
     })?;
     let at = chosen.map(|(index, name)| Chosen::Controller { index, name });
     Ok(session.outcome(steps, already, at))
@@ -68,7 +69,13 @@ pub(crate) fn remove(
     let mut missing = session.missing.clone();
     missing.keep_to(&target);
     let managed = session.managed.clone();
-    let steps = session.commit(Change { target, missing, managed, renew: BTreeSet::new() })?;
+    let steps = session.commit(Change {
+        target,
+        missing,
+        managed,
+        renew: BTreeSet::new(),
+        rebuild: BTreeSet::new(),
+    })?;
     Ok(session.outcome(steps, gone, Some(Chosen::Controller { index, name })))
 }
 

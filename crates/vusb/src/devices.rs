@@ -1,18 +1,19 @@
 //! Adding and removing devices.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU8;
 
 use vusb_host::SelectError;
-use vusb_model::address::Address;
+use vusb_model::address::{Address, PortPath};
 use vusb_model::device::Kind;
 use vusb_model::hardware::{Device, Hardware};
 use vusb_model::refusal::Refusal;
-use vusb_model::spec::{DeviceSpec, Spec};
+use vusb_model::spec::{ControllerRef, DeviceSpec, Spec};
 
 use crate::device_ref::DeviceRef;
 use crate::domain::DomainId;
 use crate::error::Error;
-use crate::hosts::{self, Present};
+use crate::hosts::{Backend, Present};
 use crate::merge::{Missing, device_named};
 use crate::outcome::{Chosen, Outcome};
 use crate::record::Records;
@@ -22,7 +23,8 @@ use crate::{connect, controllers, files, recover};
 
 pub(crate) fn add(vusb: &Vusb, domain: &DomainId, spec: &DeviceSpec) -> Result<Outcome, Error> {
     let mut session = Session::open(vusb, domain)?;
-    let kind = prepared(&session, &spec.kind)?;
+    let spec = &at_home(&session, spec)?;
+    let kind = prepared(&session, spec)?;
     let asked = Spec {
         profile: session.profile(),
         domain: session.record.name.clone(),
@@ -54,7 +56,13 @@ pub(crate) fn add(vusb: &Vusb, domain: &DomainId, spec: &DeviceSpec) -> Result<O
     if let (false, Some(device)) = (already, resolved.hardware.device(settled.at)) {
         managed.insert(device.name.clone());
     }
-    let steps = session.commit(Change { target: resolved.hardware, missing, managed, renew })?;
+    let steps = session.commit(Change {
+        target: resolved.hardware,
+        missing,
+        managed,
+        renew,
+        rebuild: BTreeSet::new(),
+    })?;
     let outcome = session.outcome(steps, already, at);
     Ok(Outcome { added_controllers: added, ..outcome })
 }
@@ -76,18 +84,57 @@ fn note_brought_back(session: &mut Session<'_>, still: &Missing, at: Address) {
 }
 
 /// The kind with everything that is known of what is behind it: a host device as it is plugged in now, paths absolute.
-fn prepared(session: &Session<'_>, kind: &Kind) -> Result<Kind, Error> {
-    let Kind::Host(host) = kind else {
-        return Ok(files::absolute(kind, &session.folder()));
+fn prepared(session: &Session<'_>, spec: &DeviceSpec) -> Result<Kind, Error> {
+    let Kind::Host(host) = &spec.kind else {
+        return Ok(files::absolute(&spec.kind, &session.folder()));
     };
     let has = |it: &Device| matches!(&it.kind, Kind::Host(it) if it.selector == host.selector);
     if session.observed.hardware.devices().any(|(_, it)| has(it)) {
-        return Ok(kind.clone());
+        return Ok(spec.kind.clone());
     }
-    match hosts::reference(&session.present, &host.selector, &session.base)? {
+    let backend = backend(session, spec);
+    match session.present.reference(&host.selector, &session.base, &backend)? {
         Some(reference) => Ok(Kind::Host(reference)),
-        None => Err(SelectError::Absent { selector: host.selector.clone() }.into()),
+        None => Err(match backend {
+            Some(domain) => Error::AbsentThere { selector: host.selector.clone(), domain },
+            None => SelectError::Absent { selector: host.selector.clone() }.into(),
+        }),
     }
+}
+
+/// Whose device is meant: that of the backend domain of the controller that is named, else this machine's.
+fn backend(session: &Session<'_>, spec: &DeviceSpec) -> Backend {
+    let controller = spec.controller.as_ref()?;
+    let bus = controllers::find(&session.base, controller).ok()?;
+    let controller = session.base.controller(bus)?;
+    // Whatever port it is: all are of the same controller.
+    let port = PortPath::root(NonZeroU8::MIN);
+    session.present.backend(&session.base, Address { bus: controller.index, port })
+}
+
+/// What is asked for; a host device that this machine does not have, and that the backend domain of a controller has, goes to such a
+/// controller: an empty one if there is any.
+fn at_home(session: &Session<'_>, spec: &DeviceSpec) -> Result<DeviceSpec, Error> {
+    let (Kind::Host(host), None) = (&spec.kind, &spec.controller) else { return Ok(spec.clone()) };
+    let on = |index| DeviceSpec { controller: Some(ControllerRef::Index(index)), ..spec.clone() };
+    let mut elsewhere: Vec<_> = session.base.controllers().map(|it| on(it.index)).collect();
+    elsewhere.retain(|spec| backend(session, spec).is_some());
+    if elsewhere.is_empty() || !session.present.is_absent(&host.selector, &None) {
+        return Ok(spec.clone());
+    }
+    let devices = |spec: &DeviceSpec| match &spec.controller {
+        Some(ControllerRef::Index(index)) => {
+            session.base.controller(*index).map_or(0, |it| it.devices().len())
+        }
+        _ => 0,
+    };
+    elsewhere.sort_by_key(devices);
+    for spec in &elsewhere {
+        if session.present.find(&host.selector, &backend(session, spec))?.is_some() {
+            return Ok(spec.clone());
+        }
+    }
+    Ok(spec.clone())
 }
 
 pub(crate) fn chosen(hardware: &Hardware, address: Address) -> Option<Chosen> {
@@ -123,7 +170,13 @@ pub(crate) fn remove(vusb: &Vusb, domain: &DomainId, asked: &DeviceRef) -> Resul
     let mut missing = session.missing.clone();
     missing.keep_to(&target);
     let managed = session.managed.clone();
-    let steps = session.commit(Change { target, missing, managed, renew: BTreeSet::new() })?;
+    let steps = session.commit(Change {
+        target,
+        missing,
+        managed,
+        renew: BTreeSet::new(),
+        rebuild: BTreeSet::new(),
+    })?;
     Ok(session.outcome(steps, gone, at))
 }
 
@@ -137,7 +190,7 @@ fn forget(vusb: &Vusb, domain: &DomainId, asked: &DeviceRef, why: &str) -> Resul
         return Err(no_such(&domain.to_string(), &Hardware::new(), asked));
     };
     let has = remembered(&record);
-    let address = find(&has, &Present::new(&vusb.host), asked)?
+    let address = find(&has, &Present::new(vusb, domain), asked)?
         .ok_or_else(|| no_such(record.called(), &has, asked))?;
     recover::forget(&mut record, |hardware| {
         hardware.unplug(address);
@@ -178,8 +231,17 @@ fn find(
             if let Some((address, _)) = hardware.devices().find(|(_, it)| named(it)) {
                 return Ok(Some(address));
             }
-            let device = present.find(selector)?;
-            Ok(device.and_then(|it| hosts::given(hardware, it)).map(|(address, _)| address))
+            let mut backends: BTreeSet<Backend> =
+                hardware.devices().map(|(at, _)| present.backend(hardware, at)).collect();
+            backends.insert(None);
+            for backend in backends {
+                let device = present.find(selector, &backend)?;
+                let given = device.and_then(|it| present.given(hardware, &it, &backend));
+                if let Some((address, _)) = given {
+                    return Ok(Some(address));
+                }
+            }
+            Ok(None)
         }
     }
 }

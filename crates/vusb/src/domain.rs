@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `qemu:SOCKET` | a running QEMU with its QMP socket there |
 //! | `sim:FILE` | a simulated hypervisor, for learning and for tests |
-//! | `xen:NAME-or-ID` | a Xen guest: not in this build yet |
+//! | `xen:NAME-or-ID` | a guest of Xen that runs; one that is given by its number is known by its name |
 //! | `FILE.toml` | a spec: for what needs no running guest |
 //! | `FILE.xml`, `.cfg`, `.vmx` | another tool's configuration: not in this build yet |
 //! | anything else | the name of a domain that has a record |
@@ -21,6 +21,8 @@ pub enum DomainId {
     Qemu(PathBuf),
     /// A simulated hypervisor, by its file: an absolute path.
     Sim(PathBuf),
+    /// A guest of Xen, by its name; by its number if it has none.
+    Xen(String),
     /// A spec, by its file: no domain that runs.
     Spec(PathBuf),
 }
@@ -50,7 +52,7 @@ impl DomainId {
         match text.split_once(':') {
             Some(("qemu", rest)) => return path(rest).map(DomainId::Qemu).map(Some),
             Some(("sim", rest)) => return path(rest).map(DomainId::Sim).map(Some),
-            Some(("xen", _)) => return Err(not_yet(text, "xen support is not in this build yet")),
+            Some(("xen", rest)) => return xen(text, rest).map(Some),
             _ => {}
         }
         match Path::new(text).extension().and_then(|extension| extension.to_str()) {
@@ -65,6 +67,18 @@ impl DomainId {
             _ => Ok(None),
         }
     }
+}
+
+/// A guest of Xen by its name or number: any text in one line.
+fn xen(text: &str, name: &str) -> Result<DomainId, Error> {
+    let hint = "write xen:NAME or xen:ID, as `xl list` shows them";
+    if name.is_empty() {
+        return Err(Error::usage(format!("`{text}` names no domain: the name is missing"), hint));
+    }
+    if name.chars().any(char::is_control) || name.contains('/') {
+        return Err(Error::usage(format!("`{}` is no domain's name", name.escape_debug()), hint));
+    }
+    Ok(DomainId::Xen(name.to_owned()))
 }
 
 fn not_yet(what: &str, why: &str) -> Error {
@@ -92,6 +106,7 @@ impl fmt::Display for DomainId {
         match self {
             DomainId::Qemu(socket) => write!(f, "qemu:{}", socket.display()),
             DomainId::Sim(file) => write!(f, "sim:{}", file.display()),
+            DomainId::Xen(name) => write!(f, "xen:{name}"),
             DomainId::Spec(file) => write!(f, "{}", file.display()),
         }
     }
@@ -114,5 +129,9 @@ mod tests {
         }
         assert_eq!(parse(&address("link/gone/a")), address("run/gone/a"));
         assert_eq!(DomainId::parse("web1", &real).unwrap(), None);
+        assert_eq!(parse("xen:web1"), "xen:web1");
+        for text in ["xen:", "xen:a\nb", "xen:a/b"] {
+            assert!(DomainId::parse(text, &real).is_err(), "{text:?}");
+        }
     }
 }

@@ -9,9 +9,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use thiserror::Error;
-use vusb_host::{HostError, Protection, SelectError};
+use vusb_host::{HostError, SelectError};
 use vusb_model::diff::Step;
 use vusb_model::refusal::{Category, Refusal};
+use vusb_model::selector::Selector;
 
 /// What sort of end it is: what a script looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -133,6 +134,16 @@ pub enum Error {
     /// The selector names no device of this machine, or several.
     #[error(transparent)]
     Select(#[from] SelectError),
+    /// The selector names no device of a backend domain.
+    #[error(
+        "no USB device of the backend domain {domain} is `{selector}`: plug it in there, or see `vusb host list --backend {domain}` for what there is"
+    )]
+    AbsentThere {
+        /// What was asked for.
+        selector: Selector,
+        /// The domain.
+        domain: String,
+    },
     /// The devices of this machine cannot be read.
     #[error(transparent)]
     Host(#[from] HostError),
@@ -143,12 +154,12 @@ pub enum Error {
         device: String,
     },
     /// This machine needs the device.
-    #[error("{device} is protected: {}", reasons_text(.reasons))]
+    #[error("{device} is protected: {}", reasons.join("; "))]
     Protected {
         /// The device.
         device: String,
         /// Why.
-        reasons: Vec<Protection>,
+        reasons: Vec<String>,
     },
     /// The image is not what it is said to be, and reading it so may be a trap.
     #[error(
@@ -250,9 +261,10 @@ impl Error {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Error::Usage { .. } | Error::WrongFile { .. } | Error::Spec { .. } => ExitCode::Usage,
-            Error::NoSuchDomain { .. } | Error::NoSuchDevice { .. } | Error::NoSuchFile { .. } => {
-                ExitCode::NotFound
-            }
+            Error::NoSuchDomain { .. }
+            | Error::NoSuchDevice { .. }
+            | Error::AbsentThere { .. }
+            | Error::NoSuchFile { .. } => ExitCode::NotFound,
             Error::NotImplemented { .. } => ExitCode::NotImplemented,
             Error::Refused(refusal) => of_category(refusal.category()),
             Error::Driver(error) => of_driver(error),
@@ -276,7 +288,7 @@ impl Error {
         match self {
             Error::Usage { hint, .. } => hint.iter().cloned().collect(),
             Error::NoSuchDomain { .. } => one(
-                "name a domain as qemu:SOCKET, or by the name in a spec that was applied; `vusb list` shows those that are known",
+                "name a domain as qemu:SOCKET or xen:NAME, or by the name in a spec that was applied; `vusb list` shows those that are known",
             ),
             Error::NoSuchDevice { .. } => {
                 one("name a device by its name, by its selector, or by its port as CONTROLLER:PORT")
@@ -315,6 +327,7 @@ impl Error {
             | Error::Refused(_)
             | Error::Driver(_)
             | Error::Select(_)
+            | Error::AbsentThere { .. }
             | Error::Host(_)
             | Error::NoSuchFile { .. }
             | Error::WrongFile { .. }
@@ -373,10 +386,6 @@ fn domain_text(asked: &str, known: &[String], several: bool, damaged: &[PathBuf]
 
 fn known_text(known: &[String]) -> String {
     if known.is_empty() { "it has none".to_owned() } else { format!("it has {}", known.join(", ")) }
-}
-
-fn reasons_text(reasons: &[Protection]) -> String {
-    reasons.iter().map(Protection::to_string).collect::<Vec<_>>().join("; ")
 }
 
 fn gone_text(gone: &Option<String>) -> String {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use vusb_drivers::{DeviceState, Foreign};
-use vusb_model::address::Address;
+use vusb_model::address::{Address, Index};
 use vusb_model::device::Kind;
 use vusb_model::hardware::{Controller, Device};
 use vusb_model::name::Name;
@@ -16,8 +16,8 @@ use crate::hosts::Present;
 use crate::record::{Record, Records};
 use crate::session::{Session, remembered};
 use crate::view::{
-    API, AllView, ControllerState, ControllerView, DeviceView, DomainView, ForeignDeviceView,
-    ForeignView, HostDeviceView, HostView, Origin, State, UnreachableView,
+    API, AllView, ControllerState, ControllerView, CountersView, DeviceView, DomainView,
+    ForeignDeviceView, ForeignView, HostDeviceView, HostView, Origin, State, UnreachableView,
 };
 use crate::vusb::Vusb;
 
@@ -36,6 +36,8 @@ pub(crate) fn list(vusb: &Vusb, domain: &DomainId) -> Result<DomainView, Error> 
         )
     });
     notes.extend(again);
+    notes.extend(session.observed.notes.iter().cloned());
+    notes.extend(broken(&session));
     Ok(DomainView {
         api: API,
         domain: session.record.called().to_owned(),
@@ -49,6 +51,21 @@ pub(crate) fn list(vusb: &Vusb, domain: &DomainId) -> Result<DomainView, Error> 
         foreign: session.observed.foreign.iter().map(foreign).collect(),
         notes,
     })
+}
+
+/// What is to be said of controllers that carry nothing any more.
+fn broken(session: &Session<'_>) -> Vec<String> {
+    let ours = session.broken();
+    let called = session.record.called();
+    let say = |(index, why): (&Index, &String)| {
+        let name = &session.base.controller(*index)?.name;
+        Some(if ours.contains(index) {
+            format!("{name} carries nothing any more: {why}; `vusb apply {called}` makes it anew")
+        } else {
+            format!("{name} carries nothing any more: {why}; another tool made it")
+        })
+    };
+    session.observed.broken.iter().filter_map(say).collect()
 }
 
 /// What is on record of a domain that another command is at work on, which alone has the hypervisor's ear.
@@ -78,6 +95,7 @@ trait Look {
     fn origin(&self, name: &Name) -> Origin;
     fn of_controller(&self, controller: &Controller) -> ControllerState;
     fn of_device(&self, address: Address, device: &Device) -> State;
+    fn counters(&self, index: Index) -> Option<CountersView>;
 }
 
 /// As they were observed.
@@ -94,6 +112,8 @@ impl Look for Seen<'_> {
     fn of_controller(&self, controller: &Controller) -> ControllerState {
         if self.session.missing.controllers.contains(&controller.index) {
             ControllerState::Missing
+        } else if self.session.observed.broken.contains_key(&controller.index) {
+            ControllerState::Broken
         } else {
             ControllerState::Present
         }
@@ -104,6 +124,10 @@ impl Look for Seen<'_> {
             return State::Absent;
         }
         state(self.session, address, device)
+    }
+
+    fn counters(&self, index: Index) -> Option<CountersView> {
+        self.session.observed.counters.get(&index).map(CountersView::from)
     }
 }
 
@@ -126,6 +150,10 @@ impl Look for FromRecord {
     fn of_device(&self, _: Address, _: &Device) -> State {
         self.state
     }
+
+    fn counters(&self, _: Index) -> Option<CountersView> {
+        None
+    }
 }
 
 fn controller(it: &Controller, look: &impl Look) -> ControllerView {
@@ -141,6 +169,7 @@ fn controller(it: &Controller, look: &impl Look) -> ControllerView {
         pci: it.pci.clone(),
         origin: look.origin(&it.name),
         state: look.of_controller(it),
+        counters: look.counters(it.index),
         devices: it
             .devices()
             .map(|(port, device)| DeviceView {
@@ -160,7 +189,10 @@ fn origin(managed: &BTreeSet<Name>, name: &Name) -> Origin {
 
 fn state(session: &Session<'_>, address: Address, device: &Device) -> State {
     let unplugged = || match &device.kind {
-        Kind::Host(host) => session.present.is_absent(&host.selector),
+        Kind::Host(host) => {
+            let backend = session.present.backend(&session.base, address);
+            session.present.is_absent(&host.selector, &backend)
+        }
         _ => false,
     };
     match session.observed.states.get(&address) {
@@ -173,6 +205,7 @@ fn state(session: &Session<'_>, address: Address, device: &Device) -> State {
         }
         Some(DeviceState::Absent) => State::Absent,
         Some(DeviceState::Attached) => State::Attached,
+        Some(DeviceState::Offered) => State::Offered,
         None if unplugged() => State::Absent,
         None => State::Attached,
     }
@@ -262,9 +295,14 @@ fn holds(record: &Record) -> Vec<String> {
     holds
 }
 
-pub(crate) fn host_list(vusb: &Vusb) -> Result<HostView, Error> {
-    let present = Present::new(&vusb.host);
-    let devices = present.devices()?;
+pub(crate) fn host_list(vusb: &Vusb, backend: Option<&str>) -> Result<HostView, Error> {
+    let of = match backend {
+        None => None,
+        Some(asked) => connect::reach(vusb).backend(asked, vusb.settings.timeout)?,
+    };
+    // Any guest of Xen: what is asked for is a backend's list.
+    let present = Present::new(vusb, &DomainId::Xen(String::new()));
+    let list = present.list(&of)?;
     let mut records = Vec::new();
     let mut notes = Vec::new();
     for record in Records::new(&vusb.state).all()? {
@@ -273,8 +311,12 @@ pub(crate) fn host_list(vusb: &Vusb) -> Result<HostView, Error> {
             Err(error) => notes.push(format!("what this domain holds is not known: {error}")),
         }
     }
-    let view = |it| HostDeviceView::new(it, claims::holder(&records, it, devices));
-    Ok(HostView { api: API, devices: devices.iter().map(view).collect(), notes })
+    let view = |it| {
+        let holder = claims::holder(&records, it, &list.devices, &of);
+        HostDeviceView::new(it, list.protection(it), holder)
+    };
+    let devices = list.devices.iter().map(view).collect();
+    Ok(HostView { api: API, backend: of, devices, notes })
 }
 
 /// The domain that has a record and is called `name`.

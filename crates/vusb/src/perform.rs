@@ -53,7 +53,8 @@ impl Session<'_> {
             return self.imagine(step).map_err(|cause| Trouble { cause, blind: false });
         }
         tracing::debug!(domain = %self.domain, %step, "taking a step");
-        let cause = match self.driver.perform(&self.present.placed(step)) {
+        let placed = self.present.placed(step, self.placing(step));
+        let cause = match self.driver.perform(&placed) {
             Ok(()) => return Ok(()),
             Err(error) => Error::from(error),
         };

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use vusb_drivers::{DeviceState, Driver, Observed};
-use vusb_model::address::Address;
+use vusb_model::address::{Address, Index};
 use vusb_model::capabilities::Capabilities;
 use vusb_model::device::Kind;
 use vusb_model::diff::{Step, diff};
@@ -25,7 +25,7 @@ use vusb_model::spec::Spec;
 
 use crate::domain::DomainId;
 use crate::error::Error;
-use crate::hosts::{Present, may_be_given};
+use crate::hosts::Present;
 use crate::lock::{self, Lock};
 use crate::matching::Owned;
 use crate::merge::{Missing, merge, names};
@@ -70,6 +70,8 @@ pub(crate) struct Change {
     pub(crate) managed: BTreeSet<Name>,
     /// Devices that the guest has and that are to be plugged in anew: see [`Session::stale`].
     pub(crate) renew: BTreeSet<Address>,
+    /// Controllers that the guest has and that are to be made anew, with all that is on them: see [`Session::broken`].
+    pub(crate) rebuild: BTreeSet<Index>,
 }
 
 impl<'a> Session<'a> {
@@ -121,7 +123,7 @@ impl<'a> Session<'a> {
     ) -> Result<Session<'a>, Error> {
         let saved = records.read(domain)?;
         let record = saved.clone().unwrap_or_else(|| Record::new(domain));
-        let mut driver = connect::driver(domain, vusb.settings.timeout)?;
+        let mut driver = connect::driver(vusb, domain, vusb.settings.timeout)?;
         let observed = driver.observe(&remembered(&record))?;
         Ok(Session {
             vusb,
@@ -135,7 +137,7 @@ impl<'a> Session<'a> {
             base: Hardware::new(),
             missing: Missing::default(),
             managed: BTreeSet::new(),
-            present: Present::new(&vusb.host),
+            present: Present::new(vusb, domain),
             called: None,
             notes: Vec::new(),
         })
@@ -185,6 +187,7 @@ impl<'a> Session<'a> {
     /// Decides on what is asked for on top of the base. The hypervisor is asked for what that needs; where it cannot have it, for
     /// everything, so that the refusal can say what can be had instead.
     pub(crate) fn resolve(&mut self, asked: &Spec) -> Result<Resolved, Error> {
+        let asked = &self.with_backends(asked.clone())?;
         let needed = self.driver.capabilities(Some(asked))?;
         match resolve(&self.base, asked, &needed) {
             Err(refusal) if refusal.category() == Category::NotImplemented => {
@@ -218,12 +221,41 @@ impl<'a> Session<'a> {
                 return false;
             };
             let lost = self.observed.states.get(at) == Some(&DeviceState::Absent);
-            let here = self.present.find(&host.selector).ok().flatten();
+            let backend = self.present.backend(&self.observed.hardware, *at);
+            let here = self.present.find(&host.selector, &backend).ok().flatten();
             here.is_some_and(|here| {
                 lost || self.observed.given.get(at).is_some_and(|given| *given != here.at)
             })
         };
         self.observed.hardware.devices().map(|(at, _)| at).filter(is_stale).collect()
+    }
+
+    /// Controllers of vusb's own that carry nothing any more: what is on them comes back when they are made anew.
+    pub(crate) fn broken(&self) -> BTreeSet<Index> {
+        let ours = |index: &&Index| {
+            self.base.controller(**index).is_some_and(|it| self.managed.contains(&it.name))
+        };
+        self.observed.broken.keys().filter(ours).copied().collect()
+    }
+
+    /// What is asked for, with each backend domain as it is recorded.
+    pub(crate) fn with_backends(&mut self, mut asked: Spec) -> Result<Spec, Error> {
+        for controller in &mut asked.controllers {
+            if let Some(backend) = &controller.backend {
+                controller.backend = self.driver.backend(backend)?;
+            }
+        }
+        Ok(asked)
+    }
+
+    /// The hardware that has the controller of a step that is to be taken: what is under way, or what there is.
+    pub(crate) fn placing(&self, step: &Step) -> &Hardware {
+        let Step::Plug(at, _) = step else { return &self.base };
+        let target = self.record.pending.as_ref().map(|it| &it.target);
+        let all = target.into_iter().chain([&self.record.hardware, &self.base]);
+        all.into_iter()
+            .find(|it| it.controller(at.bus).is_some())
+            .unwrap_or(&self.observed.hardware)
     }
 
     /// Observes once more.
@@ -243,13 +275,17 @@ impl<'a> Session<'a> {
             goal.device(**at).map(|it| &it.kind)
                 == self.observed.hardware.device(**at).map(|it| &it.kind)
         };
-        let out = change.renew.iter().filter(keeps).flat_map(|at| from.unplug(*at));
+        let renew = change.renew.iter().filter(|at| !change.rebuild.contains(&at.bus));
+        let out = renew.filter(keeps).flat_map(|at| from.unplug(*at));
         let mut steps: Vec<Step> = out.map(|(at, device)| Step::Unplug(at, device)).collect();
-        steps.extend(diff(&from, &goal).iter().map(|step| self.present.placed(step)));
-        self.vet(&steps)?;
+        for index in &change.rebuild {
+            steps.extend(taken_apart(&mut from, *index));
+        }
+        steps.extend(diff(&from, &goal).iter().map(|step| self.present.placed(step, &goal)));
+        self.vet(&steps, &goal)?;
         self.driver.check(&steps)?;
         if self.is_dry() {
-            claims::check(&self.records, &self.domain, &self.present, &steps)?;
+            claims::check(self.vusb, &self.domain, &self.present, &steps, &change.target)?;
             for step in &steps {
                 self.imagine(step)?;
             }
@@ -278,13 +314,14 @@ impl<'a> Session<'a> {
     }
 
     /// Whether what the steps plug in is there and may be given.
-    fn vet(&self, steps: &[Step]) -> Result<(), Error> {
+    fn vet(&self, steps: &[Step], goal: &Hardware) -> Result<(), Error> {
         let force = self.vusb.settings.force;
         for step in steps {
-            let Step::Plug(_, device) = step else { continue };
+            let Step::Plug(at, device) = step else { continue };
             files::check(&device.kind, force)?;
             if let Kind::Host(host) = &device.kind {
-                may_be_given(self.present.select(&host.selector)?, force)?;
+                let backend = self.present.backend(goal, *at);
+                self.present.may_be_given(&host.selector, &backend, force)?;
             }
         }
         Ok(())
@@ -294,7 +331,7 @@ impl<'a> Session<'a> {
     fn intend(&mut self, steps: &[Step], change: &Change) -> Result<(), Error> {
         let limit = self.vusb.settings.timeout;
         let lock = Lock::take(&self.records.claims_lock(), "the list of what is given", limit)?;
-        claims::check(&self.records, &self.domain, &self.present, steps)?;
+        claims::check(self.vusb, &self.domain, &self.present, steps, &change.target)?;
         self.record.places = self.present.places(&change.target, &self.record.places);
         self.record.pending = Some(Pending {
             target: change.target.clone(),
@@ -358,8 +395,17 @@ fn refuse_spec(domain: &DomainId) -> Result<(), Error> {
             format!("{} is a spec, and a domain is needed", file.display()),
             "name the domain, such as qemu:SOCKET; `vusb apply` and `vusb plan` take a spec",
         )),
-        DomainId::Qemu(_) | DomainId::Sim(_) => Ok(()),
+        DomainId::Qemu(_) | DomainId::Sim(_) | DomainId::Xen(_) => Ok(()),
     }
+}
+
+/// The steps that take a controller away with all that is on it, what is deepest first.
+fn taken_apart(from: &mut Hardware, index: Index) -> Vec<Step> {
+    let Some(controller) = from.remove_controller(index) else { return Vec::new() };
+    let devices: Vec<_> = controller.devices().map(|(port, it)| (port, it.clone())).collect();
+    let out = devices.into_iter().rev();
+    let out = out.map(|(port, device)| Step::Unplug(Address { bus: index, port }, device));
+    out.chain([Step::RemoveController(controller.bare())]).collect()
 }
 
 /// All that a record knows of: what a driver should keep names and indexes of. What a pending change adds comes first, and

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use vusb_drivers::xenctl::Reach;
+
 /// The folder of the records. Made, with mode 0700, when something is first written to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateDir(PathBuf);
@@ -50,6 +52,10 @@ pub struct Settings {
     /// The folder that relative paths are relative to; the process's own if none is given. Paths in a spec are
     /// relative to the spec's folder.
     pub folder: Option<PathBuf>,
+    /// The socket of Xen's xenstored; where it always is if none is given.
+    pub xenstored: Option<PathBuf>,
+    /// The folder of the QMP sockets of Xen's device models.
+    pub xen_qmp: PathBuf,
 }
 
 impl Settings {
@@ -59,6 +65,13 @@ impl Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { timeout: Self::DEFAULT_TIMEOUT, dry_run: false, force: false, folder: None }
+        Settings {
+            timeout: Self::DEFAULT_TIMEOUT,
+            dry_run: false,
+            force: false,
+            folder: None,
+            xenstored: None,
+            xen_qmp: Reach::QMP.into(),
+        }
     }
 }

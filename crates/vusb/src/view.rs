@@ -11,6 +11,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use vusb_drivers::Counters;
 use vusb_host::HostDevice;
 use vusb_model::address::{Index, PortPath};
 use vusb_model::device::Kind;
@@ -72,8 +73,33 @@ pub struct ControllerView {
     pub origin: Origin,
     /// Whether the guest has it.
     pub state: ControllerState,
+    /// What it has carried so far, where that is counted: pv controllers that a vusb-backend serves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counters: Option<CountersView>,
     /// What is on it, hubs before what is behind them.
     pub devices: Vec<DeviceView>,
+}
+
+/// What a controller has carried since the guest connected to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct CountersView {
+    /// Transfers that the guest asked for.
+    pub requests: u64,
+    /// Bytes that devices sent to the guest.
+    pub bytes_in: u64,
+    /// Bytes that the guest sent to devices.
+    pub bytes_out: u64,
+    /// Transfers that failed.
+    pub errors: u64,
+    /// Transfers that have not ended yet.
+    pub in_flight: u64,
+}
+
+impl From<&Counters> for CountersView {
+    fn from(it: &Counters) -> CountersView {
+        let Counters { requests, bytes_in, bytes_out, errors, in_flight } = *it;
+        CountersView { requests, bytes_in, bytes_out, errors, in_flight }
+    }
 }
 
 /// A device in a domain.
@@ -130,6 +156,8 @@ pub enum ControllerState {
     Present,
     /// It is recorded, and the guest does not have it.
     Missing,
+    /// It does, and the controller carries nothing any more: it has to be made anew.
+    Broken,
     /// It is recorded, and the guest cannot be asked at the moment.
     Unknown,
 }
@@ -139,6 +167,7 @@ impl fmt::Display for ControllerState {
         f.write_str(match self {
             ControllerState::Present => "present",
             ControllerState::Missing => "missing",
+            ControllerState::Broken => "broken",
             ControllerState::Unknown => "unknown",
         })
     }
@@ -152,6 +181,8 @@ pub enum State {
     Attached,
     /// The device has its port, and the thing behind it is not there.
     Absent,
+    /// The guest was told of it and has not taken it yet.
+    Offered,
     /// It is recorded, and the guest does not have it: a restart, or another tool, took it away.
     Missing,
     /// It is recorded, and the guest cannot be asked at the moment.
@@ -163,6 +194,7 @@ impl fmt::Display for State {
         f.write_str(match self {
             State::Attached => "attached",
             State::Absent => "absent",
+            State::Offered => "offered",
             State::Missing => "missing",
             State::Unknown => "unknown",
         })
@@ -193,11 +225,14 @@ pub struct UnreachableView {
     pub controllers: Vec<ControllerView>,
 }
 
-/// The USB devices of this machine.
+/// The USB devices of this machine, or of a backend domain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HostView {
     /// The version of the layout.
     pub api: u32,
+    /// The backend domain, if it is not this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend: Option<String>,
     /// The devices, by bus and port.
     pub devices: Vec<HostDeviceView>,
     /// What else a person should know: records that cannot be read.
@@ -256,8 +291,12 @@ fn as_text<T: fmt::Display, S: serde::Serializer>(value: &T, to: S) -> Result<S:
 }
 
 impl HostDeviceView {
-    /// What is shown of `device`, which `holder` has.
-    pub(crate) fn new(device: &HostDevice, holder: Option<HolderView>) -> HostDeviceView {
+    /// What is shown of `device`, which is kept for the reasons in `protection`, and which `holder` has.
+    pub(crate) fn new(
+        device: &HostDevice,
+        protection: Vec<String>,
+        holder: Option<HolderView>,
+    ) -> HostDeviceView {
         HostDeviceView {
             busid: device.bus_id.clone(),
             at: device.at,
@@ -268,7 +307,7 @@ impl HostDeviceView {
             speed: device.speed,
             path: device.path.as_ref().map(ToString::to_string),
             hub: device.is_hub,
-            protection: device.protection.iter().map(ToString::to_string).collect(),
+            protection,
             holder,
         }
     }

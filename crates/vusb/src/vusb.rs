@@ -16,7 +16,7 @@ use crate::session::Session;
 use crate::state::{Settings, StateDir};
 use crate::view::{AllView, DomainView, HostView};
 use crate::wanted::Wanted;
-use crate::{apply, controllers, devices, listing};
+use crate::{apply, connect, controllers, devices, listing};
 
 /// USB for the virtual machines of this machine. See the library's text.
 ///
@@ -52,7 +52,7 @@ impl Vusb {
     pub fn domain(&self, text: &str) -> Result<DomainId, Error> {
         let folder = self.settings.folder.clone().unwrap_or_else(|| Path::new(".").to_owned());
         match DomainId::parse(text, &folder)? {
-            Some(domain) => Ok(domain),
+            Some(domain) => connect::canonical(self, domain),
             None => listing::named(self, text),
         }
     }
@@ -186,7 +186,15 @@ impl Vusb {
     /// # Errors
     /// They cannot be read.
     pub fn host_list(&self) -> Result<HostView, Error> {
-        listing::host_list(self)
+        listing::host_list(self, None)
+    }
+
+    /// The USB devices that the vusb-backend of a Xen domain could lend, and which domain has each. `backend` is its name or number.
+    ///
+    /// # Errors
+    /// There is no such domain, or no vusb-backend answers there.
+    pub fn host_list_of(&self, backend: &str) -> Result<HostView, Error> {
+        listing::host_list(self, Some(backend))
     }
 
     /// The arguments that start a QEMU with what the spec says.

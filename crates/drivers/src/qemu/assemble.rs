@@ -138,8 +138,11 @@ fn recorded_index(found: &Found, recorded: &Hardware) -> Option<Index> {
     recorded.controllers().find(same).map(|controller| controller.index)
 }
 
-/// libvirt's alias for the controller at index 0 is `usb`, at index N `usbN`.
+/// libvirt's alias for the controller at index 0 is `usb`, at index N `usbN`. libxl's id for its controller N is `xenusb-N`.
 fn alias(id: &str) -> Option<Index> {
+    if let Some(number) = id.strip_prefix("xenusb-") {
+        return number.parse().ok();
+    }
     match id.strip_prefix("usb")? {
         "" => Some(Index::ZERO),
         number => number.parse().ok(),
