@@ -1,13 +1,13 @@
 //! A Xen machine to play with: runs each line of standard input as a shell command in dom0. A line
 //! that begins with `{` plugs a USB device; `create NAME [CONFIG]` makes a PV guest, and `NAME: COMMAND`
-//! runs a command in it. With `--hardware` PVH and HVM guests can be made: `create-pvh`, `create-hvm`.
+//! runs a command in it. With `--ready` there is a guest from the start; with `--hardware` PVH and HVM guests can be made: `create-pvh`, `create-hvm`.
 
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use vusb_rig::xen::{GuestKind, XenGuest, XenHost};
+use vusb_rig::xen::{GuestKind, READY_GUEST, XenGuest, XenHost};
 
 /// For one command.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -17,6 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for argument in std::env::args().skip(1) {
         builder = match argument.split_once('=') {
             Some((id, image)) => builder.drive(id, Path::new(image)),
+            None if argument == "--ready" => builder.ready_guest(),
             None if argument == "--hardware" => builder.hardware_guests(),
             None => builder.binary(Path::new(&argument)),
         };
@@ -25,6 +26,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let host = builder.start()?;
     println!("[started after {:?}]", start.elapsed());
     let mut guests = BTreeMap::new();
+    if std::env::args().any(|argument| argument == "--ready") {
+        guests.insert(READY_GUEST.to_owned(), host.ready_guest()?);
+    }
     for line in std::io::stdin().lock().lines() {
         let start = Instant::now();
         if let Err(error) = one(&host, &mut guests, &line?) {
@@ -35,9 +39,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn one<'a>(
-    host: &'a XenHost,
-    guests: &mut BTreeMap<String, XenGuest<'a>>,
+fn one(
+    host: &XenHost,
+    guests: &mut BTreeMap<String, XenGuest>,
     line: &str,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let kinds = [
@@ -48,10 +52,13 @@ fn one<'a>(
     for (word, kind) in kinds {
         if let Some(rest) = line.strip_prefix(word) {
             let (name, config) = rest.split_once(' ').unwrap_or((rest, ""));
-            let guest = host.guest(name).kind(kind).config(config).start()?;
+            let guest = host.new_guest(name).kind(kind).config(config).start()?;
             guests.insert(name.to_owned(), guest);
             return Ok(());
         }
+    }
+    if let Some(guest) = line.strip_prefix("destroy ").and_then(|name| guests.remove(name)) {
+        return Ok(guest.destroy()?);
     }
     if line.starts_with('{') {
         let device: Value = serde_json::from_str(line)?;

@@ -38,6 +38,11 @@ impl Kernel {
         let modules = dir.join("root/lib/modules").join(&release);
         Ok(Self { image: dir.join("vmlinux"), modules, release })
     }
+
+    /// The kernel as the package has it, a bzImage.
+    pub fn packed(&self) -> PathBuf {
+        self.image.with_file_name("root").join("boot").join(format!("vmlinuz-{}", self.release))
+    }
 }
 
 /// Downloads and unpacks the kernel into `dir`: `root/` as in the package, and `vmlinux`.

@@ -1,7 +1,7 @@
 //! A guest of Xen: made with `xl`, with the rig's image and its shell.
 
 use super::host::{BOOT_LIMIT, TOOL_LIMIT, XenHost, in_bin};
-use super::image::{self, GUEST_IMAGE, GUEST_KERNEL};
+use super::image::{self, GUEST_IMAGE, GUEST_KERNEL, GUEST_KERNEL_HVM};
 use super::modules;
 use crate::cache::Cache;
 use crate::error::{Error, Result};
@@ -38,8 +38,8 @@ impl GuestKind {
 
 /// How a guest is to be.
 #[derive(Debug, Clone)]
-pub struct XenGuestBuilder<'a> {
-    host: &'a XenHost,
+pub struct XenGuestBuilder {
+    host: XenHost,
     name: String,
     kind: GuestKind,
     memory_mib: u32,
@@ -48,10 +48,10 @@ pub struct XenGuestBuilder<'a> {
     files: Files,
 }
 
-impl<'a> XenGuestBuilder<'a> {
-    pub(super) fn new(host: &'a XenHost, name: &str) -> Self {
+impl XenGuestBuilder {
+    pub(super) fn new(host: &XenHost, name: &str) -> Self {
         Self {
-            host,
+            host: host.clone(),
             name: name.to_owned(),
             kind: GuestKind::Pv,
             memory_mib: 192,
@@ -100,24 +100,33 @@ impl<'a> XenGuestBuilder<'a> {
         Ok(self)
     }
 
-    /// Makes the guest and waits until its shell answers.
+    /// Makes the guest and waits until its shell answers. Where it does not come up, what dom0 has to
+    /// say is printed.
     ///
     /// # Errors
     /// [`Error::InGuest`] with the words of `xl`, [`Error::Timeout`] with dom0's console.
-    pub fn start(self) -> Result<XenGuest<'a>> {
+    pub fn start(self) -> Result<XenGuest> {
+        let host = self.host.clone();
+        self.create().inspect_err(|_| {
+            eprintln!("vusb-rig: a guest did not start; dom0 says:");
+            eprintln!("{}", host.diagnosis().unwrap_or_else(|error| error.to_string()));
+        })
+    }
+
+    fn create(self) -> Result<XenGuest> {
         let image = self.image()?;
-        let config = format!("/guest/{}.cfg", self.name);
         let text = self.text(&image);
-        let host = self.host;
+        let Self { host, name, .. } = self;
         let (line, shell) = host.take_line()?;
+        // setsid: what stays must not share a session with the command that starts it.
         let create = format!(
-            "cat >{config} <<'END'\n{text}END\nxl create -q {config} && \
-             {{ xen-relay {} {line} >/tmp/relay.{line} 2>&1 & }}",
-            self.name
+            "cat >/guest/{name}.cfg <<'END'\n{text}END\n\
+             xl create -q /guest/{name}.cfg && \
+             {{ setsid xen-relay {name} {line} </dev/null >/tmp/relay.{line} 2>&1 & }}"
         );
         host.sh(&create, BOOT_LIMIT)?.ok()?;
         shell.wait_booted(BOOT_LIMIT)?;
-        Ok(XenGuest { host, name: self.name, shell })
+        Ok(XenGuest { host, name, shell, line })
     }
 
     /// The guest's image in dom0; brought there if it is not the usual one.
@@ -135,9 +144,10 @@ impl<'a> XenGuestBuilder<'a> {
     fn text(&self, image: &str) -> String {
         let Self { name, memory_mib, .. } = self;
         let kind = self.kind.word();
+        let kernel = if self.kind == GuestKind::Hvm { GUEST_KERNEL_HVM } else { GUEST_KERNEL };
         let mut text = format!(
             "name = '{name}'\ntype = '{kind}'\nmemory = {memory_mib}\nvcpus = 1\n\
-             kernel = '{GUEST_KERNEL}'\nramdisk = '{image}'\nextra = '{QUICK}'\n\
+             kernel = '{kernel}'\nramdisk = '{image}'\nextra = '{QUICK}'\n\
              on_reboot = 'destroy'\non_crash = 'destroy'\n"
         );
         if self.kind == GuestKind::Hvm {
@@ -153,13 +163,23 @@ impl<'a> XenGuestBuilder<'a> {
 
 /// A running guest, which one uses through its [`Shell`].
 #[derive(Debug)]
-pub struct XenGuest<'a> {
-    host: &'a XenHost,
+pub struct XenGuest {
+    host: XenHost,
     name: String,
     shell: Shell,
+    line: u32,
 }
 
-impl XenGuest<'_> {
+impl XenGuest {
+    /// The guest that came with the saved state: the first one, hence on the first line.
+    pub(super) fn running(host: &XenHost, name: &str) -> Result<Self> {
+        let (line, shell) = host.take_line()?;
+        let guest = Self { host: host.clone(), name: name.to_owned(), shell, line };
+        guest.id()?;
+        guest.sh("true", TOOL_LIMIT)?.ok()?;
+        Ok(guest)
+    }
+
     /// Its name, as `xl` knows it.
     pub fn name(&self) -> &str {
         &self.name
@@ -174,16 +194,32 @@ impl XenGuest<'_> {
         said.trim().parse().map_err(|_| Error::Unusable(format!("xl says that its id is {said:?}")))
     }
 
+    /// What its kernel and its agent wrote to its console until now.
+    ///
+    /// # Errors
+    /// As [`Shell::sh`].
+    pub fn console_log(&self) -> Result<String> {
+        let log = format!("cat /var/log/xen/console/guest-{}.log", self.name);
+        self.host.sh(&log, TOOL_LIMIT)?.ok()
+    }
+
     /// Ends it at once: `xl destroy`.
     ///
     /// # Errors
     /// [`Error::InGuest`] with the words of `xl`.
     pub fn destroy(self) -> Result<()> {
-        self.host.sh(&format!("xl destroy {}", self.name), TOOL_LIMIT)?.ok().map(drop)
+        let Self { host, name, shell, line } = self;
+        drop(shell);
+        host.sh(&format!("xl destroy {name}"), TOOL_LIMIT)?.ok()?;
+        // The relay ends with the console; a moment later its line is free.
+        let ended = format!("[ ! -e /run/relay.{line} ]");
+        host.wait_until(&ended, TOOL_LIMIT)?;
+        host.give_back_line(line);
+        Ok(())
     }
 }
 
-impl Deref for XenGuest<'_> {
+impl Deref for XenGuest {
     type Target = Shell;
 
     fn deref(&self) -> &Shell {

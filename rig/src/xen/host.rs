@@ -1,6 +1,7 @@
 //! The Xen machine: booted once, saved, and started from there.
 
-use super::guest::XenGuestBuilder;
+use super::guest::{GuestKind, XenGuest, XenGuestBuilder};
+use super::lines::{self, Lines};
 use super::{image, modules, packages};
 use crate::bare::BareQemu;
 use crate::cache::Cache;
@@ -19,9 +20,8 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Seek, SeekFrom};
 use std::ops::Deref;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Xen's own parameters: its log on the first serial port, a fixed size of dom0, and no defence
@@ -37,13 +37,11 @@ const CPU: &str = "qemu64";
 /// The same with what hardware-assisted guests need.
 const CPU_SVM: &str = "qemu64,+svm,+npt,+nrip-save";
 
+/// The name of the guest that can be there from the start.
+pub const READY_GUEST: &str = "u1";
+
 /// The bus into which dom0's devices are plugged.
 const BUS: &str = "outer.0";
-/// How many guests can have a line at once.
-pub(super) const LINES: u32 = 8;
-/// The virtio port of the first guest's line; 1 is dom0's agent.
-pub(super) const FIRST_LINE: u32 = 2;
-
 const CONSOLE: &str = "console.log";
 const STATE: &str = "state";
 const DISK: &str = "files.img";
@@ -67,6 +65,7 @@ pub struct XenHostBuilder {
     drives: Vec<(String, PathBuf)>,
     devices: Vec<Value>,
     hardware: bool,
+    guest: bool,
 }
 
 impl XenHostBuilder {
@@ -100,6 +99,12 @@ impl XenHostBuilder {
         self
     }
 
+    /// The PV guest [`READY_GUEST`] is to run already, without any USB: see [`XenHost::ready_guest`].
+    pub fn ready_guest(mut self) -> Self {
+        self.guest = true;
+        self
+    }
+
     /// Starts the machine and waits until dom0 answers, with Xen's services running, and the devices
     /// are plugged (which dom0's kernel notices a moment later). The first start boots; later ones
     /// take the saved state.
@@ -107,7 +112,7 @@ impl XenHostBuilder {
     /// # Errors
     /// As [`crate::GuestBuilder::start`]; [`Error::Unusable`] if a binary has no file name.
     pub fn start(self) -> Result<XenHost> {
-        let parts = Parts::gather(self.hardware)?;
+        let parts = Parts::gather(self.hardware, self.guest)?;
         let saved = parts
             .cache
             .entry(&format!("xen-{}", parts.key()?), |half| parts.boot_and_save(half))?;
@@ -121,7 +126,7 @@ impl XenHostBuilder {
             args.extend(["-blockdev".to_owned(), format!("{node}{}", image.display())]);
         }
         let host = parts.launch(dir, args)?;
-        snapshot::resume(&host.qemu)?;
+        snapshot::resume(&host.machine.qemu)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         host.sh(&format!("date -s @{now}"), BOOT_LIMIT)?.ok()?;
         let mut files = self.files;
@@ -151,17 +156,18 @@ struct Parts {
     image: PathBuf,
     qemu: Qemu,
     cpu: &'static str,
+    guest: bool,
 }
 
 impl Parts {
-    fn gather(hardware: bool) -> Result<Self> {
+    fn gather(hardware: bool, guest: bool) -> Result<Self> {
         packages::ensure()?;
         let cache = Cache::open()?;
         let xen = packages::hypervisor(&cache)?;
         let kernel = modules::kernel(&cache)?;
         let image = image::dom0(&cache, &kernel)?;
         let cpu = if hardware { CPU_SVM } else { CPU };
-        Ok(Self { cache, xen, kernel, image, qemu: Qemu::installed(), cpu })
+        Ok(Self { cache, xen, kernel, image, qemu: Qemu::installed(), cpu, guest })
     }
 
     /// A name for the state: changes whenever something does that it depends on.
@@ -169,7 +175,7 @@ impl Parts {
         let mut hash = Sha256::new();
         hash.update(format!("{} {:?}", self.qemu.version()?, self.qemu));
         hash.update(format!("{} {}", self.image.display(), self.xen.display()));
-        hash.update(format!("{:?} {XEN} {DOM0}", self.arguments()));
+        hash.update(format!("{:?} {XEN} {DOM0} {}", self.arguments(), self.guest));
         Ok(hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
     }
 
@@ -207,25 +213,26 @@ impl Parts {
         let log = format!("file,id=console,append=on,path={}", console.display());
         args.extend(["-chardev".to_owned(), log]);
         args.extend(["-serial".to_owned(), "chardev:console".to_owned()]);
-        let mut lines = Vec::new();
-        for number in 1..FIRST_LINE + LINES {
+        let mut sockets = Vec::new();
+        for number in 1..lines::FIRST + lines::COUNT {
             let id = format!("line{number}");
             let line = Line::listen(dir.join(&format!("{id}.sock")))?;
             args.extend(["-chardev".to_owned(), line.chardev(&id), "-device".to_owned()]);
             args.push(format!("virtserialport,chardev={id},name={id},nr={number}"));
-            lines.push(line);
+            sockets.push(line);
         }
         args.extend(more);
         let args = args.into_iter().map(OsString::from).collect();
         let qemu = Arc::new(BareQemu::launch(&self.qemu, args, dir)?);
-        let mut streams = lines.into_iter().map(Line::accept);
+        let mut streams = sockets.into_iter().map(Line::accept);
         let none = || Error::Unusable("a Xen machine without lines".to_owned());
         let agent = streams.next().ok_or_else(none)??;
         let shell = Shell::new(agent, console.clone(), Arc::clone(&qemu));
-        let lines = streams.map(|stream| stream.map(Some)).collect::<Result<Vec<_>>>()?;
-        let disk = Mutex::new(DISK_SKIP_MIB);
+        let lines = streams.collect::<Result<Vec<_>>>()?;
         let kernel = self.kernel.clone();
-        Ok(XenHost { shell, qemu, console, kernel, disk, lines: Mutex::new(lines) })
+        let (disk, lines) = (Mutex::new(DISK_SKIP_MIB), Lines::new(lines));
+        let machine = Machine { shell, qemu, console, kernel, disk, lines };
+        Ok(XenHost { machine: Arc::new(machine) })
     }
 
     /// Boots Xen and dom0, starts Xen's services, and saves the machine to a new folder.
@@ -237,23 +244,32 @@ impl Parts {
         let host = self.launch(dir, Vec::new())?;
         host.wait_booted(BOOT_LIMIT)?;
         host.sh("xen-services", TOOL_LIMIT)?.ok()?;
-        snapshot::save(&host.qemu)?;
-        fs::copy(&host.console, half.join(CONSOLE)).map_err(Error::io("copy", &host.console))?;
+        if self.guest {
+            host.new_guest(READY_GUEST).start()?;
+        }
+        snapshot::save(host.qemu())?;
+        let console = &host.machine.console;
+        fs::copy(console, half.join(CONSOLE)).map_err(Error::io("copy", console))?;
         Ok(())
     }
 }
 
-/// A running Xen machine; through its [`Shell`] one uses dom0. Killed on drop, with its guests.
-#[derive(Debug)]
+/// A running Xen machine; through its [`Shell`] one uses dom0. Killed, with its guests, when this and
+/// its clones and the [`XenGuest`]s are dropped.
+#[derive(Debug, Clone)]
 pub struct XenHost {
+    machine: Arc<Machine>,
+}
+
+#[derive(Debug)]
+struct Machine {
     shell: Shell,
     qemu: Arc<BareQemu>,
     console: PathBuf,
     kernel: Kernel,
     /// Where the next files go on the disk, in MiB.
     disk: Mutex<u64>,
-    /// The guests' lines that nobody uses.
-    lines: Mutex<Vec<Option<UnixStream>>>,
+    lines: Lines,
 }
 
 impl XenHost {
@@ -264,7 +280,7 @@ impl XenHost {
 
     /// The QEMU under Xen.
     pub fn qemu(&self) -> &BareQemu {
-        &self.qemu
+        &self.machine.qemu
     }
 
     /// Plugs a USB device into dom0: the properties of QEMU's `device_add`, with an `id`.
@@ -275,7 +291,7 @@ impl XenHost {
         if let Some(object) = device.as_object_mut() {
             object.entry("bus").or_insert(json!(BUS));
         }
-        self.qemu.qmp("device_add", device).map(drop)
+        self.machine.qemu.qmp("device_add", device).map(drop)
     }
 
     /// Pulls a USB device out of dom0 and waits until QEMU says that it is gone.
@@ -283,9 +299,9 @@ impl XenHost {
     /// # Errors
     /// [`Error::Monitor`] with QEMU's words, [`Error::Timeout`].
     pub fn unplug(&self, id: &str) -> Result<()> {
-        self.qemu.qmp("device_del", json!({ "id": id }))?;
+        self.machine.qemu.qmp("device_del", json!({ "id": id }))?;
         let gone = |data: &Value| data.get("device").and_then(Value::as_str) == Some(id);
-        self.qemu.wait_event("DEVICE_DELETED", gone, UNPLUG_LIMIT).map(drop)
+        self.machine.qemu.wait_event("DEVICE_DELETED", gone, UNPLUG_LIMIT).map(drop)
     }
 
     /// Runs `xl` in dom0 and returns what it printed.
@@ -325,8 +341,8 @@ impl XenHost {
         if files.is_empty() {
             return Ok(());
         }
-        let path = self.qemu.dir().join(DISK);
-        let mut next = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.machine.qemu.dir().join(DISK);
+        let mut next = self.machine.disk.lock().unwrap_or_else(PoisonError::into_inner);
         let mut disk =
             OpenOptions::new().write(true).open(&path).map_err(Error::io("open", &path))?;
         disk.seek(SeekFrom::Start(*next << 20)).map_err(Error::io("write", &path))?;
@@ -350,27 +366,47 @@ impl XenHost {
     }
 
     /// Describes a guest.
-    pub fn guest(&self, name: &str) -> XenGuestBuilder<'_> {
+    pub fn new_guest(&self, name: &str) -> XenGuestBuilder {
         XenGuestBuilder::new(self, name)
     }
 
+    /// Makes a guest of this kind with so much memory, in MiB, and further lines of `xl.cfg(5)`, and waits
+    /// until its shell answers.
+    ///
+    /// # Errors
+    /// As [`XenGuestBuilder::start`].
+    pub fn create_guest(
+        &self,
+        kind: GuestKind,
+        name: &str,
+        memory_mib: u32,
+        config: &[&str],
+    ) -> Result<XenGuest> {
+        let guest = self.new_guest(name).kind(kind).memory_mib(memory_mib);
+        config.iter().fold(guest, |guest, line| guest.config(line)).start()
+    }
+
+    /// The guest that [`XenHostBuilder::ready_guest`] asked for; to be called once.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], [`Error::InGuest`] if there is none.
+    pub fn ready_guest(&self) -> Result<XenGuest> {
+        XenGuest::running(self, READY_GUEST)
+    }
+
     pub(super) fn kernel(&self) -> &Kernel {
-        &self.kernel
+        &self.machine.kernel
     }
 
-    /// Takes a free line: the number of its virtio port, and a shell on it.
+    /// Takes a line that nobody uses: its number and a shell on it.
     pub(super) fn take_line(&self) -> Result<(u32, Shell)> {
-        let mut lines = self.lines();
-        let free = FIRST_LINE..;
-        let slot = lines.iter_mut().zip(free).find(|(line, _)| line.is_some());
-        let taken = slot.and_then(|(line, number)| Some((number, line.take()?)));
-        let full = || Error::Unusable(format!("all {LINES} lines of guests are in use"));
-        let (number, stream) = taken.ok_or_else(full)?;
-        Ok((number, Shell::new(stream, self.console.clone(), Arc::clone(&self.qemu))))
+        let Machine { lines, console, qemu, .. } = &*self.machine;
+        let (number, stream) = lines.take()?;
+        Ok((number, Shell::new(stream, console.clone(), Arc::clone(qemu))))
     }
 
-    fn lines(&self) -> MutexGuard<'_, Vec<Option<UnixStream>>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn give_back_line(&self, number: u32) {
+        self.machine.lines.give_back(number);
     }
 }
 
@@ -378,6 +414,6 @@ impl Deref for XenHost {
     type Target = Shell;
 
     fn deref(&self) -> &Shell {
-        &self.shell
+        &self.machine.shell
     }
 }

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 /// Where dom0 has the kernel of its guests: unpacked, for that costs an emulated processor more
 /// than reading it does.
 pub(super) const GUEST_KERNEL: &str = "/guest/vmlinux";
+/// The same as Debian packs it, for HVM guests: the device model starts no other.
+pub(super) const GUEST_KERNEL_HVM: &str = "/guest/vmlinuz";
 /// Where it has their usual image.
 pub(super) const GUEST_IMAGE: &str = "/guest/image.cpio";
 
@@ -28,8 +30,9 @@ const TOOLS: [&str; 7] = [
 /// The store's tools.
 const STORE_TOOLS: [&str; 8] = ["ls", "read", "write", "rm", "list", "exists", "chmod", "watch"];
 
-/// Firmware of HVM guests.
-const FIRMWARE: [&str; 5] = [
+/// Firmware of HVM guests, and the keyboard that a device model has even without a display.
+const FIRMWARE: [&str; 6] = [
+    "/usr/share/qemu/keymaps/en-us",
     "/usr/lib/xen-4.17/boot/hvmloader",
     "/usr/share/seabios/bios-256k.bin",
     "/usr/share/qemu/linuxboot_dma.bin",
@@ -56,6 +59,7 @@ pub(super) fn dom0(cache: &Cache, kernel: &Kernel) -> Result<PathBuf> {
         .files(parcel::udevd(cache)?)
         .files(modules::carried(kernel, modules::CARRIED)?)
         .file(GUEST_KERNEL, &kernel.image)
+        .file(GUEST_KERNEL_HVM, &kernel.packed())
         .file(GUEST_IMAGE, &guest);
     for tool in TOOLS {
         image = image.files(parcel::program(tool, Path::new(tool))?);

@@ -22,8 +22,9 @@
 mod guest;
 mod host;
 mod image;
+mod lines;
 pub mod modules;
 pub mod packages;
 
 pub use guest::{GuestKind, XenGuest, XenGuestBuilder};
-pub use host::{XenHost, XenHostBuilder};
+pub use host::{READY_GUEST, XenHost, XenHostBuilder};
