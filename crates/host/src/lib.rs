@@ -1,6 +1,6 @@
 //! The USB devices of this machine: what is plugged in, how a person names it, and what must not be given away.
 //!
-//! Everything is read from sysfs and proc, without udev and without opening a device:
+//! All of that is read from sysfs and proc, without udev and without opening a device:
 //!
 //! ```no_run
 //! use vusb_host::{Host, select};
@@ -15,6 +15,8 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Whoever talks to a device opens it with [`usbfs`], and hears of plugs and unplugs from [`uevent`].
 //!
 //! Devices are untrusted, and so is all that they say: their descriptors go through a strict parser ([`descriptors`]) and
 //! their strings through [`text::printable`]. Devices come and go while they are read: what vanishes is left out.

@@ -243,7 +243,7 @@ impl Handle {
 
     /// Chooses a configuration, 0 for none: the request SET_CONFIGURATION, of which the controller has to know. Nobody may have an
     /// interface, not even this device: release them all before, and claim the new ones after it. The drivers of the kernel look at the
-    /// new interfaces at once: use [`Handle::disconnect_claim`].
+    /// new interfaces at once: use [`Handle::disconnect_claim`], or claim the port before ([`Handle::claim_port`]).
     ///
     /// # Errors
     /// If an interface is claimed or has a driver ([`CallError::Busy`]), there is no such configuration (EINVAL), or the device

@@ -133,3 +133,22 @@ fn every_hint_names_exactly_one_device() {
         .collect();
     assert_eq!(named, ["1-1", "1-2", "1-3", "1-4"]);
 }
+
+#[test]
+fn a_device_has_a_node_and_hangs_on_a_hub_that_has_one() {
+    let machine = Machine::new();
+    machine.plug("1-4", &Gadget::new(0x0424, 0x2514).class(9));
+    machine.plug("1-4.12", &Gadget::stick());
+    let (hub, stick) = (machine.device("1-4"), machine.device("1-4.12"));
+    let node = format!("/dev/bus/usb/001/{:03}", stick.at.address);
+    assert_eq!(stick.node(), std::path::Path::new(&node));
+    assert_eq!(machine.host().hub(&stick), Some((hub.node(), 12)));
+    assert_eq!(machine.host().hub(&hub), Some(("/dev/bus/usb/001/001".into(), 4)));
+
+    // Another in its place is not the device that was meant.
+    let descriptors = machine.host().raw_descriptors(&stick).unwrap();
+    assert_eq!(descriptors[..2], [18, 1]);
+    machine.write("sys/bus/usb/devices/1-4.12/devnum", "99\n");
+    assert_eq!(machine.host().raw_descriptors(&stick), None);
+    assert_eq!(machine.host().hub(&stick), None);
+}
