@@ -61,7 +61,7 @@ pub(crate) enum Command {
     /// Show what a domain has, or what all recorded domains have
     #[command(after_help = help::LIST)]
     List {
-        /// The domain: qemu:SOCKET, sim:FILE, or a name that is on record; all those on record if none is given
+        /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, or a name that is on record; all those on record if none is given
         domain: Option<String>,
     },
     /// Show what `apply` would do, or what a guest that is yet to be started would get
@@ -127,25 +127,25 @@ pub(crate) enum ControllerCommand {
     /// Remove a controller
     #[command(after_help = help::CONTROLLER_REMOVE)]
     Remove {
-        /// The domain: qemu:SOCKET, sim:FILE, or a name that is on record
+        /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, or a name that is on record
         domain: String,
         /// The controller, by its name (hci0) or its index (0)
         controller: ControllerRef,
-        /// Remove it with all that is plugged into it
+        /// Remove it with all that is plugged into it; on Xen, without asking the guest
         #[arg(long)]
         force: bool,
     },
     /// Show the controllers of a domain
     #[command(after_help = help::CONTROLLER_LIST)]
     List {
-        /// The domain: qemu:SOCKET, sim:FILE, or a name that is on record
+        /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, or a name that is on record
         domain: String,
     },
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ControllerAdd {
-    /// The domain: qemu:SOCKET, sim:FILE, or a name that is on record
+    /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, or a name that is on record
     pub(crate) domain: String,
     /// Its name [default: hciN, for pv pvN]
     #[arg(long)]
@@ -178,25 +178,25 @@ pub(crate) enum DeviceCommand {
     /// Pull a device out
     #[command(after_help = help::DEVICE_REMOVE)]
     Remove {
-        /// The domain: qemu:SOCKET, sim:FILE, or a name that is on record
+        /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, or a name that is on record
         domain: String,
         /// The device: a name, a selector, or CONTROLLER:PORT
         device: String,
-        /// Forget it though the hypervisor has ended; pull a hub with all that is behind it
+        /// Forget it though the hypervisor has ended; pull a hub with all that is behind it; on Xen, do not wait for the guest
         #[arg(long)]
         force: bool,
     },
     /// Show the devices of a domain
     #[command(after_help = help::DEVICE_LIST)]
     List {
-        /// The domain: qemu:SOCKET, sim:FILE, or a name that is on record
+        /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, or a name that is on record
         domain: String,
     },
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct DeviceAdd {
-    /// The domain: qemu:SOCKET, sim:FILE, or a name that is on record
+    /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, or a name that is on record
     pub(crate) domain: String,
     /// The device: a selector of a host device, or what the hypervisor makes up; see below
     pub(crate) device: Kind,
@@ -218,7 +218,11 @@ pub(crate) struct DeviceAdd {
 pub(crate) enum HostCommand {
     /// Show the USB devices of this machine, and which domain has each
     #[command(after_help = help::HOST_LIST)]
-    List,
+    List {
+        /// Those of a Xen domain that lends its own, by name or id: what its vusb-backend could lend
+        #[arg(long, value_name = "DOM")]
+        backend: Option<String>,
+    },
 }
 
 /// A controller's type, or what suits the guest. The values have no text of their own, for that would spread the whole help

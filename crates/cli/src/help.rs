@@ -5,6 +5,7 @@ pub(crate) const TOP: &str = "\
 DOMAIN, a virtual machine:
   qemu:SOCKET   a running QEMU, by its QMP socket, which it makes with
                 -qmp unix:SOCKET,server=on,wait=off
+  xen:NAME      a guest of Xen, by its name or id: see `xl list`
   sim:FILE      a simulated hypervisor in a file, to learn and to try things
   NAME          one on record: the `domain` of a spec that was applied
 
@@ -46,11 +47,17 @@ Examples:
   vusb controller add qemu:/run/web1.qmp                 prints hci0
   vusb controller add qemu:/run/web1.qmp --usbversion 3 --ports 4
   vusb controller add qemu:/run/web1.qmp --model ehci --name fast
-  vusb controller add sim:play.json --dry-run            only says what";
+  vusb controller add xen:web1                           prints pv0
+  vusb controller add xen:web1 --backend usbvm           usbvm's devices
+  vusb controller add sim:play.json --dry-run            only says what
+
+A Xen guest that is PV or PVH gets a pv controller, which a vusb-backend in the backend domain serves; one that is \
+HVM gets an emulated one unless it is asked otherwise. A pv controller takes devices of the backend's machine alone.";
 
 /// `vusb controller remove --help`.
 pub(crate) const CONTROLLER_REMOVE: &str = "\
-A controller with devices on it goes with --force only, and they go with it.
+A controller with devices on it goes with --force only, and they go with it. A pv controller goes once the guest has let go of \
+it; with --force, without asking the guest.
 
 Examples:
   vusb controller remove qemu:/run/web1.qmp hci0
@@ -131,10 +138,13 @@ STATE:
   attached   the guest sees it
   absent     it has its port, and is not there: it was unplugged from this
              machine, or nobody is connected
+  offered    the guest was told of it and has not taken it yet
   missing    it is recorded and the guest does not have it, after a restart for
              one: `vusb apply DOMAIN` puts it back
   unknown    it is recorded, and the guest cannot be asked now, for another
              command is at work on it or the hypervisor is silent
+  broken     a controller that carries nothing any more: `vusb apply DOMAIN`
+             makes it anew
 What the hypervisor's command line or another tool made is marked as not vusb's.
 
 Examples:
@@ -188,6 +198,7 @@ device says of itself need not be true.
 Examples:
   vusb host list
   vusb host list -v
+  vusb host list --backend usbvm       what usbvm's vusb-backend could lend
   vusb host list --json | jq -r '.devices[] | select(.holder == null).busid'";
 
 /// `vusb models --help`.

@@ -1,7 +1,7 @@
 //! From the command line to the library and back: one short function a command, and no decisions.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
 use serde::Serialize;
@@ -22,6 +22,14 @@ type Result<T = ()> = std::result::Result<T, Failure>;
 /// The folder of the records, if the environment names one.
 const STATE_DIR: &str = "VUSB_STATE_DIR";
 
+/// The socket of xenstored, if the environment names one: libxenstore's own variable (`xs_daemon_socket` of `xs.c`).
+const XENSTORED_PATH: &str = "XENSTORED_PATH";
+
+/// The path in a variable, if there is one.
+fn environment(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
 /// Does what the command line says.
 pub(crate) fn run(arguments: Arguments) -> Result {
     let everywhere = &arguments.everywhere;
@@ -32,7 +40,7 @@ pub(crate) fn run(arguments: Arguments) -> Result {
         Command::List { domain } => cli.list(domain.as_deref()),
         Command::Plan { spec } => cli.plan(spec),
         Command::Apply { target, force } => cli.apply(target, *force),
-        Command::Host(HostCommand::List) => cli.host_list(),
+        Command::Host(HostCommand::List { backend }) => cli.host_list(backend.as_deref()),
         Command::Models => cli.models(),
         Command::Digest { target, pci } => cli.digest(target, *pci),
         Command::QemuArgs { spec, spare_slots } => cli.qemu_args(spec, *spare_slots),
@@ -113,12 +121,12 @@ struct FolderView<'a> {
 impl Cli<'_> {
     /// The library, set up as the command line says.
     fn vusb(&self, force: bool) -> Vusb {
-        let named = std::env::var_os(STATE_DIR).filter(|dir| !dir.is_empty());
-        let state = self.everywhere.state_dir.clone().or_else(|| named.map(Into::into));
+        let state = self.everywhere.state_dir.clone().or_else(|| environment(STATE_DIR));
         let settings = Settings {
             timeout: self.everywhere.timeout,
             dry_run: self.everywhere.dry_run,
             force,
+            xenstored: environment(XENSTORED_PATH),
             ..Settings::default()
         };
         Vusb::new(state.map_or_else(StateDir::default, StateDir::new), self.host())
@@ -255,8 +263,12 @@ impl Cli<'_> {
         self.report(Verb::Apply, &outcome)
     }
 
-    fn host_list(&self) -> Result {
-        let view = self.vusb(false).host_list()?;
+    fn host_list(&self, backend: Option<&str>) -> Result {
+        let vusb = self.vusb(false);
+        let view = match backend {
+            None => vusb.host_list()?,
+            Some(backend) => vusb.host_list_of(backend)?,
+        };
         self.notes(&view.notes);
         self.show(&view, || tables::host(&view, self.screen.verbose))
     }

@@ -24,7 +24,7 @@ mod presence;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use vusb_host::{Host, HostDevice};
@@ -233,6 +233,14 @@ impl Xen {
     }
 
     fn plug_pv(&mut self, at: Address, device: &Device, handle: &Handle) -> Result<(), Error> {
+        if let Some(why) = &handle.broken {
+            let what = format!("plugging in {} ({})", device.name, device.kind);
+            let why = format!(
+                "the controller carries nothing any more: {why}; `vusb apply xen:{}` makes it anew",
+                self.asked
+            );
+            return Err(Error::Failed { what, why });
+        }
         let (socket, selector) = self.socket(handle.place.ends.backend, device)?;
         let limit = self.limit;
         let (port, told) = (at.port.root_port(), handle.told);
@@ -499,10 +507,4 @@ fn on_emulated(word: &str, support: Support) -> Support {
 /// What PVUSB alone carries.
 fn carried(word: &str) -> Support {
     if word == "host" { Support::Hot } else { Support::No { why: NOT_CARRIED.to_owned() } }
-}
-
-/// The path at which a guest's device model listens, for tests.
-#[doc(hidden)]
-pub fn qmp_socket(folder: &Path, id: u16) -> PathBuf {
-    folder.join(format!("qmp-libxl-{id}"))
 }

@@ -213,9 +213,12 @@ impl<'a> Session<'a> {
     }
 
     /// The host devices that the guest was given and that were pulled out and plugged in again since: the hypervisor holds on to
-    /// one that is no more, and the new one is here and can be given in its place.
+    /// one that is no more, and the new one is here and can be given in its place. What is on a controller that carries nothing comes back with that.
     pub(crate) fn stale(&self) -> BTreeSet<Address> {
         let is_stale = |at: &Address| {
+            if self.observed.broken.contains_key(&at.bus) {
+                return false;
+            }
             let Some(Device { kind: Kind::Host(host), .. }) = self.observed.hardware.device(*at)
             else {
                 return false;

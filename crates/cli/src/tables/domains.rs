@@ -77,7 +77,10 @@ fn controller_line(it: &ControllerView) -> Line {
         it.index.to_string(),
         it.name.to_string(),
         it.controller_type.to_string(),
-        with_companions(it.model.name(), !it.companions.is_empty()),
+        on_backend(
+            with_companions(it.model.name(), !it.companions.is_empty()),
+            it.backend.as_deref(),
+        ),
         format!("{}/{}", used(it.devices.iter().map(|device| device.port)), it.ports),
         of(&it.state.to_string(), it.origin),
     ]
@@ -85,6 +88,11 @@ fn controller_line(it: &ControllerView) -> Line {
 
 fn with_companions(model: &str, any: bool) -> String {
     if any { format!("{model} + companions") } else { model.to_owned() }
+}
+
+/// The model, and whose devices it carries.
+fn on_backend(model: String, backend: Option<&str>) -> String {
+    backend.map_or_else(|| model.clone(), |backend| format!("{model} of {backend}"))
 }
 
 fn device_line(it: &DeviceView) -> Line {

@@ -25,6 +25,8 @@ pub(crate) struct Row {
     hot: Option<bool>,
     /// How a Xen guest gets it; `null` if it cannot.
     xen: Option<&'static str>,
+    /// Whether a Xen guest that runs can be given it: as [`Row::hot`] for what its device model emulates.
+    xen_hot: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -53,6 +55,12 @@ fn row(model: Model) -> Row {
         // A part of a south bridge that new QEMUs let nobody add, and old ones did.
         hot: (model != Model::Vt82c686bUhci).then(|| qemu::hot(model)),
         xen: xen(model),
+        xen_hot: match model {
+            Model::Xenusb1 | Model::Xenusb2 => Some(true),
+            Model::Xenusb3 => Some(false),
+            Model::Vt82c686bUhci => None,
+            emulated => Some(qemu::hot(emulated)),
+        },
     }
 }
 
@@ -63,7 +71,7 @@ const fn xen(model: Model) -> Option<&'static str> {
         Model::Ehci => Some("device model, version 2"),
         Model::NecXhci => Some("device model, version 3"),
         Model::Ich9Ehci1 => Some("at boot"),
-        Model::QemuXhci => Some("through QMP"),
+        Model::Piix4Uhci | Model::QemuXhci => Some("through QMP"),
         Model::Xenusb1 | Model::Xenusb2 => Some("PVUSB"),
         _ => None,
     }

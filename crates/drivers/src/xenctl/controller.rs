@@ -235,32 +235,30 @@ fn wait_closed(tree: &mut Tree, place: &Place, limit: Duration) -> Result<bool, 
     Ok(closed.is_some())
 }
 
-/// Deletes the three folders, and those above them that are empty then.
+/// Deletes the three folders, and those above them that have nothing else in them.
 fn delete(edit: &mut Edit<'_, '_>, place: &Place) -> Result<(), Error> {
     for path in [&place.frontend(), &place.ends.path, &place.copy()] {
-        edit.remove(path)?;
-        clean_up(edit, path)?;
+        remove_clean(edit, path)?;
     }
     Ok(())
 }
 
-/// Removes what is empty above `path`, as far as it was made on the way and not by libxl for its own purpose: a folder that somebody
-/// made has permissions of its own.
-pub(super) fn clean_up(edit: &mut Edit<'_, '_>, path: &str) -> Result<(), Error> {
-    let mut at = path;
-    while let Some((folder, _)) = at.rsplit_once('/') {
+/// Removes a node with all below it, and what is empty above it then, as far as that was made on the way: a folder that libxl made for its
+/// own purpose has permissions of its own.
+pub(super) fn remove_clean(edit: &mut Edit<'_, '_>, path: &str) -> Result<(), Error> {
+    let mut top = path;
+    while let Some((folder, name)) = top.rsplit_once('/') {
         let Some((above, _)) = folder.rsplit_once('/') else { break };
         // `/local/domain/5` and `/libxl/5` are the domain itself.
         if above.matches('/').count() < 2 || above == "/local/domain" {
             break;
         }
-        let empty =
-            edit.read(folder)?.is_none_or(|it| it.is_empty()) && edit.list(folder)?.is_empty();
-        if !empty || edit.perms(folder)? != edit.perms(above)? {
+        let others = edit.list(folder)?.iter().any(|it| it != name);
+        let value = edit.read(folder)?.is_some_and(|it| !it.is_empty());
+        if others || value || edit.perms(folder)? != edit.perms(above)? {
             break;
         }
-        edit.remove(folder)?;
-        at = folder;
+        top = folder;
     }
-    Ok(())
+    edit.remove(top)
 }

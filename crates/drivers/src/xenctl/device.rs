@@ -80,7 +80,7 @@ pub(super) fn plug(
         Err(error) => {
             let back = limit.min(TAKING_BACK);
             let what = wanted.what();
-            if let Err(error) = unplug(tree, place, wanted.port, &what, Wait::For(back)) {
+            if let Err(error) = unplug(tree, place, wanted.port, &what, Wait::Politely(back)) {
                 tracing::warn!(%error, "a device that could not be plugged in is given back late");
             }
             Err(error)
@@ -180,7 +180,7 @@ pub(super) enum Wait {
     No,
 }
 
-/// Empties a port and waits until the backend has given the device back.
+/// Empties a port and waits until the backend has given the device back. Only then is it forgotten: until then it counts as plugged in.
 ///
 /// # Errors
 /// [`Error::TimedOut`]: the port is empty, and the backend still holds the device.
@@ -191,32 +191,31 @@ pub(super) fn unplug(
     what: &str,
     wait: Wait,
 ) -> Result<(), Error> {
-    tree.change(|edit| empty(edit, place, port))?;
-    let (Wait::For(limit) | Wait::Politely(limit)) = wait else { return Ok(()) };
-    let status = format!("{}/status/{port}", place.ends.path);
-    let given_back =
-        tree.wait(&[&status], limit, |tree| Ok(tree.read(&status)?.is_none().then_some(())))?;
-    if given_back.is_some() || matches!(wait, Wait::Politely(_)) {
-        return Ok(());
+    let backend = &place.ends.path;
+    tree.change(|edit| empty(edit, backend, port))?;
+    if let Wait::For(limit) | Wait::Politely(limit) = wait {
+        let status = format!("{backend}/status/{port}");
+        let given_back =
+            tree.wait(&[&status], limit, |tree| Ok(tree.read(&status)?.is_none().then_some(())))?;
+        if given_back.is_none() && matches!(wait, Wait::For(_)) {
+            let why = "its port is empty, and the vusb-backend has not given it back to its own driver yet; see its log. \
+                       It may still do so: look again with `vusb list`; --force does not wait for it"
+                .to_owned();
+            return Err(Error::TimedOut { what: what.to_owned(), limit, why });
+        }
     }
-    let why = "its port is empty, and the vusb-backend has not given it back to its own driver yet; see its log".to_owned();
-    Err(Error::TimedOut { what: what.to_owned(), limit, why })
+    tree.change(|edit| empty(edit, &place.copy(), port))
 }
 
-fn empty(edit: &mut Edit<'_, '_>, place: &Place, port: u8) -> Result<(), Error> {
-    for folder in [&place.ends.path, &place.copy()] {
-        let node = format!("{folder}/port/{port}");
-        // A folder that is gone must not come back for an empty port.
-        if edit.read(&node)?.is_some() {
-            edit.write(&node, "")?;
-        }
-        let noted = format!("{folder}/device/{port}");
-        edit.remove(&noted)?;
-        if edit.list(&format!("{folder}/device"))?.is_empty() {
-            edit.remove(&format!("{folder}/device"))?;
-        }
+fn empty(edit: &mut Edit<'_, '_>, folder: &str, port: u8) -> Result<(), Error> {
+    let node = format!("{folder}/port/{port}");
+    // A folder that is gone must not come back for an empty port.
+    if edit.read(&node)?.is_some() {
+        edit.write(&node, "")?;
     }
-    Ok(())
+    let noted = format!("{folder}/device");
+    let others = edit.list(&noted)?.iter().any(|it| *it != port.to_string());
+    edit.remove(&if others { format!("{noted}/{port}") } else { noted })
 }
 
 #[cfg(test)]

@@ -202,12 +202,15 @@ fn read_ends(tree: &mut Tree, guest: DomId, entry: &mut Entry, ends: &Ends) -> R
     let counters = tree.read(&format!("{}/stats", ends.path))?;
     entry.counters = counters.as_deref().and_then(Counters::parse);
     for port in 1..=entry.ports {
-        let bus_id = tree.read(&format!("{}/port/{port}", ends.path))?;
-        let Some(bus_id) = bus_id.and_then(|it| it.parse::<BusId>().ok()) else { continue };
+        let told = tree.read(&format!("{}/port/{port}", ends.path))?.filter(|it| !it.is_empty());
         let status = tree.read(&format!("{}/status/{port}", ends.path))?;
+        let copied = tree.read(&format!("{copy}/port/{port}"))?;
+        // What was taken out and is not given back yet is still there.
+        let held = || copied.clone().filter(|_| status.is_some());
+        let bus_id = told.or_else(held).and_then(|it| it.parse::<BusId>().ok());
+        let Some(bus_id) = bus_id else { continue };
         let status = status.as_deref().and_then(Status::parse);
         // Another tool that swaps what is in the port does not know of the copy.
-        let copied = tree.read(&format!("{copy}/port/{port}"))?;
         let same = copied.as_deref() == Some(bus_id.to_string().as_str());
         let own = if same { own(tree, &copy, port)? } else { None };
         entry.devices.insert(port, Plugged { bus_id, own, status });

@@ -8,7 +8,7 @@ use vusb_model::hardware::Controller;
 use vusb_model::selector::BusId;
 use vusb_xen::DomId;
 
-use super::controller::clean_up;
+use super::controller::remove_clean;
 use super::entry::{self, Entry, Sort};
 use super::paths;
 use super::tree::Tree;
@@ -52,10 +52,7 @@ fn folder(tree: &mut Tree, guest: DomId, index: Index) -> Result<Option<String>,
 /// Takes a controller from the list.
 pub(super) fn remove(tree: &mut Tree, guest: DomId, index: Index) -> Result<(), Error> {
     let Some(folder) = folder(tree, guest, index)? else { return Ok(()) };
-    tree.change(|edit| {
-        edit.remove(&folder)?;
-        clean_up(edit, &folder)
-    })
+    tree.change(|edit| remove_clean(edit, &folder))
 }
 
 /// Says which device of the host is in a port; `None` is none. Behind a hub there is nothing that libxl could say.

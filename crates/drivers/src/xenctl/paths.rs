@@ -31,11 +31,9 @@ pub(super) fn backend(backend: DomId, kind: &str, guest: DomId, devid: u16) -> S
     format!("{}/backend/{kind}/{guest}/{devid}", domain(backend))
 }
 
-/// Where a vusb-backend may say that it is there. A domain other than 0 cannot make nodes in its own folder, but in `data`, which
-/// libxl makes for every guest to write to (`libxl_create.c`).
-pub(super) fn presences(backend: DomId) -> [String; 2] {
-    let own = domain(backend);
-    [format!("{own}/vusb-backend"), format!("{own}/data/vusb-backend")]
+/// Where a vusb-backend says that it is there: in the one folder that every domain may write to (`libxl_create.c`).
+pub(super) fn presence(backend: DomId) -> String {
+    format!("{}/data/vusb-backend", domain(backend))
 }
 
 /// The domain in the path of a backend's folder, and its kind.

@@ -40,16 +40,6 @@ pub struct Lendable {
     pub protection: Option<String>,
 }
 
-/// Where the vusb-backend of `backend` says that it is; `None` if none does.
-fn folder(tree: &mut Tree, backend: DomId) -> Result<Option<(String, String)>, Error> {
-    for path in paths::presences(backend) {
-        if let Some(version) = tree.read(&format!("{path}/version"))? {
-            return Ok(Some((path, version)));
-        }
-    }
-    Ok(None)
-}
-
 /// Makes sure that a vusb-backend answers in that domain.
 ///
 /// # Errors
@@ -63,7 +53,8 @@ pub(super) fn ensure(tree: &mut Tree, backend: DomId, limit: Duration) -> Result
         ),
         midway: false,
     };
-    let Some((path, version)) = folder(tree, backend)? else {
+    let path = paths::presence(backend);
+    let Some(version) = tree.read(&format!("{path}/version"))? else {
         return Err(nobody("none says that it is there"));
     };
     if version != LAYOUT {
@@ -82,10 +73,8 @@ pub(super) fn ensure(tree: &mut Tree, backend: DomId, limit: Duration) -> Result
 
 /// Whether a vusb-backend answers in that domain.
 pub(super) fn is_alive(tree: &mut Tree, backend: DomId, limit: Duration) -> Result<bool, Error> {
-    match folder(tree, backend)? {
-        Some((path, _)) => answers(tree, &path, limit),
-        None => Ok(false),
-    }
+    let path = paths::presence(backend);
+    Ok(tree.read(&format!("{path}/version"))?.is_some() && answers(tree, &path, limit)?)
 }
 
 fn answers(tree: &mut Tree, path: &str, limit: Duration) -> Result<bool, Error> {
@@ -122,7 +111,7 @@ pub(super) fn lendable(
     limit: Duration,
 ) -> Result<Vec<Lendable>, Error> {
     ensure(tree, backend, limit)?;
-    let Some((path, _)) = folder(tree, backend)? else { return Ok(Vec::new()) };
+    let path = paths::presence(backend);
     let mut all = Vec::new();
     for name in tree.list(&format!("{path}/device"))?.into_iter().take(MOST_DEVICES) {
         let folder = format!("{path}/device/{name}");

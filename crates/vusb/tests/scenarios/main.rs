@@ -11,3 +11,5 @@ mod manual;
 mod property;
 mod qemu;
 mod together;
+mod xen;
+mod xen_world;
