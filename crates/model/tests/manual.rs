@@ -407,3 +407,33 @@ fn a_refused_type_has_its_article() {
     assert!(refusal.starts_with("an emulated controller (qemu-xhci): "), "{refusal}");
     assert!(refusal.ends_with("what can be had: --type pv"), "{refusal}");
 }
+
+#[test]
+fn what_a_protocol_does_not_carry_goes_to_an_emulated_controller() {
+    let mut hvm = Guest { hypervisor: Capabilities::everything(), ..Guest::on_xen() };
+    let why = "PVUSB makes none up".to_owned();
+    hvm.hypervisor.kinds.insert("tablet", Support::Emulated { why });
+    let pv = ControllerSpec { controller_type: Some(ControllerType::Pv), ..Default::default() };
+    hvm.controller(pv.clone()).unwrap();
+    let tablet = DeviceSpec::new("tablet".parse().unwrap());
+    let answer = hvm.device(tablet.clone()).unwrap();
+    assert!(answer.starts_with("hci0:1, with hci0"), "{answer}");
+    let on = DeviceSpec { controller: "pv0".parse().ok(), ..tablet };
+    let refusal = hvm.device(on).unwrap_err();
+    assert_eq!(refusal.category(), vusb_model::refusal::Category::NotImplemented);
+    assert!(refusal.to_string().contains("on pv0 (xenusb2): not implemented"), "{refusal}");
+}
+
+#[test]
+fn a_device_of_this_machine_does_not_go_where_another_machines_are() {
+    let mut guest = Guest::on_xen();
+    guest
+        .controller(ControllerSpec { backend: Some("usbvm".to_owned()), ..Default::default() })
+        .unwrap();
+    let host = DeviceSpec::new("0781:5581".parse().unwrap());
+    let answer = guest.device(host.clone()).unwrap();
+    assert!(answer.starts_with("pv1:1, with pv1"), "{answer}");
+    let on =
+        DeviceSpec { controller: "pv0".parse().ok(), ..DeviceSpec::new("1-4".parse().unwrap()) };
+    assert_eq!(guest.device(on).unwrap(), "pv0:1");
+}

@@ -93,7 +93,7 @@ fn the_models() {
     assert_snapshot!(env.run("models").snapshot(), @"
     NAME            TYPE      USB  PORTS  SPEEDS               QEMU                HOT  XEN
     piix3-uhci      emulated  1    2      low,full             piix3-usb-uhci      yes  device model, version 1
-    piix4-uhci      emulated  1    2      low,full             piix4-usb-uhci      yes  -
+    piix4-uhci      emulated  1    2      low,full             piix4-usb-uhci      yes  through QMP
     vt82c686b-uhci  emulated  1    2      low,full             vt82c686b-usb-uhci  ask  -
     pci-ohci        emulated  1    3      low,full             pci-ohci            no   -
     ehci            emulated  2    6      high                 usb-ehci            yes  device model, version 2

@@ -13,3 +13,4 @@ mod listing;
 mod output;
 mod plans;
 mod qemu_args;
+mod xen;

@@ -17,7 +17,7 @@ use vusb_model::hardware::{Controller, Device, Hardware};
 use vusb_model::models::{ControllerType, RootPorts};
 use vusb_model::name::Name;
 use vusb_model::selector::Selector;
-use vusb_xen::DomId;
+use vusb_xen::{DomId, State};
 
 use super::controller::Place;
 use super::entry::{Entry, Plugged, Sort, Status};
@@ -118,8 +118,14 @@ fn add(entry: &Entry, known: &Known<'_>, observed: &mut Observed) -> Option<(Ind
         observed.ours.insert(name.clone());
     }
     let broken = broken(entry, known);
-    if let Some(why) = &broken {
-        observed.broken.insert(index, why.clone());
+    match &broken {
+        Some(why) => {
+            observed.broken.insert(index, why.clone());
+        }
+        None if entry.backend_state != Some(State::Connected) => {
+            observed.notes.push(format!("{name}: the guest has not connected to it"));
+        }
+        None => {}
     }
     observed.counters.extend(entry.counters.map(|counters| (index, counters)));
     for (port, plugged) in &entry.devices {

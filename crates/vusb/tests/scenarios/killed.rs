@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use vusb::Wanted;
 use vusb::model::spec::DeviceSpec;
+use vusb::{Settings, Wanted};
 
 use crate::house::{House, library, steps};
 
@@ -22,6 +22,9 @@ fn another_process() {
     let (verb, argument) = what.split_once(' ').unwrap();
     let folder = Path::new(&folder);
     let vusb = library(folder, Duration::from_secs(5));
+    let xenstored = std::env::var_os("VUSB_TEST_XENSTORED").map(Into::into);
+    let settings = Settings { xenstored, ..vusb.settings().clone() };
+    let vusb = vusb.with_settings(settings);
     let guest = vusb.domain(&std::env::var("VUSB_TEST_DOMAIN").unwrap()).unwrap();
     let result = match verb {
         "apply" => vusb.apply(&Wanted::read(&folder.join(argument)).unwrap()),
@@ -42,10 +45,15 @@ impl Another {
 
     /// The same on another domain.
     pub(crate) fn on(house: &House, domain: &str, what: &str) -> Another {
+        Another::with(house, domain, what, Path::new("/nowhere"))
+    }
+
+    /// The same on a domain of the Xen whose xenstored listens there.
+    pub(crate) fn with(house: &House, domain: &str, what: &str, xenstored: &Path) -> Another {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "killed::another_process", "--ignored", "--quiet"]);
         command.env("VUSB_TEST_HOUSE", house.path()).env("VUSB_TEST_DO", what);
-        command.env("VUSB_TEST_DOMAIN", domain);
+        command.env("VUSB_TEST_DOMAIN", domain).env("VUSB_TEST_XENSTORED", xenstored);
         Another(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 

@@ -252,7 +252,7 @@ fn domains_are_named_by_address_or_by_the_name_in_their_spec() {
     let vusb = house.vusb();
     for (text, code) in [
         ("web", ExitCode::NotFound),
-        ("xen:web", ExitCode::NotImplemented),
+        ("xen:", ExitCode::Usage),
         ("web.xml", ExitCode::NotImplemented),
         ("web.cfg", ExitCode::NotImplemented),
         ("web.vmx", ExitCode::NotImplemented),

@@ -1,6 +1,6 @@
 //! What happens to guests of Xen.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vusb::model::spec::{ControllerRef, ControllerSpec, DeviceSpec};
 use vusb::{Error, ExitCode, Wanted};
@@ -8,6 +8,7 @@ use vusb_xen::DomId;
 use vusb_xen::store::Perms;
 
 use crate::house::{at, steps};
+use crate::killed::Another;
 use crate::xen_world::{World, code};
 
 fn backend(name: &str) -> ControllerSpec {
@@ -388,6 +389,61 @@ fn disturbed_transactions_are_taken_again() {
     world.store.disturb(3);
     world.controller(&ControllerSpec::default()).unwrap();
     assert_eq!(world.shows(), "pv0 present[]");
+}
+
+/// Waits until something is so in xenstore.
+fn until(world: &World, what: &str, is: impl Fn(&World) -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !is(world) {
+        assert!(Instant::now() < end, "{what}: {:#?}", world.tree());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn who_was_killed_while_the_guest_was_waited_for_is_finished_by_the_next() {
+    let world = World::new();
+    world.house.plug(4, "0781:5581", "4C53");
+    let there = "/local/domain/0/backend/vusb/5/0";
+    for (status, connects) in [("configured", false), ("offered", true)] {
+        let before = world.tree();
+        world.manners().connects = connects;
+        world.manners().status = status.to_owned();
+        let another = Another::with(&world.house, "xen:web1", "add 1-4", world.store.socket());
+        let waits = if connects { "status/1" } else { "state" };
+        let at = if connects { status } else { "2" };
+        until(&world, waits, |it| it.node(&format!("{there}/{waits}")).as_deref() == Some(at));
+        another.kill();
+        if !connects {
+            let notes = world.vusb().list(&world.web1()).unwrap().notes.join("; ");
+            assert!(notes.contains("a change is under way"), "{notes}");
+            assert!(notes.contains("the guest has not connected to it"), "{notes}");
+        }
+        world.manners().connects = true;
+        world.manners().status = "configured".to_owned();
+        world.vusb().apply_recorded(&world.web1()).unwrap();
+        until(&world, "attached", |it| it.shows() == "pv0 present[1 host0 attached]");
+        let notes = world.vusb().list(&world.web1()).unwrap().notes;
+        assert!(notes.is_empty(), "{notes:?}");
+        world.vusb().device_remove(&world.web1(), &"1-4".parse().unwrap()).unwrap();
+        world.vusb().controller_remove(&world.web1(), &reference("pv0")).unwrap();
+        assert_eq!(world.tree(), before);
+    }
+}
+
+#[test]
+fn a_xenstored_that_dies_in_the_middle_is_connected_to_anew() {
+    let world = World::new();
+    world.manners().connects = false;
+    std::thread::scope(|scope| {
+        let add = scope.spawn(|| world.controller(&ControllerSpec::default()));
+        until(&world, "taken", |it| {
+            it.node("/local/domain/0/backend/vusb/5/0/state").as_deref() == Some("2")
+        });
+        world.store.hang_up();
+        let outcome = add.join().unwrap().unwrap();
+        assert!(outcome.notes.join("; ").contains("but it is done"), "{:?}", outcome.notes);
+    });
 }
 
 #[test]
