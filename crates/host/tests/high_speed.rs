@@ -83,6 +83,7 @@ fn a_device_is_usb_2_with_packets_of_64() {
         let shown = [18, 1, 0, 2, 0, 0, 0, 64, 1, 2, 3, 4, 5, 6, 1, 2, 3, 1];
         assert_eq!(as_high_speed(&raw), Some(shown.to_vec()));
         assert_eq!(as_high_speed(&raw[..17]), None);
+        assert_eq!(as_high_speed(&[&[10], &raw[1..]].concat()), None, "it says it is shorter");
         assert_eq!(as_high_speed(&shown), Some(shown.to_vec()));
     }
 }

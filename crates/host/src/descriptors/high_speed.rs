@@ -59,7 +59,7 @@ pub fn as_high_speed(raw: &[u8]) -> Option<Vec<u8>> {
     let mut walk = Walk { rest: raw, offset: 0 };
     let head = walk.next().ok()??;
     match head.kind {
-        DEVICE if raw.len() == 18 => device(&head),
+        DEVICE if raw.len() == 18 && head.bytes.len() == 18 => device(&head),
         CONFIGURATION => configuration(&head, walk, raw.len()),
         _ => None,
     }
