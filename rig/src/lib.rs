@@ -15,6 +15,8 @@
 //!      │
 //!   outer      a guest with USB devices of its own that runs vusb and a second QEMU inside
 //!
+//!   xen        real Xen: dom0 with USB devices of its own, and guests of each kind
+//!
 //!   bare       QEMU without a guest, for tests that need only its monitor
 //!   qemus      other versions of QEMU, side by side with the installed one
 //! ```
@@ -65,3 +67,4 @@ pub use guest::{Guest, GuestBuilder};
 pub use outer::Outer;
 pub use process::Qemu;
 pub use shell::Shell;
+pub use xen::{XenGuest, XenHost};

@@ -35,7 +35,7 @@ const FIRMWARE: [&str; 6] = [
     "/usr/share/qemu/keymaps/en-us",
     "/usr/lib/xen-4.17/boot/hvmloader",
     "/usr/share/seabios/bios-256k.bin",
-    "/usr/share/qemu/linuxboot_dma.bin",
+    "/usr/share/qemu/linuxboot.bin",
     "/usr/share/qemu/kvmvapic.bin",
     "/usr/share/seabios/vgabios-stdvga.bin",
 ];

@@ -65,6 +65,27 @@ pub const DRIVER_DOMAIN: &[&str] = &[
     "dummy_hcd",
 ];
 
+/// A shell script that makes a stick of 4 MiB out of software, `/gadget.img`, where [`DRIVER_DOMAIN`] or
+/// [`CARRIED`] is loaded: a gadget of configfs (Documentation/usb/gadget_configfs.rst) on dummy_hcd. Its ids are
+/// those that the Linux Foundation lends to gadgets of several functions.
+pub const GADGET_STICK: &str = "set -e
+head -c 4194304 /dev/urandom >/gadget.img
+mkdir -p /config
+mount -t configfs configfs /config
+g=/config/usb_gadget/stick
+mkdir $g
+echo 0x1d6b >$g/idVendor
+echo 0x0104 >$g/idProduct
+mkdir $g/strings/0x409
+echo rig-0001 >$g/strings/0x409/serialnumber
+echo vusb >$g/strings/0x409/manufacturer
+echo 'gadget stick' >$g/strings/0x409/product
+mkdir $g/configs/c.1 $g/functions/mass_storage.0
+echo /gadget.img >$g/functions/mass_storage.0/lun.0/file
+ln -s $g/functions/mass_storage.0 $g/configs/c.1/
+ls /sys/class/udc | head -n 1 >$g/UDC
+";
+
 /// What dom0 can load with `modprobe` when a test wants it.
 pub const CARRIED: &[&str] = &["dummy_hcd", "libcomposite", "usb_f_mass_storage", "usbmon"];
 
