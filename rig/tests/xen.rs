@@ -6,7 +6,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use vusb_rig::xen::{GuestKind, XenGuest, XenHost, modules};
+use vusb_rig::xen::{GuestKind, XenGuest, XenHost, XenHostBuilder, modules};
 
 /// A guest of Xen's on a busy machine is slow.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -50,11 +50,10 @@ fn a_stick_through_qusb(host: &XenHost, kind: GuestKind, sum: &str) {
     guest.destroy().unwrap();
 }
 
-fn host_with_stick(dir: &Path, hardware: bool) -> (XenHost, String) {
+fn host_with_stick(dir: &Path, builder: XenHostBuilder) -> (XenHost, String) {
     let (image, sum) = stick(dir);
     let start = Instant::now();
-    let builder = XenHost::builder().drive("stick", &image);
-    let host = if hardware { builder.hardware_guests() } else { builder }.start().unwrap();
+    let host = builder.drive("stick", &image).start().unwrap();
     eprintln!("dom0 answers after {:?}", start.elapsed());
     host.plug(json!({ "driver": "usb-storage", "id": "stick", "drive": "stick" })).unwrap();
     host.wait_until("[ -b /dev/sda ]", PATIENCE).unwrap();
@@ -64,7 +63,7 @@ fn host_with_stick(dir: &Path, hardware: bool) -> (XenHost, String) {
 #[test]
 fn dom0_and_a_pv_guest_read_a_stick() {
     let dir = tempfile::tempdir().unwrap();
-    let (host, sum) = host_with_stick(dir.path(), false);
+    let (host, sum) = host_with_stick(dir.path(), XenHost::builder());
     let said = host.sh("sha256sum /dev/sda", PATIENCE).unwrap().ok().unwrap();
     assert_eq!(checksum(&said), sum);
     a_stick_through_qusb(&host, GuestKind::Pv, &sum);
@@ -75,15 +74,19 @@ fn dom0_and_a_pv_guest_read_a_stick() {
 #[test]
 fn a_pvh_guest_reads_a_stick() {
     let dir = tempfile::tempdir().unwrap();
-    let (host, sum) = host_with_stick(dir.path(), true);
+    let (host, sum) = host_with_stick(dir.path(), XenHost::builder().hardware_guests());
     a_stick_through_qusb(&host, GuestKind::Pvh, &sum);
 }
 
 #[test]
 fn an_hvm_guest_reads_a_stick() {
     let dir = tempfile::tempdir().unwrap();
-    let (host, sum) = host_with_stick(dir.path(), true);
-    a_stick_through_qusb(&host, GuestKind::Hvm, &sum);
+    let builder = XenHost::builder().ready_guest_of(GuestKind::Hvm, &[QUSB]);
+    let (host, sum) = host_with_stick(dir.path(), builder);
+    let guest = host.ready_guest().unwrap();
+    let kind = guest.sh("cat /sys/hypervisor/guest_type", PATIENCE).unwrap().text;
+    assert_eq!(kind, "HVM\n");
+    reads_its_stick(&host, &guest, &sum);
 }
 
 #[test]

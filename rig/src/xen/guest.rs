@@ -21,7 +21,8 @@ pub enum GuestKind {
     Pv,
     /// Hardware-assisted without emulated devices. Needs [`super::XenHostBuilder::hardware_guests`].
     Pvh,
-    /// Hardware-assisted with a device model. Needs [`super::XenHostBuilder::hardware_guests`].
+    /// Hardware-assisted with a device model. Needs [`super::XenHostBuilder::hardware_guests`]. Takes minutes
+    /// to boot: better have it from the start, with [`super::XenHostBuilder::ready_guest_of`].
     Hvm,
 }
 
@@ -114,7 +115,12 @@ impl XenGuestBuilder {
     }
 
     fn create(self) -> Result<XenGuest> {
-        let image = self.image()?;
+        let mut image = self.image()?;
+        if self.kind == GuestKind::Hvm {
+            // The device model hands the guest its image byte by byte.
+            self.host.sh(&format!("gzip -1 -c {image} >{image}.gz"), TOOL_LIMIT)?.ok()?;
+            image.push_str(".gz");
+        }
         let text = self.text(&image);
         let Self { host, name, .. } = self;
         let (line, shell) = host.take_line()?;

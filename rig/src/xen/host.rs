@@ -57,6 +57,9 @@ pub(super) const TOOL_LIMIT: Duration = Duration::from_secs(120);
 /// How long a device may take to leave.
 const UNPLUG_LIMIT: Duration = Duration::from_secs(30);
 
+/// A guest of the saved state: its kind and further lines of its configuration.
+type Ready = (GuestKind, Vec<String>);
+
 /// How the Xen machine is to be.
 #[derive(Debug, Clone, Default)]
 pub struct XenHostBuilder {
@@ -65,7 +68,7 @@ pub struct XenHostBuilder {
     drives: Vec<(String, PathBuf)>,
     devices: Vec<Value>,
     hardware: bool,
-    guest: bool,
+    guest: Option<Ready>,
 }
 
 impl XenHostBuilder {
@@ -100,8 +103,15 @@ impl XenHostBuilder {
     }
 
     /// The PV guest [`READY_GUEST`] is to run already, without any USB: see [`XenHost::ready_guest`].
-    pub fn ready_guest(mut self) -> Self {
-        self.guest = true;
+    pub fn ready_guest(self) -> Self {
+        self.ready_guest_of(GuestKind::Pv, &[])
+    }
+
+    /// The guest [`READY_GUEST`] is to run already, of this kind and with these further lines of `xl.cfg(5)`.
+    /// It is part of the saved state: what takes minutes the first time is there in seconds later.
+    pub fn ready_guest_of(mut self, kind: GuestKind, config: &[&str]) -> Self {
+        self.hardware |= kind != GuestKind::Pv;
+        self.guest = Some((kind, config.iter().map(|line| (*line).to_owned()).collect()));
         self
     }
 
@@ -112,7 +122,7 @@ impl XenHostBuilder {
     /// # Errors
     /// As [`crate::GuestBuilder::start`]; [`Error::Unusable`] if a binary has no file name.
     pub fn start(self) -> Result<XenHost> {
-        let parts = Parts::gather(self.hardware, self.guest)?;
+        let parts = Parts::gather(self.hardware, self.guest.clone())?;
         let saved = parts
             .cache
             .entry(&format!("xen-{}", parts.key()?), |half| parts.boot_and_save(half))?;
@@ -156,11 +166,11 @@ struct Parts {
     image: PathBuf,
     qemu: Qemu,
     cpu: &'static str,
-    guest: bool,
+    guest: Option<Ready>,
 }
 
 impl Parts {
-    fn gather(hardware: bool, guest: bool) -> Result<Self> {
+    fn gather(hardware: bool, guest: Option<Ready>) -> Result<Self> {
         packages::ensure()?;
         let cache = Cache::open()?;
         let xen = packages::hypervisor(&cache)?;
@@ -175,7 +185,7 @@ impl Parts {
         let mut hash = Sha256::new();
         hash.update(format!("{} {:?}", self.qemu.version()?, self.qemu));
         hash.update(format!("{} {}", self.image.display(), self.xen.display()));
-        hash.update(format!("{:?} {XEN} {DOM0} {}", self.arguments(), self.guest));
+        hash.update(format!("{:?} {XEN} {DOM0} {:?}", self.arguments(), self.guest));
         Ok(hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
     }
 
@@ -244,8 +254,9 @@ impl Parts {
         let host = self.launch(dir, Vec::new())?;
         host.wait_booted(BOOT_LIMIT)?;
         host.sh("xen-services", TOOL_LIMIT)?.ok()?;
-        if self.guest {
-            host.new_guest(READY_GUEST).start()?;
+        if let Some((kind, config)) = &self.guest {
+            let guest = host.new_guest(READY_GUEST).kind(*kind);
+            config.iter().fold(guest, |guest, line| guest.config(line)).start()?;
         }
         snapshot::save(host.qemu())?;
         let console = &host.machine.console;
