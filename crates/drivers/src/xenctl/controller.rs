@@ -23,6 +23,11 @@ use crate::driver::Error;
 /// How long the removal of what could not be added is waited for: what is taken back was never in use.
 const TAKING_BACK: Duration = Duration::from_secs(3);
 
+/// How long a guest may take to begin with a new controller before it is made again, and how long it takes to notice that one is gone. Linux with
+/// `xen-hcd` takes some milliseconds for either.
+const STIRRING: Duration = Duration::from_secs(3);
+const NOTICING: Duration = Duration::from_secs(1);
+
 /// A controller of a guest, by where it is kept.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
@@ -129,18 +134,46 @@ fn wait_connected(
         return Err(Error::TimedOut { what: what(), limit, why });
     }
     let guest = format!("{}/state", place.frontend());
-    let ended = tree.wait(&[&backend, &guest], limit, |tree| {
-        Ok(match state(tree, &backend)? {
-            Some(State::Connected) => Some(Ok(())),
-            None | Some(State::Closing | State::Closed) => Some(Err(dropped(tree, place)?)),
-            _ => None,
-        })
-    })?;
+    let mut ended = wait_ended(tree, place, limit.min(STIRRING))?;
+    if ended.is_none() && state(tree, &guest)? == Some(State::Initialising) {
+        make_again(tree, place, controller)?;
+    }
+    if ended.is_none() {
+        ended = wait_ended(tree, place, limit)?;
+    }
     match ended {
         Some(Ok(())) => Ok(()),
         Some(Err(why)) => Err(Error::Failed { what: what(), why }),
         None => Err(Error::TimedOut { what: what(), limit, why: not_connected(tree, &guest)? }),
     }
+}
+
+/// Waits until both ends are connected, or the backend gives up, and why.
+fn wait_ended(
+    tree: &mut Tree,
+    place: &Place,
+    limit: Duration,
+) -> Result<Option<Result<(), String>>, Error> {
+    let backend = format!("{}/state", place.ends.path);
+    let guest = format!("{}/state", place.frontend());
+    tree.wait(&[&backend, &guest], limit, |tree| {
+        Ok(match state(tree, &backend)? {
+            Some(State::Connected) => Some(Ok(())),
+            None | Some(State::Closing | State::Closed) => Some(Err(dropped(tree, place)?)),
+            _ => None,
+        })
+    })
+}
+
+/// Takes the folders away for a moment and makes them again, for a guest that does not stir.
+///
+/// Linux looks at a folder some time after it has changed. One that was removed and made again meanwhile is to it the device that it had, which is
+/// closed and stays so.
+fn make_again(tree: &mut Tree, place: &Place, controller: &Controller) -> Result<(), Error> {
+    tracing::debug!("the guest has not stirred: the controller is made again");
+    tree.change(|edit| delete(edit, place))?;
+    std::thread::sleep(NOTICING);
+    tree.change(|edit| make(edit, place, controller))
 }
 
 /// Why the backend has not gone on, as it says.
@@ -260,5 +293,13 @@ pub(super) fn remove_clean(edit: &mut Edit<'_, '_>, path: &str) -> Result<(), Er
         }
         top = folder;
     }
-    edit.remove(top)
+    // From below: the guest's kernel watches the folder of all devices, and passes over what is said of more than one device.
+    let mut next = path;
+    loop {
+        edit.remove(next)?;
+        match next.rsplit_once('/') {
+            Some((above, _)) if next.len() > top.len() => next = above,
+            _ => return Ok(()),
+        }
+    }
 }
