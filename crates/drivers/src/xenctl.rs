@@ -333,13 +333,12 @@ fn bus_id(host: &Host, device: &Device) -> Option<vusb_model::selector::BusId> {
 
 impl Driver for Xen {
     fn observe(&mut self, recorded: &Hardware) -> Result<Observed, Error> {
-        let before = self.seen.take();
-        let mut tree = match before {
-            // A connection that was lost is made anew.
-            Some(Seen { tree, .. }) => tree,
-            None => self.reach.open(self.limit)?,
+        let (mut tree, before) = match self.seen.take() {
+            Some(Seen { tree, domain, emulation, .. }) => (tree, Some((domain.id, emulation))),
+            None => (self.reach.open(self.limit)?, None),
         };
         let domain = match domain::find(&mut tree, &self.asked) {
+            // A connection that was lost is made anew.
             Err(Error::Unreachable { .. }) => {
                 tree = self.reach.open(self.limit)?;
                 domain::find(&mut tree, &self.asked)
@@ -347,7 +346,14 @@ impl Driver for Xen {
             found => found,
         }?;
         let entries = entry::read_all(&mut tree, domain.id)?;
-        let mut emulation = Xen::emulation(&self.reach, &domain, self.limit);
+        // A device model talks to one at a time: a second connection would wait for the first.
+        let mut emulation = match before {
+            Some((id, emulation @ Emulation::Qemu(_))) if id == domain.id => emulation,
+            before => {
+                drop(before);
+                Xen::emulation(&self.reach, &domain, self.limit)
+            }
+        };
         let mut observed = match &mut emulation {
             Emulation::Qemu(qemu) => qemu.observe(&observe::reserved(&entries, recorded))?,
             Emulation::None(_) => Observed::default(),

@@ -243,6 +243,22 @@ fn what_a_backend_dropped_is_made_anew() {
     assert_eq!(outcome.steps.len(), 4, "{:?}", steps(&outcome));
     assert_eq!(world.shows(), "pv0 present[1 host0 attached]");
     assert_eq!(world.tree(), good);
+    assert!(world.vusb().apply_recorded(&world.web1()).unwrap().already);
+}
+
+#[test]
+fn a_guest_is_told_of_the_very_controller_that_goes() {
+    let world = World::new();
+    world.controller(&ControllerSpec::default()).unwrap();
+    let mut guest = world.store.client_of(DomId::new(5).unwrap());
+    guest.watch("/local/domain/5/device", "").unwrap();
+    world.vusb().controller_remove(&world.web1(), &reference("pv0")).unwrap();
+    let mut told = Vec::new();
+    while let Some(event) = guest.next_event(Duration::from_millis(200)).unwrap() {
+        told.push(event.path);
+    }
+    // Linux's xenbus looks at no shorter path.
+    assert!(told.contains(&"/local/domain/5/device/vusb/0".to_owned()), "{told:?}");
 }
 
 #[test]
@@ -459,4 +475,40 @@ fn two_commands_at_once_find_two_places() {
     });
     let shown = world.shows();
     assert_eq!(shown.matches("attached").count(), 2, "{shown}");
+}
+
+#[test]
+#[ignore = "needs QEMU; run by cargo xtask test"]
+fn an_hvm_guest_has_both_types_each_under_its_own_index() {
+    let world = World::new();
+    world.guest(7, "hvm1", "hvm");
+    let qemu = vusb_rig::BareQemu::start(["-machine", "pc", "-nodefaults"]).unwrap();
+    std::os::unix::fs::symlink(qemu.qmp_socket(), world.house.at("qmp-libxl-7")).unwrap();
+    world.house.plug(4, "0781:5581", "4C53");
+    let before = world.tree();
+    let (vusb, hvm1) = (world.vusb(), world.vusb().domain("xen:7").unwrap());
+    let pv = ControllerSpec { model: "xenusb2".parse().ok(), ..ControllerSpec::default() };
+    assert_eq!(at(&vusb.controller_add(&hvm1, &pv).unwrap()), "pv0");
+    let tablet = vusb.device_add(&hvm1, &DeviceSpec::new("tablet".parse().unwrap())).unwrap();
+    assert_eq!(at(&tablet), "hci0:1");
+    let view = vusb.list(&hvm1).unwrap();
+    let indexes: Vec<(u16, &str)> =
+        view.controllers.iter().map(|it| (it.index.get(), it.model.name())).collect();
+    assert_eq!(indexes, [(0, "xenusb2"), (1, "qemu-xhci")]);
+    assert_eq!(world.node("/libxl/7/device/vusb/1/type").as_deref(), Some("devicemodel"));
+    assert_eq!(world.node("/libxl/7/device/vusb/1/usb-ver").as_deref(), Some("3"));
+    let on = DeviceSpec {
+        controller: reference("pv0").into(),
+        ..DeviceSpec::new("mouse".parse().unwrap())
+    };
+    assert_eq!(code(vusb.device_add(&hvm1, &on)), ExitCode::NotImplemented);
+    let stick = vusb.device_add(&hvm1, &DeviceSpec::new("1-4".parse().unwrap())).unwrap();
+    assert_eq!(at(&stick), "pv0:1");
+    vusb.device_remove(&hvm1, &"1-4".parse().unwrap()).unwrap();
+    vusb.device_remove(&hvm1, &"tablet0".parse().unwrap()).unwrap();
+    vusb.controller_remove(&hvm1, &reference("pv0")).unwrap();
+    // A guest that is stopped lets go of no PCI device.
+    assert_eq!(code(vusb.controller_remove(&hvm1, &reference("hci0"))), ExitCode::Failed);
+    world.store.remove("/libxl/7/device/vusb");
+    assert_eq!(world.tree(), before);
 }
