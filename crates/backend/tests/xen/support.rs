@@ -1,0 +1,95 @@
+//! A Xen machine with `vusb` and `vusb-backend` in its dom0, a stick, and a guest without any USB.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::json;
+use vusb_rig::xen::{XenGuest, XenHost};
+
+/// Emulated Xen on a busy machine is slow.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
+/// QEMU's stick and tablet.
+pub(crate) const STICK: &str = "46f4:0001";
+pub(crate) const TABLET: &str = "0627:0001";
+
+/// The machine.
+pub(crate) struct Scene {
+    pub(crate) host: XenHost,
+    pub(crate) guest: XenGuest,
+    _folder: tempfile::TempDir,
+}
+
+/// A program that was built with the tests.
+fn program(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_BIN_EXE_vusb-backend")).with_file_name(name);
+    assert!(path.exists(), "{} is not there: `cargo build --workspace` makes it", path.display());
+    path
+}
+
+impl Scene {
+    /// Starts it, with a stick of so many MiB in dom0 and a backend that serves.
+    pub(crate) fn new(mib: usize) -> Scene {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("stick.img");
+        let words = (0u32..).map(|n| n.wrapping_mul(2_654_435_761) ^ (n >> 7));
+        let data: Vec<u8> = words.take(mib << 18).flat_map(u32::to_le_bytes).collect();
+        std::fs::write(&image, data).unwrap();
+        let builder = XenHost::builder().ready_guest().drive("stick", &image);
+        let host =
+            builder.binary(&program("vusb")).binary(&program("vusb-backend")).start().unwrap();
+        let guest = host.ready_guest().unwrap();
+        let scene = Scene { host, guest, _folder: folder };
+        scene.plug_stick();
+        scene.start_backend();
+        scene
+    }
+
+    pub(crate) fn plug_stick(&self) {
+        self.host
+            .plug(json!({ "driver": "usb-storage", "id": "stick", "drive": "stick" }))
+            .unwrap();
+        self.host.wait_until("[ -b /dev/sda ]", PATIENCE).unwrap();
+    }
+
+    pub(crate) fn start_backend(&self) {
+        self.dom0("setsid vusb-backend -v </dev/null >>/var/log/backend.log 2>&1 & true");
+        self.host
+            .wait_until("xenstore-exists /local/domain/0/data/vusb-backend/version", PATIENCE)
+            .unwrap();
+    }
+
+    /// Runs a command in dom0 that has to succeed.
+    pub(crate) fn dom0(&self, command: &str) -> String {
+        self.host.sh(command, PATIENCE).unwrap().ok().unwrap_or_else(|error| {
+            panic!("{error}\n{}", self.host.sh("cat /var/log/backend.log", PATIENCE).unwrap().text)
+        })
+    }
+
+    /// Runs `vusb` in dom0: what it printed, and its exit code.
+    pub(crate) fn vusb(&self, arguments: &str) -> (String, i32) {
+        let output = self.host.sh(&format!("vusb {arguments}"), PATIENCE).unwrap();
+        (output.text, output.code)
+    }
+
+    /// Runs a command in the guest that has to succeed.
+    pub(crate) fn in_guest(&self, command: &str) -> String {
+        self.guest.sh(command, PATIENCE).unwrap().ok().unwrap()
+    }
+
+    /// Waits until something is so in the guest.
+    pub(crate) fn guest_until(&self, condition: &str) {
+        self.guest.wait_until(condition, PATIENCE).unwrap();
+    }
+
+    /// The store, without what changes by itself.
+    pub(crate) fn store(&self) -> Vec<String> {
+        let all = self.host.xenstore().unwrap();
+        let lines = all.lines().filter(|line| !line.contains("/data/vusb-backend"));
+        lines.map(str::to_owned).collect()
+    }
+}
+
+/// The first word: of `sha256sum`, the sum.
+pub(crate) fn sum(text: &str) -> &str {
+    text.split_whitespace().next().unwrap_or_default()
+}
