@@ -152,7 +152,8 @@ impl Controller {
         let waker = Waker::new()?;
         let counters = Arc::new(Counters::default());
         let thread = Thread { inbox, waker: waker.clone(), counters: Arc::clone(&counters) };
-        let name = format!("vusb {}/{}", start.key.domain, start.key.index);
+        // Linux names a file in /proc after the thread that binds an event channel: no slash.
+        let name = format!("vusb {}.{}", start.key.domain, start.key.index);
         std::thread::Builder::new().name(name).spawn(move || thread.run(start))?;
         Ok(Controller { commands, waker, counters })
     }

@@ -107,10 +107,10 @@ fn describe(device: &HostDevice) -> Vec<(String, String)> {
     }
     let speeds: Vec<String> = device.speeds.iter().map(|it| it.to_string()).collect();
     add("speeds", speeds.join(" "));
-    let names = [device.vendor_name(), device.product_name()];
-    let name: Vec<_> = names.into_iter().flatten().collect();
-    if !name.is_empty() {
-        add("name", name.join(" "));
+    for (name, words) in [("manufacturer", &device.manufacturer), ("product", &device.product)] {
+        if let Some(words) = words {
+            add(name, words.clone());
+        }
     }
     if let Some(reason) = device.protection.first() {
         add("protection", reason.to_string());

@@ -91,7 +91,7 @@ impl World {
             ("speed", "high"),
             ("speeds", "high full"),
             ("class", "08"),
-            ("name", "A stick"),
+            ("product", "A stick"),
         ] {
             self.store.write(&format!("{folder}/{key}"), value);
         }

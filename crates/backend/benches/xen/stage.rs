@@ -1,0 +1,183 @@
+//! The Xen machine: a stick and a serial line in dom0, a guest with a controller of each backend.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use vusb_rig::Shell;
+use vusb_rig::xen::{XenGuest, XenHost};
+
+/// Emulated Xen is slow.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
+/// A controller of QEMU's backend: number 0.
+const QUSB: &str = "usbctrl = ['type=qusb,version=2,ports=4']";
+/// The stick's size.
+const STICK_BYTES: usize = 64 << 20;
+
+/// Who carries the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Side {
+    /// Nobody: dom0 uses it itself.
+    Dom0,
+    /// QEMU.
+    Qusb,
+    /// vusb-backend.
+    Vusb,
+}
+
+/// A device that is carried.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Device {
+    /// The port of a controller that it gets.
+    port: u8,
+    /// Its vendor and product.
+    vendor_product: &'static str,
+    /// The driver that has it in dom0.
+    driver: &'static str,
+    /// What appears in a guest that has it.
+    pub(crate) node: &'static str,
+}
+
+/// QEMU's stick.
+pub(crate) const STICK: Device =
+    Device { port: 1, vendor_product: "46f4:0001", driver: "usb-storage", node: "/dev/sda" };
+/// QEMU's serial adapter, whose other end sends back what it gets.
+pub(crate) const SERIAL: Device =
+    Device { port: 2, vendor_product: "0403:6001", driver: "ftdi_sio", node: "/dev/ttyUSB0" };
+
+/// The machine.
+pub(crate) struct Stage {
+    pub(crate) host: XenHost,
+    pub(crate) guest: XenGuest,
+    folder: tempfile::TempDir,
+}
+
+impl Stage {
+    pub(crate) fn new() -> Stage {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("stick.img");
+        let words = (0u32..).map(|n| n.wrapping_mul(2_654_435_761) ^ (n >> 7));
+        let data: Vec<u8> = words.take(STICK_BYTES / 4).flat_map(u32::to_le_bytes).collect();
+        std::fs::write(&image, data).unwrap();
+        let programs = ["vusb", "vusb-backend", "rig-measure"].map(program);
+        let [vusb, backend, echo] = &programs;
+        let host = XenHost::builder().drive("stick", &image).binary(vusb).binary(backend);
+        let host = host.binary(echo).start().unwrap();
+        let guest = host.new_guest("u1").config(QUSB).binary(echo).unwrap().start().unwrap();
+        let stage = Stage { host, guest, folder };
+        stage.plug(&stage.folder.path().join("echo.sock"));
+        stage.dom0("setsid vusb-backend </dev/null >>/var/log/backend.log 2>&1 & true");
+        let there = "xenstore-exists /local/domain/0/data/vusb-backend/version";
+        stage.host.wait_until(there, PATIENCE).unwrap();
+        stage.dom0("vusb controller add xen:u1 --name ours");
+        stage
+    }
+
+    fn plug(&self, socket: &Path) {
+        echo(socket);
+        let address = json!({ "type": "unix", "data": { "path": socket } });
+        let backend = json!({ "type": "socket", "data": { "addr": address, "server": false } });
+        let qemu = self.host.qemu();
+        qemu.qmp("chardev-add", json!({ "id": "echo", "backend": backend })).unwrap();
+        let stick = json!({ "driver": "usb-storage", "id": "stick", "drive": "stick" });
+        self.host.plug(stick).unwrap();
+        self.host
+            .plug(json!({ "driver": "usb-serial", "id": "serial", "chardev": "echo" }))
+            .unwrap();
+        self.host.wait_until("[ -b /dev/sda ] && [ -c /dev/ttyUSB0 ]", PATIENCE).unwrap();
+    }
+
+    /// Gives the guest a device, and says how long it took until the guest had it.
+    pub(crate) fn attach(&self, side: Side, device: Device) -> Duration {
+        let wanted = |it: &vusb_rig::sysfs::GuestUsbDevice| it.drivers == [device.driver];
+        let here = self.host.wait_for_usb(wanted, PATIENCE).unwrap();
+        let command = match side {
+            Side::Dom0 => return Duration::ZERO,
+            Side::Qusb => {
+                format!(
+                    "xl usbdev-attach u1 hostbus={} hostaddr={} controller=0 port={}",
+                    here.bus, here.address, device.port
+                )
+            }
+            Side::Vusb => {
+                format!(
+                    "vusb device add xen:u1 {} --controller ours --port {}",
+                    device.vendor_product, device.port
+                )
+            }
+        };
+        std::thread::scope(|scope| {
+            let there = format!("until [ -e {} ]; do usleep 2000; done", device.node);
+            let guest = scope.spawn(move || {
+                self.guest.sh(&there, PATIENCE).unwrap().ok().unwrap();
+                Instant::now()
+            });
+            // By then the guest's shell looks.
+            std::thread::sleep(Duration::from_secs(1));
+            let begin = Instant::now();
+            self.dom0(&command);
+            guest.join().unwrap() - begin
+        })
+    }
+
+    /// Takes a device back, and waits until dom0 has it.
+    pub(crate) fn detach(&self, side: Side, device: Device) {
+        match side {
+            Side::Dom0 => return,
+            Side::Qusb => self.dom0(&format!("xl usbdev-detach u1 0 {}", device.port)),
+            Side::Vusb => {
+                self.dom0(&format!("vusb device remove xen:u1 {}", device.vendor_product))
+            }
+        };
+        let gone = format!("[ ! -e {} ]", device.node);
+        self.guest.wait_until(&gone, PATIENCE).unwrap();
+        let back = format!("[ -e {} ]", device.node);
+        self.host.wait_until(&back, PATIENCE).unwrap();
+    }
+
+    /// Where a side's device is used.
+    pub(crate) fn shell(&self, side: Side) -> &Shell {
+        if side == Side::Dom0 { &self.host } else { &self.guest }
+    }
+
+    /// Runs a command there that has to succeed.
+    pub(crate) fn on(&self, side: Side, command: &str) -> String {
+        self.shell(side).sh(command, PATIENCE).unwrap().ok().unwrap()
+    }
+
+    /// Runs a command in dom0 that has to succeed.
+    pub(crate) fn dom0(&self, command: &str) -> String {
+        self.host.sh(command, PATIENCE).unwrap().ok().unwrap()
+    }
+
+    /// The process that carries the device, if dom0 does not use it itself.
+    pub(crate) fn process(&self, side: Side) -> Option<String> {
+        let command = match side {
+            Side::Dom0 => return None,
+            Side::Qusb => "xenstore-read /local/domain/$(xl domid u1)/image/device-model-pid",
+            Side::Vusb => "pidof vusb-backend",
+        };
+        Some(self.dom0(command).trim().to_owned())
+    }
+}
+
+/// A program that was built with this one.
+fn program(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_BIN_EXE_vusb-backend")).with_file_name(name);
+    assert!(path.exists(), "{} is not there: run `cargo xtask bench xen`", path.display());
+    path
+}
+
+/// Listens on a socket, and sends back what comes.
+fn echo(path: &Path) {
+    let socket = UnixListener::bind(path).unwrap();
+    std::thread::spawn(move || {
+        let (mut line, _) = socket.accept().unwrap();
+        let mut bytes = [0; 512];
+        while let Ok(count @ 1..) = line.read(&mut bytes) {
+            line.write_all(&bytes[..count]).unwrap();
+        }
+    });
+}
