@@ -38,16 +38,17 @@ pub fn ensure_all(packages: &[&'static str]) -> Result<()> {
     // other by dpkg's own lock.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let missing: Vec<&str> = packages.iter().copied().filter(|p| !is_installed(p)).collect();
-    if missing.is_empty() {
-        return Ok(());
+    let missing = || packages.iter().copied().filter(|it| !is_installed(it)).collect::<Vec<_>>();
+    // Twice: where one of them was there from another release, installing the rest has removed it.
+    for _ in 0..2 {
+        let missing = missing();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        eprintln!("vusb-rig: installing {}", missing.join(" "));
+        install(&missing).or_else(|_| update_lists().and_then(|()| install(&missing)))?;
     }
-    eprintln!("vusb-rig: installing {}", missing.join(" "));
-    if install(&missing).is_ok() {
-        return Ok(());
-    }
-    update_lists()?;
-    install(&missing)
+    Ok(())
 }
 
 /// Whether dpkg says that a package is installed.

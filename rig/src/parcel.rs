@@ -79,6 +79,24 @@ pub fn udevd(cache: &Cache) -> Result<Files> {
     program(UDEVD_IN_GUEST, &udevadm)
 }
 
+/// Where the library for sound cards has its configuration, without which it opens none.
+const SOUND_FILES: [&str; 2] = ["/usr/share/alsa/alsa.conf", "/usr/share/alsa/cards/aliases.conf"];
+
+/// `aplay`, at `/bin/aplay`: plays to a sound card, and says where it came too late.
+///
+/// # Errors
+/// As [`packages::unpack`] and [`program`].
+pub fn aplay(cache: &Cache) -> Result<Files> {
+    packages::ensure_all(&["libasound2"])?;
+    let dir = cache.entry("alsa-utils", |half| {
+        fs::create_dir(half).map_err(Error::io("make the folder", half))?;
+        packages::unpack("alsa-utils", half).map(drop)
+    })?;
+    let mut files = program("/bin/aplay", &dir.join("root/usr/bin/aplay"))?;
+    files.extend(SOUND_FILES.map(|path| (path.to_owned(), PathBuf::from(path))));
+    Ok(files)
+}
+
 /// The path of a program that is named without one.
 fn located(program: &Path) -> Result<PathBuf> {
     if program.components().count() > 1 {

@@ -3,11 +3,24 @@
 use crate::cargo::{Result, cargo};
 
 /// Each benchmark by name, with what cargo is told to run it.
-const BENCHES: [(&str, &[&str]); 2] = [
+const BENCHES: [(&str, &[&str]); 3] = [
     // Placements a second, over 1 to 500 controllers.
     ("resolve", &["bench", "--package", "vusb-model", "--bench", "resolve"]),
     // From `vusb device add` to QEMU's reply, against a bare client; and the start-up of the command.
     ("command", &["bench", "--package", "vusb-cli", "--bench", "command"]),
+    // vusb-backend beside QEMU's backend of the same protocol, on real Xen.
+    ("xen", &["bench", "--package", "vusb-backend", "--bench", "xen"]),
+];
+/// What the last of them runs on its Xen machine.
+const PROGRAMS: &[&str] = &[
+    "build",
+    "--release",
+    "--package",
+    "vusb-cli",
+    "--package",
+    "vusb-backend",
+    "--package",
+    "vusb-rig",
 ];
 
 /// Runs those that are named, or all.
@@ -21,6 +34,9 @@ pub(crate) fn run(names: &[&str]) -> Result<()> {
         );
     }
     vusb_rig::packages::ensure()?;
+    if names.is_empty() || names.contains(&"xen") {
+        cargo(PROGRAMS)?;
+    }
     BENCHES
         .iter()
         .filter(|(name, _)| names.is_empty() || names.contains(name))

@@ -16,7 +16,8 @@ cargo xtask COMMAND
 
   demo    give a real guest USB controllers and devices, and show what its kernel sees
   test    pass every test: fast ones first, then those with real QEMUs and real guests
-  bench   run all benchmarks; with names, those: resolve, command
+  soak    give a real Xen guest a device a thousand times; half an hour
+  bench   run all benchmarks; with names, those: resolve, command, xen
 
 Installs what it needs with apt-get (as root or through sudo), and says so first.
 ";
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["demo"] => demo::run(),
         ["test"] => test::run(),
+        ["soak"] => test::soak(),
         ["bench", names @ ..] => bench::run(names),
         _ => {
             eprint!("{HELP}");

@@ -92,6 +92,12 @@ impl XenGuestBuilder {
         self
     }
 
+    /// Files of this machine that the guest is to have.
+    pub fn files(mut self, files: Files) -> Self {
+        self.files.extend(files);
+        self
+    }
+
     /// A program of this machine that the guest is to have in `/bin`, with its shared libraries.
     ///
     /// # Errors

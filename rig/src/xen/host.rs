@@ -67,6 +67,7 @@ pub struct XenHostBuilder {
     binaries: Vec<PathBuf>,
     drives: Vec<(String, PathBuf)>,
     devices: Vec<Value>,
+    sound: Option<PathBuf>,
     hardware: bool,
     guest: Option<Ready>,
 }
@@ -93,6 +94,13 @@ impl XenHostBuilder {
     /// A disk image that a `usb-storage` can use: `{"driver": "usb-storage", "drive": ID}`.
     pub fn drive(mut self, id: &str, image: &Path) -> Self {
         self.drives.push((id.to_owned(), image.to_path_buf()));
+        self
+    }
+
+    /// A sound card of dom0's can be heard: `{"driver": "usb-audio", "audiodev": "sound"}`. What it plays is written to this
+    /// file, as WAV: 48,000 samples a second, 16 bits, two channels.
+    pub fn sound(mut self, file: &Path) -> Self {
+        self.sound = Some(file.to_path_buf());
         self
     }
 
@@ -134,6 +142,11 @@ impl XenHostBuilder {
         for (id, image) in &self.drives {
             let node = format!("driver=raw,node-name={id},file.driver=file,file.filename=");
             args.extend(["-blockdev".to_owned(), format!("{node}{}", image.display())]);
+        }
+        if let Some(file) = &self.sound {
+            let format = "out.frequency=48000,out.format=s16,out.channels=2,out.mixing-engine=off";
+            args.push("-audiodev".to_owned());
+            args.push(format!("wav,id=sound,{format},path={}", file.display()));
         }
         let host = parts.launch(dir, args)?;
         snapshot::resume(&host.machine.qemu)?;

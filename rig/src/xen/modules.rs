@@ -39,8 +39,8 @@ pub const DOM0: &[&str] = &[
     "xhci-pci",
 ];
 
-/// What a guest loads: the PVUSB frontend, and drivers of a stick, a mouse, a serial adapter and a
-/// sound card.
+/// What a guest loads: the PVUSB frontend and the driver of emulated xHCIs, and drivers of a stick, a mouse, a
+/// serial adapter and a sound card.
 pub const GUEST: &[&str] = &[
     "usb-storage delay_use=0",
     "sd_mod",
@@ -49,6 +49,7 @@ pub const GUEST: &[&str] = &[
     "evdev",
     "ftdi_sio",
     "snd-usb-audio",
+    "xhci-pci",
     "xen-hcd",
 ];
 

@@ -4,5 +4,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail")]
 
+mod driver_domain;
+mod kinds;
+mod mistakes;
+mod soak;
+mod sound;
 mod stories;
 mod support;

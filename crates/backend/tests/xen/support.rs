@@ -1,10 +1,10 @@
-//! A Xen machine with `vusb` and `vusb-backend` in its dom0, a stick, and a guest without any USB.
+//! A Xen machine with `vusb` and `vusb-backend` in its dom0, a stick, and a guest.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::json;
-use vusb_rig::xen::{XenGuest, XenHost};
+use serde_json::{Value, json};
+use vusb_rig::xen::{XenGuest, XenHost, XenHostBuilder};
 
 /// Emulated Xen on a busy machine is slow.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
@@ -20,25 +20,34 @@ pub(crate) struct Scene {
 }
 
 /// A program that was built with the tests.
-fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_vusb-backend")).with_file_name(name);
     assert!(path.exists(), "{} is not there: `cargo build --workspace` makes it", path.display());
     path
 }
 
 impl Scene {
-    /// Starts it, with a stick of so many MiB in dom0 and a backend that serves.
+    /// A stick of so many MiB in dom0, a backend that serves as an unprivileged user, and a PV guest without USB.
     pub(crate) fn new(mib: usize) -> Scene {
+        Scene::with(mib, XenHostBuilder::ready_guest)
+    }
+
+    /// The same on another machine, which has a guest from the start.
+    pub(crate) fn with(
+        mib: usize,
+        describe: impl FnOnce(XenHostBuilder) -> XenHostBuilder,
+    ) -> Scene {
         let folder = tempfile::tempdir().unwrap();
         let image = folder.path().join("stick.img");
         let words = (0u32..).map(|n| n.wrapping_mul(2_654_435_761) ^ (n >> 7));
         let data: Vec<u8> = words.take(mib << 18).flat_map(u32::to_le_bytes).collect();
         std::fs::write(&image, data).unwrap();
-        let builder = XenHost::builder().ready_guest().drive("stick", &image);
+        let builder = describe(XenHost::builder()).drive("stick", &image);
         let host =
             builder.binary(&program("vusb")).binary(&program("vusb-backend")).start().unwrap();
         let guest = host.ready_guest().unwrap();
         let scene = Scene { host, guest, _folder: folder };
+        scene.dom0("echo 'vusb:x:990:990::/nonexistent:/bin/false' >>/etc/passwd");
         scene.plug_stick();
         scene.start_backend();
         scene
@@ -52,7 +61,9 @@ impl Scene {
     }
 
     pub(crate) fn start_backend(&self) {
-        self.dom0("setsid vusb-backend -v </dev/null >>/var/log/backend.log 2>&1 & true");
+        self.dom0(
+            "setsid vusb-backend -v --user vusb </dev/null >>/var/log/backend.log 2>&1 & true",
+        );
         self.host
             .wait_until("xenstore-exists /local/domain/0/data/vusb-backend/version", PATIENCE)
             .unwrap();
@@ -71,6 +82,21 @@ impl Scene {
         (output.text, output.code)
     }
 
+    /// Runs `vusb`, which has to succeed: what it printed last.
+    pub(crate) fn does(&self, arguments: &str) -> String {
+        let (said, code) = self.vusb(arguments);
+        let log = || self.host.sh("cat /var/log/backend.log", PATIENCE).unwrap().text;
+        assert_eq!(code, 0, "vusb {arguments}: {said}\n{}", log());
+        said.lines().last().unwrap_or_default().to_owned()
+    }
+
+    /// What `vusb list --json` says of a guest.
+    pub(crate) fn list(&self, domain: &str) -> Value {
+        let (text, code) = self.vusb(&format!("list {domain} --json"));
+        assert_eq!(code, 0, "{text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
     /// Runs a command in the guest that has to succeed.
     pub(crate) fn in_guest(&self, command: &str) -> String {
         self.guest.sh(command, PATIENCE).unwrap().ok().unwrap()
@@ -81,12 +107,29 @@ impl Scene {
         self.guest.wait_until(condition, PATIENCE).unwrap();
     }
 
+    /// Waits until something is so in dom0.
+    pub(crate) fn dom0_until(&self, condition: &str) {
+        self.host.wait_until(condition, PATIENCE).unwrap();
+    }
+
     /// The store, without what changes by itself.
     pub(crate) fn store(&self) -> Vec<String> {
         let all = self.host.xenstore().unwrap();
         let lines = all.lines().filter(|line| !line.contains("/data/vusb-backend"));
         lines.map(str::to_owned).collect()
     }
+
+    /// A guest in which the stick, or another disk, is read to its end.
+    pub(crate) fn sum_of_stick(&self) -> String {
+        sum(&self.dom0("sha256sum /dev/sda")).to_owned()
+    }
+}
+
+/// Waits until a guest has a disk, reads all of it past the cache, and returns its checksum.
+pub(crate) fn disk_of(guest: &XenGuest) -> String {
+    guest.wait_until("[ -b /dev/sd? ]", PATIENCE).unwrap();
+    let read = "echo 3 >/proc/sys/vm/drop_caches; sha256sum /dev/sd?";
+    sum(&guest.sh(read, PATIENCE).unwrap().ok().unwrap()).to_owned()
 }
 
 /// The first word: of `sha256sum`, the sum.
