@@ -28,7 +28,10 @@ pub(crate) fn cargo(args: &[&str]) -> Result<()> {
 /// Builds the command and returns its path.
 pub(crate) fn build_vusb() -> Result<PathBuf> {
     cargo(&["build", "--quiet", "--package", "vusb-cli"])?;
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| workspace().join("target"), PathBuf::from);
-    Ok(target.join("debug/vusb"))
+    Ok(target().join("debug/vusb"))
+}
+
+/// The folder where cargo puts what it builds.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
 }

@@ -3,6 +3,8 @@
 //! Every command is printed before it runs, and everything below it is what it printed. Nothing is compared with what was
 //! expected but the checksum, which the guest works out from what it reads.
 
+pub(crate) mod xen;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;

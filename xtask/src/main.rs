@@ -14,7 +14,7 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask COMMAND
 
-  demo    give a real guest USB controllers and devices, and show what its kernel sees
+  demo    give a real guest USB controllers and devices, and show what its kernel sees; demo xen: a guest of Xen
   test    pass every test: fast ones first, then those with real QEMUs and real guests
   soak    give a real Xen guest a device a thousand times; half an hour
   bench   run all benchmarks; with names, those: resolve, command, xen
@@ -27,6 +27,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
         ["demo"] => demo::run(),
+        ["demo", "xen"] => demo::xen::run(),
         ["test"] => test::run(),
         ["soak"] => test::soak(),
         ["bench", names @ ..] => bench::run(names),
