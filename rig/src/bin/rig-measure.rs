@@ -3,14 +3,16 @@
 //! ```text
 //!   rig-measure read DEVICE SIZE COUNT     reads COUNT times SIZE bytes, past the cache: microseconds in all
 //!   rig-measure write DEVICE SIZE COUNT    writes likewise
-//!   rig-measure echo TTY COUNT             bytes over a serial line whose other end sends them back, one by one: the median of their
+//!   rig-measure echo COUNT                 bytes over a serial line whose other end sends them back, one by one: the median of their
 //!                                          microseconds there and back, and the ninth of ten
 //! ```
 //!
-//! A line must be raw already: `stty -F TTY raw -echo`.
+//! The line is standard input, opened once for all, for not every backend bears that it is closed:
+//! `{ stty raw -echo; rig-measure echo 100; } <>TTY`.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -31,10 +33,9 @@ fn main() -> ExitCode {
         ["write", device, size, count] => {
             copy(device, size, count, |file, data| file.write_all(data))
         }
-        ["echo", tty, count] => echo(tty, count),
+        ["echo", count] => echo(count),
         _ => {
-            Err("usage: rig-measure read|write DEVICE SIZE COUNT, or rig-measure echo TTY COUNT"
-                .into())
+            Err("usage: rig-measure read|write DEVICE SIZE COUNT, or rig-measure echo COUNT".into())
         }
     };
     match said {
@@ -49,10 +50,6 @@ fn main() -> ExitCode {
     }
 }
 
-fn open(path: &str, flags: i32) -> std::io::Result<File> {
-    OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)
-}
-
 fn copy(
     device: &str,
     size: &str,
@@ -60,7 +57,7 @@ fn copy(
     one: impl Fn(&mut File, &mut [u8]) -> std::io::Result<()>,
 ) -> Result<String, Failure> {
     let (size, count): (usize, u32) = (size.parse()?, count.parse()?);
-    let mut file = open(device, DIRECT)?;
+    let mut file = OpenOptions::new().read(true).write(true).custom_flags(DIRECT).open(device)?;
     let mut space = vec![0x5a; size + ALIGNED];
     let start = space.as_ptr().align_offset(ALIGNED);
     let data = space.get_mut(start..start + size).ok_or("no aligned buffer")?;
@@ -69,9 +66,9 @@ fn copy(
     Ok(begin.elapsed().as_micros().to_string())
 }
 
-fn echo(tty: &str, count: &str) -> Result<String, Failure> {
+fn echo(count: &str) -> Result<String, Failure> {
     let count: u32 = count.parse()?;
-    let mut line = open(tty, 0)?;
+    let mut line = File::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     let mut times = Vec::new();
     for number in 0..count {
         let [sent, ..] = number.to_le_bytes();
