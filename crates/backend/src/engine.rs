@@ -413,13 +413,19 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
             return Ok(false);
         }
         lent.starved = false;
-        if lent.leaving {
-            return Ok(self.depart(port));
-        }
         self.pump_control(port)?;
         self.pump_endpoints(port)?;
-        let lent = self.slots.get_mut(index(port)).and_then(Slot::lent);
-        Ok(lent.is_some_and(|it| it.starved))
+        let Some(lent) = self.slots.get_mut(index(port)).and_then(Slot::lent) else {
+            return Ok(false);
+        };
+        if !lent.leaving {
+            return Ok(lent.starved);
+        }
+        if lent.gone {
+            // Nobody waits for it any more, so what the kernel has ended is looked for here.
+            self.device(port)?;
+        }
+        Ok(self.depart(port))
     }
 
     fn pump_control(&mut self, port: Port) -> Result<(), Fault> {
