@@ -373,10 +373,10 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
         } else {
             for lent in self.slots.iter_mut().filter_map(Slot::lent) {
                 let Some(token) = lent.mark_unlinked(target) else { continue };
-                if lent.busy {
-                    lent.discards.push(token);
-                } else {
+                if !lent.busy {
                     lent.usb.discard(token);
+                } else if !lent.discards.contains(&token) {
+                    lent.discards.push(token);
                 }
             }
         }
