@@ -680,6 +680,17 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
         self.notices.push(Notice { port, status });
     }
 
+    /// Notes what the guest is to be told. Of a device that has gone before it was told of it, it need not know.
+    fn tell(&mut self, port: Port, speed: Speed) {
+        let last = self.tell.iter().rposition(|it| it.0 == port);
+        match last.filter(|at| self.tell.get(*at).is_some_and(|it| it.1 != Speed::None)) {
+            Some(at) if speed == Speed::None => {
+                self.tell.remove(at);
+            }
+            _ => self.tell.push_back((port, speed)),
+        }
+    }
+
     /// Brings a port nearer to what is wanted in it.
     fn reconcile(&mut self, port: Port) {
         let Some(slot) = self.slots.get_mut(index(port)) else { return };
@@ -707,7 +718,7 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
         let State::Opening(want) = std::mem::replace(&mut slot.state, State::Empty) else { return };
         let speed = offer.speed();
         slot.state = State::Lent(Box::new(Lent::new(usb, want, offer)));
-        self.tell.push_back((port, speed));
+        self.tell(port, speed);
         self.notice(port, Some(PortStatus::Offered));
         self.reconcile(port);
     }
@@ -751,7 +762,7 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
         if !lent.busy {
             lent.flights.iter().for_each(|(token, _)| lent.usb.discard(*token));
         }
-        self.tell.push_back((port, Speed::None));
+        self.tell(port, Speed::None);
         self.answer_waiting(port);
     }
 
