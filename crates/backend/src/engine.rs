@@ -356,9 +356,9 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
             Kind::Isochronous(iso) if iso.packets == 0 => {
                 self.answer_pending(pending, flight::response(Status::Ok, 0));
             }
-            kind => {
+            _ => {
                 let direction = if transfer.direction == Direction::In { IN } else { 0 };
-                lent.endpoint(transfer.endpoint | direction, kind == Kind::Bulk).push(pending);
+                lent.endpoint(transfer.endpoint | direction).push(pending);
             }
         }
         Ok(())
@@ -607,7 +607,7 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
     fn shortage(&mut self, port: Port, endpoint: u8, items: Vec<Pending>) {
         if let Some(lent) = self.slots.get_mut(index(port)).and_then(Slot::lent) {
             lent.starved = true;
-            let queue = lent.endpoint(endpoint, false);
+            let queue = lent.endpoint(endpoint);
             queue.put_back(items);
             queue.release();
             queue.merge_less();
@@ -618,7 +618,7 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
         if let (Flight::Data { endpoint, holds: true, .. }, Some(lent)) =
             (&flight, self.slots.get_mut(index(port)).and_then(Slot::lent))
         {
-            lent.endpoint(*endpoint, false).release();
+            lent.endpoint(*endpoint).release();
         }
         for item in flight.into_items() {
             self.answer_pending(item, flight::response(status, 0));
@@ -653,7 +653,7 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
         if let (Some((endpoint, holds)), Some(lent)) =
             (endpoint, self.slots.get_mut(index(port)).and_then(Slot::lent))
         {
-            let queue = lent.endpoint(endpoint, false);
+            let queue = lent.endpoint(endpoint);
             queue.put_back(finished.again);
             if holds {
                 queue.release();
@@ -793,13 +793,11 @@ fn apply<U>(lent: &mut Lent<U>, change: Change) -> Option<PortStatus> {
         }
         Change::Configuration(chosen) => {
             let value = chosen.value;
-            lent.configuration = value;
             // Without a configuration the device stays in the one that it was in: nobody has its interfaces.
             if value > 0 {
                 lent.active = chosen;
             }
-            // Other settings, other packets. What waits belongs to the old ones, of which the guest's driver wants nothing more.
-            lent.endpoints.retain(|_, queue| !queue.is_empty());
+            lent.configured(value);
             (value > 0).then_some(PortStatus::Configured)
         }
     }

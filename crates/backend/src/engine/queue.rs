@@ -69,6 +69,11 @@ impl<T: Item> Queue<T> {
         Queue { merging, waiting: VecDeque::new(), held: false, limit: MERGED_BYTES }
     }
 
+    /// How requests are put together from now on.
+    pub(super) const fn merge(&mut self, merging: Merging) {
+        self.merging = merging;
+    }
+
     /// One more request.
     pub(super) fn push(&mut self, item: T) {
         self.waiting.push_back(item);
