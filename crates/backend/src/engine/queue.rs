@@ -16,7 +16,8 @@
 //! such a read is with the device, the endpoint's other requests wait. What does not say short-not-ok is a stream, and goes
 //! to the device at once, as many at a time as there are.
 //!
-//! For writes the device cannot tell the difference as long as each but the last ends on a packet's end.
+//! For writes the device cannot tell the difference as long as each but the last ends on a packet's end. While several are with the
+//! device as one, the others wait too: if the guest cancels one of them, the rest have to be sent again, and before what comes later.
 
 use std::collections::VecDeque;
 
@@ -48,7 +49,7 @@ pub(super) enum Merging {
 pub(super) struct Queue<T> {
     merging: Merging,
     waiting: VecDeque<T>,
-    /// A read that nothing may follow is with the device.
+    /// A read or write that nothing may follow is with the device.
     held: bool,
     /// How much one URB may carry: less after a shortage of memory.
     limit: usize,
@@ -96,13 +97,16 @@ impl<T: Item> Queue<T> {
             return None;
         }
         let items: Vec<T> = self.waiting.drain(..count).collect();
-        let holds =
-            matches!(self.merging, Merging::Reads(_)) && items.iter().any(Item::short_not_ok);
+        let holds = match self.merging {
+            Merging::Never => false,
+            Merging::Reads(_) => items.iter().any(Item::short_not_ok),
+            Merging::Writes(_) => items.len() > 1,
+        };
         self.held = holds;
         Some(Batch { items, holds })
     }
 
-    /// The read that the endpoint was held for is done.
+    /// What the endpoint was held for is done.
     pub(super) fn release(&mut self) {
         self.held = false;
     }
@@ -235,6 +239,17 @@ mod tests {
             [vec![31], vec![512, 1024], vec![0], vec![512]]
         );
         assert_eq!(batches(Merging::Never, &[Ask(8, false); 2]), [vec![8], vec![8]]);
+    }
+
+    #[test]
+    fn nothing_follows_writes_that_are_one_urb() {
+        let mut queue = Queue::new(Merging::Writes(512));
+        queue.push(Ask(512, false));
+        assert!(queue.next_batch().is_some_and(|it| !it.holds));
+        (0..2).for_each(|_| queue.push(Ask(512, false)));
+        assert!(queue.next_batch().is_some_and(|it| it.holds));
+        queue.push(Ask(512, false));
+        assert!(queue.next_batch().is_none());
     }
 
     #[test]
