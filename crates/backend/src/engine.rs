@@ -102,6 +102,7 @@ pub struct Engine<P, M, U: Usb> {
     scratch: Scratch,
     counters: Arc<Counters>,
     next_token: u64,
+    next_number: u64,
     notify: Notify,
 }
 
@@ -142,6 +143,7 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
             scratch: Scratch::default(),
             counters,
             next_token: 0,
+            next_number: 0,
             notify: Notify::NotDue,
         }
     }
@@ -350,7 +352,8 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
             self.answer(ticket, flight::response(Status::NoDevice, 0));
             return Ok(());
         };
-        let pending = Pending { ticket, transfer, unlinked: false };
+        let pending = Pending { ticket, transfer, number: self.next_number, unlinked: false };
+        self.next_number += 1;
         match transfer.kind {
             Kind::Control(_) => lent.control.push_back(pending),
             Kind::Isochronous(iso) if iso.packets == 0 => {

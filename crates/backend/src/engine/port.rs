@@ -64,11 +64,17 @@ impl<U> Slot<U> {
 pub(super) struct Pending {
     pub(super) ticket: Ticket,
     pub(super) transfer: Transfer,
+    /// Which of the controller's requests it is, in the order of the ring.
+    pub(super) number: u64,
     /// The guest wants it cancelled.
     pub(super) unlinked: bool,
 }
 
 impl Item for Pending {
+    fn number(&self) -> u64 {
+        self.number
+    }
+
     fn length(&self) -> usize {
         self.transfer.len_bytes()
     }

@@ -27,6 +27,8 @@ pub(super) const MERGED_BYTES: usize = 256 << 10;
 
 /// A request, as far as the queue must know it.
 pub(super) trait Item {
+    /// Which of the controller's requests it is, in the order of the ring.
+    fn number(&self) -> u64;
     /// How many bytes it carries.
     fn length(&self) -> usize;
     /// Whether nothing may be read after it if it ends short.
@@ -80,10 +82,11 @@ impl<T: Item> Queue<T> {
         self.waiting.push_back(item);
     }
 
-    /// Requests that the device has not done after all go back to the head, in their order.
+    /// Requests that the device has not done after all go back to where they were.
     pub(super) fn put_back(&mut self, items: Vec<T>) {
-        for item in items.into_iter().rev() {
-            self.waiting.push_front(item);
+        for item in items {
+            let at = self.waiting.partition_point(|it| it.number() < item.number());
+            self.waiting.insert(at, item);
         }
     }
 
@@ -179,6 +182,9 @@ mod tests {
     struct Ask(usize, bool);
 
     impl Item for Ask {
+        fn number(&self) -> u64 {
+            0
+        }
         fn length(&self) -> usize {
             self.0
         }
