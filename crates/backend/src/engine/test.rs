@@ -20,6 +20,7 @@ mod enumeration;
 mod isochronous;
 mod jobs;
 mod liars;
+mod machine;
 mod plugging;
 mod shortage;
 mod unlink;

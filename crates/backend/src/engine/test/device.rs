@@ -1,8 +1,10 @@
 //! A device that keeps every transfer until a test finishes it.
 
 use std::cell::{Ref, RefCell, RefMut};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::rc::Rc;
+use std::sync::LazyLock;
 
 use vusb_host::usbfs::{Done, Gone, Kind, Refused, Status, Urb};
 
@@ -10,6 +12,8 @@ use super::super::Usb;
 
 /// Length of a setup packet in bytes: in front of the data of a control transfer.
 const SETUP: usize = 8;
+/// A prime, so that it falls on other places in pages each time.
+const PERIOD: usize = 65521;
 
 /// A device. A clone is the same one: the engine has one, the test the other.
 #[derive(Clone, Default)]
@@ -28,9 +32,65 @@ struct Inside {
     /// How many bytes of the transfer that it is at have been moved, if that is discarded.
     moved: usize,
     submitted: usize,
+    streams: Streams,
+}
+
+/// What has gone through the endpoints of the devices in a port, one after the other.
+#[derive(Clone, Default)]
+pub(super) struct Streams(Rc<RefCell<BTreeMap<u8, Stream>>>);
+
+/// What has gone through one endpoint.
+#[derive(Clone, Default)]
+pub(super) struct Stream {
+    /// Bytes sent: so many of [`stream`].
+    pub(super) sent: usize,
+    /// What was taken.
+    pub(super) taken: Vec<u8>,
+}
+
+impl Streams {
+    pub(super) fn of(&self, endpoint: u8) -> Stream {
+        self.0.borrow().get(&endpoint).cloned().unwrap_or_default()
+    }
+
+    /// Moves bytes through the endpoint of a transfer.
+    fn run(&self, urb: &mut Urb, bytes: usize) {
+        let skip = if urb.kind == Kind::Control { SETUP } else { 0 };
+        let mut all = self.0.borrow_mut();
+        let is_in = urb.is_in();
+        let stream = all.entry(urb.endpoint).or_default();
+        let data = &mut urb.buffer.data_mut()[skip..skip + bytes];
+        if is_in {
+            data.copy_from_slice(&self::stream(stream.sent..stream.sent + bytes));
+            stream.sent += bytes;
+        } else {
+            stream.taken.extend_from_slice(data);
+        }
+    }
+}
+
+/// What endpoints send: the same again and again, but with no two places alike that are less than [`PERIOD`] bytes apart.
+pub(super) fn stream(range: Range<usize>) -> Vec<u8> {
+    static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        (0..PERIOD as u32).map(|at| at.wrapping_mul(0x9e37_79b9).to_be_bytes()[0]).collect()
+    });
+    let mut bytes = Vec::with_capacity(range.len());
+    while bytes.len() < range.len() {
+        let at = (range.start + bytes.len()) % PERIOD;
+        let end = PERIOD.min(at + range.len() - bytes.len());
+        bytes.extend_from_slice(&BYTES[at..end]);
+    }
+    bytes
 }
 
 impl Device {
+    /// A device that goes on where others in the same port ended.
+    pub(super) fn going_on(streams: &Streams) -> Device {
+        let device = Device::default();
+        device.inside().streams = streams.clone();
+        device
+    }
+
     fn inside(&self) -> RefMut<'_, Inside> {
         self.0.borrow_mut()
     }
@@ -69,6 +129,29 @@ impl Device {
         let mut inside = self.inside();
         let (token, urb) = inside.flights.remove(at);
         inside.finished.push_back(done(token, status, bytes, urb));
+    }
+
+    /// The oldest transfer of each endpoint that has any.
+    pub(super) fn heads(&self) -> Vec<usize> {
+        let has = self.has();
+        let first = |at: &usize| has[..*at].iter().all(|it| it.0 != has[*at].0);
+        (0..has.len()).filter(first).collect()
+    }
+
+    /// Finishes a transfer with so many bytes of its endpoint's stream.
+    pub(super) fn runs(&self, at: usize, status: Status, bytes: usize) {
+        let mut inside = self.inside();
+        let (token, mut urb) = inside.flights.remove(at);
+        inside.streams.run(&mut urb, bytes);
+        inside.finished.push_back(done(token, status, bytes, urb));
+    }
+
+    /// The kernel cancels all that it has, as it does for a new setting of the interface.
+    pub(super) fn kernel_cancels_all(&self) {
+        let mut inside = self.inside();
+        for (token, urb) in std::mem::take(&mut inside.flights) {
+            inside.finished.push_back(done(token, Status::Cancelled, 0, urb));
+        }
     }
 
     /// Finishes an isochronous transfer: how many bytes each packet has moved, and what became of it. Packet n reads as bytes of n.
@@ -179,8 +262,10 @@ impl Usb for Device {
         // Those behind the first of an endpoint have not begun.
         let endpoint = inside.flights[at].1.endpoint;
         let begun = inside.flights[..at].iter().all(|it| it.1.endpoint != endpoint);
-        let (_, urb) = inside.flights.remove(at);
-        let moved = if begun { inside.moved.min(urb.buffer.len()) } else { 0 };
+        let (_, mut urb) = inside.flights.remove(at);
+        let room = if urb.kind == Kind::Control { SETUP } else { 0 };
+        let moved = if begun { inside.moved.min(urb.buffer.len() - room) } else { 0 };
+        inside.streams.run(&mut urb, moved);
         inside.finished.push_back(done(token, Status::Cancelled, moved, urb));
     }
 

@@ -13,8 +13,9 @@ fn table(packets: &[(u32, u32)]) -> Vec<u8> {
 }
 
 /// Sends a transfer of packets with the table at `offset` in its page, and gives it to the device.
-fn play(
+pub(super) fn play(
     world: &mut World,
+    port: u8,
     endpoint: u8,
     data: Segments,
     packets: &[(u32, u32)],
@@ -25,7 +26,7 @@ fn play(
     world.memory.put(&descriptors, &bytes);
     let iso =
         Isochronous { interval: 1, start_frame: 0, packets: packets.len() as u16, descriptors };
-    let id = world.send(&transfer(1, endpoint, Kind::Isochronous(iso), data));
+    let id = world.send(&transfer(port, endpoint, Kind::Isochronous(iso), data));
     (id, descriptors)
 }
 
@@ -46,7 +47,7 @@ fn lengths(device: &Device) -> Vec<u32> {
 fn packets_are_read_each_to_its_place_across_pages_and_gaps() {
     let (mut world, device) = World::with_device();
     let data = world.memory.buffer(Direction::In, 4000, 1000);
-    let (id, table) = play(&mut world, 0x84, data, &[(0, 200), (300, 100), (900, 100)], 4080);
+    let (id, table) = play(&mut world, 1, 0x84, data, &[(0, 200), (300, 100), (900, 100)], 4080);
     world.settle();
     assert_eq!(lengths(&device), [200, 100, 100]);
     assert_eq!(device.has(), [(0x84, 400)], "without the gaps");
@@ -66,7 +67,7 @@ fn packets_are_read_each_to_its_place_across_pages_and_gaps() {
 fn the_guests_part_of_the_table_is_left_alone() {
     let (mut world, device) = World::with_device();
     let data = world.memory.buffer(Direction::In, 0, 8);
-    let (_, table) = play(&mut world, 0x84, data, &[(4, 4), (0, 4)], 4088);
+    let (_, table) = play(&mut world, 1, 0x84, data, &[(4, 4), (0, 4)], 4088);
     world.settle();
     device.plays(0, Usb::Ok, &[(1, Usb::Ok), (2, Usb::Ok)]);
     world.settle();
@@ -80,7 +81,7 @@ fn packets_are_written_without_the_gaps() {
     let (mut world, device) = World::with_device();
     let data = world.memory.buffer(Direction::Out, 4094, 12);
     world.memory.put(&data, b"abcdefghijkl");
-    let (id, _) = play(&mut world, 0x05, data, &[(8, 4), (0, 3)], 0);
+    let (id, _) = play(&mut world, 1, 0x05, data, &[(8, 4), (0, 3)], 0);
     world.settle();
     assert_eq!(device.urb(0).buffer.data(), b"ijklabc");
     device.plays(0, Usb::Ok, &[(4, Usb::Ok), (3, Usb::Ok)]);
@@ -91,7 +92,7 @@ fn packets_are_written_without_the_gaps() {
 fn a_packet_that_fails_does_not_spoil_the_others() {
     let (mut world, device) = World::with_device();
     let data = world.memory.buffer(Direction::In, 0, 300);
-    let (id, table) = play(&mut world, 0x84, data, &[(0, 100), (100, 100), (200, 100)], 0);
+    let (id, table) = play(&mut world, 1, 0x84, data, &[(0, 100), (100, 100), (200, 100)], 0);
     world.settle();
     // EXDEV (18): done in part.
     let results_of_device = [(100, Usb::Ok), (0, Usb::Protocol(71)), (50, Usb::Overflow)];
@@ -107,7 +108,7 @@ fn sound_goes_on_while_more_of_it_is_sent() {
     let mut ids = Vec::new();
     for _ in 0..3 {
         let data = world.memory.buffer(Direction::In, 0, 64);
-        ids.push(play(&mut world, 0x84, data, &[(0, 64)], 0).0);
+        ids.push(play(&mut world, 1, 0x84, data, &[(0, 64)], 0).0);
     }
     world.settle();
     assert_eq!(device.has(), [(0x84, 64); 3]);
@@ -122,7 +123,7 @@ fn a_table_that_makes_no_sense_is_answered_and_the_device_not_asked() {
     let (mut world, device) = World::with_device();
     for packets in [&[(0, 101)][..], &[(u32::MAX, 1)], &[(0, u32::MAX)], &[(0, 60), (0, 60)]] {
         let data = world.memory.buffer(Direction::In, 0, 100);
-        let (id, _) = play(&mut world, 0x84, data, packets, 0);
+        let (id, _) = play(&mut world, 1, 0x84, data, packets, 0);
         assert_eq!(world.round(), [(id, Status::Invalid, 0)], "{packets:?}");
     }
     assert_eq!(device.submitted(), 0);
@@ -133,19 +134,19 @@ fn as_many_packets_as_the_kernel_takes_and_no_more() {
     let (mut world, device) = World::with_device();
     let packets: Vec<(u32, u32)> = (0..129).map(|it| (it * 8, 8)).collect();
     let data = world.memory.buffer(Direction::In, 0, 1032);
-    let (id, _) = play(&mut world, 0x84, data, &packets[..128], 64);
+    let (id, _) = play(&mut world, 1, 0x84, data, &packets[..128], 64);
     assert_eq!(world.round(), []);
     device.plays(0, Usb::Ok, &[(8, Usb::Ok); 128]);
     assert_eq!(world.round(), [(id, Status::Ok, 1024)]);
     let data = world.memory.buffer(Direction::In, 0, 1032);
-    let (id, _) = play(&mut world, 0x84, data, &packets, 64);
+    let (id, _) = play(&mut world, 1, 0x84, data, &packets, 64);
     assert_eq!(world.round(), [(id, Status::Invalid, 0)]);
 }
 
 #[test]
 fn a_transfer_of_nothing_is_done_at_once() {
     let (mut world, device) = World::with_device();
-    let (id, _) = play(&mut world, 0x84, Segments::NONE, &[], 0);
+    let (id, _) = play(&mut world, 1, 0x84, Segments::NONE, &[], 0);
     assert_eq!(world.round(), [(id, Status::Ok, 0)]);
     assert_eq!(device.submitted(), 0);
 }
@@ -154,7 +155,7 @@ fn a_transfer_of_nothing_is_done_at_once() {
 fn sound_that_is_cancelled_says_what_has_come() {
     let (mut world, _device) = World::with_device();
     let data = world.memory.buffer(Direction::In, 0, 64);
-    let (id, _) = play(&mut world, 0x84, data, &[(0, 64)], 0);
+    let (id, _) = play(&mut world, 1, 0x84, data, &[(0, 64)], 0);
     world.settle();
     let unlink = world.unlink(id);
     assert_eq!(world.round(), [(unlink, Status::Ok, 0), (id, Status::IoError, 0)]);
@@ -166,7 +167,7 @@ fn an_endpoint_of_two_kinds_harms_nobody() {
     let (mut world, device) = World::with_device();
     let train = world.train(1, &[512]);
     let data = world.memory.buffer(Direction::In, 0, 512);
-    let (id, _) = play(&mut world, 0x81, data, &[(0, 512)], 0);
+    let (id, _) = play(&mut world, 1, 0x81, data, &[(0, 512)], 0);
     let last = world.send(&Transfer {
         short_not_ok: true,
         ..transfer(1, 0x81, Kind::Bulk, world.memory.buffer(Direction::In, 0, 512))

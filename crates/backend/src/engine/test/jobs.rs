@@ -122,6 +122,20 @@ fn reads_are_still_put_together_after_one_was_ended_by_configuring() {
 }
 
 #[test]
+fn what_the_kernel_cancelled_for_a_new_setting_is_done_again_in_its_order() {
+    let (mut world, device) = World::with_device();
+    let ids = [world.read(1, 512), world.read(1, 1024), world.read(1, 2048)];
+    assert_eq!(world.round(), []);
+    let job = world.control(1, 1, set_interface(0, 1));
+    assert_eq!(world.round(), []);
+    device.kernel_cancels_all();
+    assert_eq!(world.finish(), [(job, Status::Ok, 0)]);
+    assert_eq!(device.has(), [(0x81, 512), (0x81, 1024), (0x81, 2048)]);
+    (0..3).for_each(|_| device.sends(0, &[1; 8]));
+    assert_eq!(world.round(), ids.map(|id| (id, Status::Ok, 8)));
+}
+
+#[test]
 fn changing_ones_mind_during_a_job_over_and_over_costs_nothing() {
     let (mut world, device) = World::with_device();
     let flying = world.listen(1);

@@ -10,6 +10,8 @@ use vusb_usbif::urb::{Direction, Segment, Segments};
 use super::super::{BadMemory, Memory, Piece};
 
 const PAGE: usize = 4096;
+/// A page that nobody has written to.
+const BLANK: [u8; PAGE] = [0xee; PAGE];
 
 /// The memory of a guest. A clone is the same.
 #[derive(Clone, Default)]
@@ -44,7 +46,7 @@ impl GuestMemory {
             let grant = Grant {
                 writable: direction == Direction::In,
                 range: start..start + usize::from(*length),
-                page: vec![0xee; PAGE],
+                page: BLANK.to_vec(),
             };
             inside.grants.insert(gref, grant);
             list.push(Segment { gref, offset: place, length: *length });
@@ -69,8 +71,9 @@ impl GuestMemory {
     /// What the guest reads there.
     pub(super) fn get(&self, segments: &Segments) -> Vec<u8> {
         let inside = self.inside();
-        let part = |it: &Segment| inside.grants[&it.gref].part(it).to_vec();
-        segments.as_slice().iter().flat_map(part).collect()
+        let parts: Vec<&[u8]> =
+            segments.as_slice().iter().map(|it| inside.grants[&it.gref].part(it)).collect();
+        parts.concat()
     }
 
     /// The guest writes there.
@@ -88,8 +91,8 @@ impl GuestMemory {
     pub(super) fn revoke(&self, segments: &Segments) {
         for segment in segments.as_slice() {
             let Some(grant) = self.inside().grants.remove(&segment.gref) else { continue };
-            let around = [&grant.page[..grant.range.start], &grant.page[grant.range.end..]];
-            assert!(around.concat().iter().all(|byte| *byte == 0xee), "written outside");
+            assert!(is_blank(&grant.page[..grant.range.start]), "written outside");
+            assert!(is_blank(&grant.page[grant.range.end..]), "written outside");
         }
     }
 
@@ -97,6 +100,11 @@ impl GuestMemory {
     pub(super) fn granted(&self) -> usize {
         self.inside().grants.len()
     }
+}
+
+/// Whether nothing was ever written to these bytes of one page or more.
+pub(super) fn is_blank(bytes: &[u8]) -> bool {
+    bytes.chunks(PAGE).all(|it| *it == BLANK[..it.len()])
 }
 
 impl Grant {

@@ -11,7 +11,7 @@ use vusb_usbif::urb::{Direction, Kind, Segments, Status, Transfer};
 use vusb_usbif::{MemoryPage, Notify, Page as _, Port, Speed};
 
 use super::super::{Engine, Failure, Fault, Job, Offer, Opened, Outcome, Settled, Work};
-use super::device::Device;
+use super::device::{Device, Streams};
 use super::memory::GuestMemory;
 use super::sheets;
 use crate::counters::Counters;
@@ -32,6 +32,7 @@ pub(super) struct World {
     pub(super) memory: GuestMemory,
     /// What is plugged into this machine, by the port that it is meant for.
     host: BTreeMap<u8, (Device, Vec<u8>, Native)>,
+    streams: BTreeMap<u8, Streams>,
     /// Jobs that have begun and not ended.
     pub(super) jobs: Vec<Job<Device>>,
     asked: HashMap<u16, Option<Transfer>>,
@@ -63,6 +64,7 @@ impl World {
             connects,
             memory,
             host: BTreeMap::new(),
+            streams: BTreeMap::new(),
             jobs: Vec::new(),
             asked: HashMap::new(),
             data: HashMap::new(),
@@ -106,9 +108,19 @@ impl World {
     }
 
     pub(super) fn insert_other(&mut self, port: u8, sheet: Vec<u8>, speed: Native) -> Device {
-        let device = Device::default();
+        let device = Device::going_on(self.streams.entry(port).or_default());
         self.host.insert(port, (device.clone(), sheet, speed));
         device
+    }
+
+    /// What has gone through the devices in a port.
+    pub(super) fn streams(&self, port: u8) -> Streams {
+        self.streams.get(&port).cloned().unwrap_or_default()
+    }
+
+    /// What is plugged into this machine, and meant for a port.
+    pub(super) fn device(&self, port: u8) -> Option<Device> {
+        self.host.get(&port).map(|it| it.0.clone())
     }
 
     /// Pulls it out.
