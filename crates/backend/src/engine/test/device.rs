@@ -29,6 +29,8 @@ struct Inside {
     refuses: Option<Refused>,
     /// A job is at it: nothing else may touch it.
     locked: bool,
+    /// A configuration is chosen and its interfaces are taken: there are endpoints other than 0.
+    configured: bool,
     /// How many bytes of the transfer that it is at have been moved, if that is discarded.
     moved: usize,
     submitted: usize,
@@ -208,6 +210,11 @@ impl Device {
         self.inside().moved = bytes;
     }
 
+    /// A configuration is chosen, or none.
+    pub(super) fn configure(&self, configured: bool) {
+        self.inside().configured = configured;
+    }
+
     /// A job begins or ends.
     pub(super) fn lock(&self, locked: bool) {
         self.inside().locked = locked;
@@ -234,7 +241,8 @@ impl Usb for Device {
         if inside.gone {
             return Err((Refused::Gone, urb));
         }
-        if let Some(why) = inside.refuses {
+        let busy = (!inside.configured && urb.endpoint != 0).then_some(Refused::Busy);
+        if let Some(why) = busy.or(inside.refuses) {
             return Err((why, urb));
         }
         inside.submitted += 1;

@@ -4,6 +4,7 @@ use vusb_host::usbfs::Status as Usb;
 use vusb_usbif::Speed;
 use vusb_usbif::urb::Status;
 
+use super::super::Outcome;
 use super::device::Device;
 use super::world::{Reply, World, at, get, set_interface};
 use crate::nodes::PortStatus;
@@ -136,6 +137,20 @@ fn a_device_that_is_not_there_is_looked_for_when_something_is_plugged_in() {
     world.engine.plugged(|_| true);
     world.end_jobs();
     assert_eq!(world.events(), [(1, Speed::High)]);
+}
+
+#[test]
+fn a_device_that_is_not_lent_is_told_to_the_toolstack_and_not_to_the_guest() {
+    let mut world = World::new();
+    world.want(1, true);
+    let job = world.jobs.remove(0);
+    world.engine.ended(job.port, Outcome::Refused("it is a hub".to_owned()));
+    assert_eq!(world.round(), []);
+    let refused = PortStatus::Refused("it is a hub".to_owned());
+    assert_eq!((world.notices(), world.events()), (vec![(1, Some(refused))], vec![]));
+    assert!(world.engine.is_empty());
+    world.want(1, false);
+    assert_eq!(world.notices(), [(1, None)]);
 }
 
 #[test]

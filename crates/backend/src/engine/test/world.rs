@@ -207,8 +207,15 @@ impl World {
                     Outcome::Opened(Box::new(Opened { usb: usb.clone(), offer }))
                 }
             },
-            Work::GiveBack(..) => Outcome::GaveBack,
+            Work::GiveBack(usb, ..) => {
+                usb.configure(false);
+                Outcome::GaveBack
+            }
             _ if gone => Outcome::Done(Err(Failure::Gone)),
+            Work::Configure(usb, _, to) => {
+                result.iter().for_each(|()| usb.configure(to.value > 0));
+                Outcome::Done(result)
+            }
             _ => Outcome::Done(result),
         };
         self.engine.ended(port, outcome);

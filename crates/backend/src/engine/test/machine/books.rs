@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use vusb_usbif::urb::Status;
 
+use super::super::super::flight::Flight;
 use super::super::super::{State, Work};
 use super::super::device::stream;
 use super::super::memory::is_blank;
@@ -34,6 +35,20 @@ struct Moved {
 pub(super) fn payload(number: u32, bytes: usize) -> Vec<u8> {
     let start = number as usize * 7919;
     stream(start..start + bytes)
+}
+
+/// While a read that nothing may follow is with the device, so is no later one.
+fn check_trains(flights: &[(u64, Flight)]) {
+    let reads = |it: &(u64, Flight)| match &it.1 {
+        Flight::Data { endpoint: 0x81, items, .. } => {
+            Some((it.0, items.iter().any(|it| it.transfer.short_not_ok)))
+        }
+        _ => None,
+    };
+    let mut reads: Vec<_> = flights.iter().filter_map(reads).collect();
+    reads.sort_unstable();
+    reads.pop();
+    assert!(reads.iter().all(|it| !it.1), "read behind a train");
 }
 
 impl Books {
@@ -77,6 +92,11 @@ impl Books {
         }
     }
 
+    /// Whether all is answered, as far as the guest has looked.
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
     /// After each round.
     pub(super) fn check(&self, world: &World) {
         let engine = &world.engine;
@@ -94,6 +114,7 @@ impl Books {
         for slot in &engine.slots {
             if let State::Lent(lent) = &slot.state {
                 assert!(lent.flights.len() <= 16 && lent.discards.len() <= 16);
+                check_trains(&lent.flights);
             }
         }
     }
