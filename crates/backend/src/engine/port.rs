@@ -165,10 +165,9 @@ impl<U> Lent<U> {
         self.endpoints.entry(address).or_insert_with(|| Queue::new(merging))
     }
 
-    /// The guest has chosen a configuration: other settings, other packets. What waits goes on under them.
+    /// The guest has chosen a configuration: other settings, other packets. What waits goes on under them, behind what the device has.
     pub(super) fn configured(&mut self, value: u8) {
         self.configuration = value;
-        self.endpoints.retain(|_, queue| !queue.is_empty());
         for (address, queue) in &mut self.endpoints {
             queue.merge(merging(&self.offer, value, *address));
         }

@@ -75,6 +75,7 @@ impl<T: Item> Queue<T> {
     /// How requests are put together from now on.
     pub(super) const fn merge(&mut self, merging: Merging) {
         self.merging = merging;
+        self.limit = MERGED_BYTES;
     }
 
     /// One more request.
@@ -117,11 +118,6 @@ impl<T: Item> Queue<T> {
     /// There was no memory for the last URB: the next ones carry half as much, but one request at least.
     pub(super) fn merge_less(&mut self) {
         self.limit /= 2;
-    }
-
-    /// Whether nothing waits.
-    pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
     }
 
     /// Takes the request out that `is` is true for, if the device does not have it yet.

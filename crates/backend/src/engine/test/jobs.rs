@@ -121,6 +121,23 @@ fn reads_are_still_put_together_after_one_was_ended_by_configuring() {
     assert_eq!(device.has(), [(0x81, 8192)]);
 }
 
+/// Choosing the same configuration again ends nothing here.
+#[test]
+fn nothing_is_read_behind_a_train_though_the_device_was_configured_again() {
+    let (mut world, device) = World::with_device();
+    let train = world.train(1, &[4096]);
+    assert_eq!(world.round(), []);
+    let job = world.control(1, 1, set_configuration(1));
+    assert_eq!(world.round(), []);
+    let after = world.read(1, 13);
+    assert_eq!(world.finish(), [(job, Status::Ok, 0)]);
+    assert_eq!(device.has(), [(0x81, 4096)]);
+    device.sends(0, &[1; 100]);
+    assert_eq!(world.round(), [(train[0], Status::Ok, 100)]);
+    device.sends(0, &[2; 13]);
+    assert_eq!(world.round(), [(after, Status::Ok, 13)]);
+}
+
 #[test]
 fn what_the_kernel_cancelled_for_a_new_setting_is_done_again_in_its_order() {
     let (mut world, device) = World::with_device();
