@@ -658,6 +658,7 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
         {
             let queue = lent.endpoint(endpoint);
             queue.put_back(finished.again);
+            queue.merge_more();
             if holds {
                 queue.release();
             }

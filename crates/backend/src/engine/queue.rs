@@ -120,6 +120,11 @@ impl<T: Item> Queue<T> {
         self.limit /= 2;
     }
 
+    /// A URB is done, so there is memory again: the next ones carry twice as much.
+    pub(super) fn merge_more(&mut self) {
+        self.limit = self.limit.max(1).saturating_mul(2).min(MERGED_BYTES);
+    }
+
     /// Takes the request out that `is` is true for, if the device does not have it yet.
     pub(super) fn take(&mut self, is: impl Fn(&T) -> bool) -> Option<T> {
         let at = self.waiting.iter().position(is)?;

@@ -48,6 +48,29 @@ fn a_long_shortage_makes_transfers_small_and_does_not_reorder_them() {
 }
 
 #[test]
+fn after_a_shortage_transfers_grow_again() {
+    let (mut world, device) = World::with_device();
+    device.refuses(Some(Refused::NoMemory));
+    let first = world.write(1, &[1; 512]);
+    (0..100).for_each(|_| assert!(world.settle().again));
+    device.refuses(None);
+    world.settle();
+    device.takes(0, Usb::Ok, 512);
+    assert_eq!(world.round(), [(first, Status::Ok, 512)]);
+    for _ in 0..20 {
+        world.write(1, &[1; 4096]);
+        world.settle();
+        device.takes(0, Usb::Ok, 4096);
+        assert_eq!(world.round().len(), 1);
+    }
+    for _ in 0..16 {
+        world.write(1, &[2; 4096]);
+    }
+    world.settle();
+    assert_eq!(device.has(), [(0x02, 65536)]);
+}
+
+#[test]
 fn what_waits_for_memory_can_be_cancelled_and_unplugged() {
     let (mut world, device) = World::with_device();
     device.refuses(Some(Refused::NoMemory));
