@@ -311,8 +311,11 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
                     self.notify = self.notify.or(notify);
                     self.tell.pop_front();
                 }
-                connect::Posted::NoCredit if self.connects.rearm() => {}
-                connect::Posted::NoCredit => break,
+                // Credit that has come just now is used in a moment: a guest that gives and takes it does not keep us here.
+                connect::Posted::NoCredit => {
+                    again |= self.connects.rearm();
+                    break;
+                }
             }
         }
         let notify = self.notify.or(self.urbs.publish());

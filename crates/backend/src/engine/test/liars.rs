@@ -1,14 +1,23 @@
 //! Guests that break the rules. What is merely more than can be done is answered; a lie ends the guest's own controller, and nothing else.
 
+use std::cell::Cell;
+use std::sync::Arc;
+
 use vusb_host::usbfs::Status as Usb;
+use vusb_model::speed::Speed as Native;
 use vusb_usbif::front::encode_submit;
 use vusb_usbif::urb::{
     Direction, Invalid, Kind, RequestWords, Segment, SegmentError, Segments, Status, Transfer,
 };
-use vusb_usbif::{Broken, Page as _};
+use vusb_usbif::{Broken, MemoryPage, Page};
 
-use super::super::Fault;
+use super::super::{Engine, Fault, Offer, Opened, Outcome};
+use super::device::Device;
+use super::memory::GuestMemory;
+use super::sheets;
 use super::world::{World, at, put, transfer};
+use crate::counters::Counters;
+use crate::nodes::Want;
 
 const REQ_PROD: usize = 0;
 const RSP_PROD: usize = 2;
@@ -174,4 +183,38 @@ fn more_than_can_be_done_is_answered() {
     assert_eq!(world.round(), []);
     device.takes(0, Usb::Ok, 65535);
     assert_eq!(world.round(), [(id, Status::Ok, 65535)]);
+}
+
+/// Each time that we look, the guest has just left a request to tell events with, or has just taken it back.
+#[derive(Default)]
+struct Teasing(MemoryPage, Cell<u32>);
+
+impl Page for Teasing {
+    fn load(&self, word: usize) -> u32 {
+        if word != REQ_PROD {
+            return self.0.load(word);
+        }
+        self.1.replace(1 - self.1.get())
+    }
+
+    fn store(&self, word: usize, value: u32) {
+        self.0.store(word, value);
+    }
+
+    fn fence(&self) {}
+}
+
+#[test]
+fn a_guest_that_gives_and_takes_does_not_keep_us_in_one_round_for_ever() {
+    let (urbs, connects) = (Teasing::default(), Teasing::default());
+    let memory = GuestMemory::default();
+    let mut engine = Engine::new(urbs, connects, 1, memory, Arc::new(Counters::default()));
+    let want = Want { bus_id: "1-1".parse().unwrap(), identity: None };
+    engine.want(at(1), Some(want));
+    let offer = Offer::new(&sheets::high_speed(), Some(Native::High), 1, 2).unwrap();
+    let opened = Opened { usb: Device::default(), offer };
+    engine.ended(at(1), Outcome::Opened(Box::new(opened)));
+    for _ in 0..3 {
+        assert!(engine.settle().unwrap().again);
+    }
 }
