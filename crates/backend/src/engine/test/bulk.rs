@@ -193,3 +193,18 @@ fn two_devices_do_not_wait_for_each_other() {
     assert_eq!(world.round(), [(slow[0], Status::Ok, 4096)]);
     assert_eq!(world.memory.granted(), 0);
 }
+
+#[test]
+fn the_toolstack_sees_what_a_controller_has_done() {
+    let (mut world, device) = World::with_device();
+    world.read(1, 512);
+    world.write(1, &[1; 31]);
+    world.listen(1);
+    assert_eq!(world.round(), []);
+    assert_eq!(device.has(), [(0x02, 31), (0x81, 512), (0x83, 8)]);
+    device.fails(1, Usb::Stalled, &[1; 5]);
+    device.takes(0, Usb::Ok, 31);
+    assert_eq!(world.round().len(), 2);
+    let done = "requests=5 bytes-in=5 bytes-out=31 errors=1 in-flight=1 wakeups=0";
+    assert_eq!(world.engine.counters.to_string(), done);
+}

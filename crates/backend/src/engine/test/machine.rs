@@ -88,6 +88,7 @@ fn device_op() -> impl Strategy<Value = Op> {
         1 => Just(Usb::Stalled),
         1 => Just(Usb::Overflow),
         1 => Just(Usb::Protocol(71)),
+        1 => Just(Usb::Gone),
     ];
     let part = prop_oneof![Just(256), 0..=256_usize];
     prop_oneof![
