@@ -168,10 +168,7 @@ fn an_endpoint_of_two_kinds_harms_nobody() {
     let train = world.train(1, &[512]);
     let data = world.memory.buffer(Direction::In, 0, 512);
     let (id, _) = play(&mut world, 1, 0x81, data, &[(0, 512)], 0);
-    let last = world.send(&Transfer {
-        short_not_ok: true,
-        ..transfer(1, 0x81, Kind::Bulk, world.memory.buffer(Direction::In, 0, 512))
-    });
+    let last = world.train(1, &[512])[0];
     let mut answered = Vec::new();
     for _ in 0..4 {
         world.settle();
@@ -182,4 +179,27 @@ fn an_endpoint_of_two_kinds_harms_nobody() {
     }
     answered.sort_unstable();
     assert_eq!(answered, [train[0], id, last]);
+}
+
+#[test]
+fn an_isochronous_request_that_says_short_not_ok_holds_nothing_up() {
+    let (mut world, device) = World::with_device();
+    for packets in [&[(0, 512)][..], &[(0, 513)]] {
+        let data = world.memory.buffer(Direction::In, 0, 512);
+        let descriptors = world.memory.buffer(Direction::In, 0, 16);
+        world.memory.put(&descriptors, &table(packets));
+        let iso = Isochronous { interval: 1, start_frame: 0, packets: 1, descriptors };
+        let iso = transfer(1, 0x81, Kind::Isochronous(iso), data);
+        world.send(&Transfer { short_not_ok: true, ..iso });
+        world.settle();
+        if !device.has().is_empty() {
+            device.plays(0, Usb::Ok, &[(512, Usb::Ok)]);
+        }
+        assert_eq!(world.round().len(), 1);
+        let read = world.read(1, 512);
+        assert_eq!(world.round(), []);
+        assert_eq!(device.has(), [(0x81, 512)]);
+        device.sends(0, &[1; 512]);
+        assert_eq!(world.round(), [(read, Status::Ok, 512)]);
+    }
 }
