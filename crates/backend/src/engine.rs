@@ -102,6 +102,7 @@ pub struct Engine<P, M, U: Usb> {
     scratch: Scratch,
     counters: Arc<Counters>,
     next_token: u64,
+    next_number: u64,
     notify: Notify,
 }
 
@@ -142,6 +143,7 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
             scratch: Scratch::default(),
             counters,
             next_token: 0,
+            next_number: 0,
             notify: Notify::NotDue,
         }
     }
@@ -302,13 +304,18 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
             again |= self.pump(port)?;
         }
         while let Some((port, speed)) = self.tell.front().copied() {
-            match self.connects.post(port, speed)? {
+            // A guest whose ring is broken is told of nothing any more, and its devices are given back all the same.
+            let posted = self.connects.post(port, speed).inspect_err(|_| self.tell.clear())?;
+            match posted {
                 connect::Posted::Sent(notify) => {
                     self.notify = self.notify.or(notify);
                     self.tell.pop_front();
                 }
-                connect::Posted::NoCredit if self.connects.rearm() => {}
-                connect::Posted::NoCredit => break,
+                // Credit that has come just now is used in a moment: a guest that gives and takes it does not keep us here.
+                connect::Posted::NoCredit => {
+                    again |= self.connects.rearm();
+                    break;
+                }
             }
         }
         let notify = self.notify.or(self.urbs.publish());
@@ -348,15 +355,16 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
             self.answer(ticket, flight::response(Status::NoDevice, 0));
             return Ok(());
         };
-        let pending = Pending { ticket, transfer, unlinked: false };
+        let pending = Pending { ticket, transfer, number: self.next_number, unlinked: false };
+        self.next_number += 1;
         match transfer.kind {
             Kind::Control(_) => lent.control.push_back(pending),
             Kind::Isochronous(iso) if iso.packets == 0 => {
                 self.answer_pending(pending, flight::response(Status::Ok, 0));
             }
-            kind => {
+            _ => {
                 let direction = if transfer.direction == Direction::In { IN } else { 0 };
-                lent.endpoint(transfer.endpoint | direction, kind == Kind::Bulk).push(pending);
+                lent.endpoint(transfer.endpoint | direction).push(pending);
             }
         }
         Ok(())
@@ -371,10 +379,10 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
         } else {
             for lent in self.slots.iter_mut().filter_map(Slot::lent) {
                 let Some(token) = lent.mark_unlinked(target) else { continue };
-                if lent.busy {
-                    lent.discards.push(token);
-                } else {
+                if !lent.busy {
                     lent.usb.discard(token);
+                } else if !lent.discards.contains(&token) {
+                    lent.discards.push(token);
                 }
             }
         }
@@ -413,13 +421,19 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
             return Ok(false);
         }
         lent.starved = false;
-        if lent.leaving {
-            return Ok(self.depart(port));
-        }
         self.pump_control(port)?;
         self.pump_endpoints(port)?;
-        let lent = self.slots.get_mut(index(port)).and_then(Slot::lent);
-        Ok(lent.is_some_and(|it| it.starved))
+        let Some(lent) = self.slots.get_mut(index(port)).and_then(Slot::lent) else {
+            return Ok(false);
+        };
+        if !lent.leaving {
+            return Ok(lent.starved);
+        }
+        if lent.gone {
+            // Nobody waits for it any more, so what the kernel has ended is looked for here.
+            self.device(port)?;
+        }
+        Ok(self.depart(port))
     }
 
     fn pump_control(&mut self, port: Port) -> Result<(), Fault> {
@@ -599,7 +613,7 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
     fn shortage(&mut self, port: Port, endpoint: u8, items: Vec<Pending>) {
         if let Some(lent) = self.slots.get_mut(index(port)).and_then(Slot::lent) {
             lent.starved = true;
-            let queue = lent.endpoint(endpoint, false);
+            let queue = lent.endpoint(endpoint);
             queue.put_back(items);
             queue.release();
             queue.merge_less();
@@ -610,7 +624,7 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
         if let (Flight::Data { endpoint, holds: true, .. }, Some(lent)) =
             (&flight, self.slots.get_mut(index(port)).and_then(Slot::lent))
         {
-            lent.endpoint(*endpoint, false).release();
+            lent.endpoint(*endpoint).release();
         }
         for item in flight.into_items() {
             self.answer_pending(item, flight::response(status, 0));
@@ -645,8 +659,9 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
         if let (Some((endpoint, holds)), Some(lent)) =
             (endpoint, self.slots.get_mut(index(port)).and_then(Slot::lent))
         {
-            let queue = lent.endpoint(endpoint, false);
+            let queue = lent.endpoint(endpoint);
             queue.put_back(finished.again);
+            queue.merge_more();
             if holds {
                 queue.release();
             }
@@ -670,6 +685,17 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
 impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
     fn notice(&mut self, port: Port, status: Option<PortStatus>) {
         self.notices.push(Notice { port, status });
+    }
+
+    /// Notes what the guest is to be told. Of a device that has gone before it was told of it, it need not know.
+    fn tell(&mut self, port: Port, speed: Speed) {
+        let last = self.tell.iter().rposition(|it| it.0 == port);
+        match last.filter(|at| self.tell.get(*at).is_some_and(|it| it.1 != Speed::None)) {
+            Some(at) if speed == Speed::None => {
+                self.tell.remove(at);
+            }
+            _ => self.tell.push_back((port, speed)),
+        }
     }
 
     /// Brings a port nearer to what is wanted in it.
@@ -699,7 +725,7 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
         let State::Opening(want) = std::mem::replace(&mut slot.state, State::Empty) else { return };
         let speed = offer.speed();
         slot.state = State::Lent(Box::new(Lent::new(usb, want, offer)));
-        self.tell.push_back((port, speed));
+        self.tell(port, speed);
         self.notice(port, Some(PortStatus::Offered));
         self.reconcile(port);
     }
@@ -743,7 +769,7 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
         if !lent.busy {
             lent.flights.iter().for_each(|(token, _)| lent.usb.discard(*token));
         }
-        self.tell.push_back((port, Speed::None));
+        self.tell(port, Speed::None);
         self.answer_waiting(port);
     }
 
@@ -774,13 +800,11 @@ fn apply<U>(lent: &mut Lent<U>, change: Change) -> Option<PortStatus> {
         }
         Change::Configuration(chosen) => {
             let value = chosen.value;
-            lent.configuration = value;
             // Without a configuration the device stays in the one that it was in: nobody has its interfaces.
             if value > 0 {
                 lent.active = chosen;
             }
-            // Other settings, other packets. What waits belongs to the old ones, of which the guest's driver wants nothing more.
-            lent.endpoints.retain(|_, queue| !queue.is_empty());
+            lent.configured(value);
             (value > 0).then_some(PortStatus::Configured)
         }
     }

@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use vusb_usbif::urb::{Ticket, Transfer};
+use vusb_usbif::urb::{Kind, Ticket, Transfer};
 
 use super::flight::Flight;
 use super::job::Chosen;
@@ -64,17 +64,24 @@ impl<U> Slot<U> {
 pub(super) struct Pending {
     pub(super) ticket: Ticket,
     pub(super) transfer: Transfer,
+    /// Which of the controller's requests it is, in the order of the ring.
+    pub(super) number: u64,
     /// The guest wants it cancelled.
     pub(super) unlinked: bool,
 }
 
 impl Item for Pending {
+    fn number(&self) -> u64 {
+        self.number
+    }
+
     fn length(&self) -> usize {
         self.transfer.len_bytes()
     }
 
     fn short_not_ok(&self) -> bool {
-        self.transfer.short_not_ok
+        // An isochronous transfer has no end that could be short, whatever the guest says of it.
+        self.transfer.short_not_ok && !matches!(self.transfer.kind, Kind::Isochronous(_))
     }
 }
 
@@ -154,15 +161,17 @@ impl<U> Lent<U> {
     }
 
     /// The queue of an endpoint.
-    pub(super) fn endpoint(&mut self, address: u8, bulk: bool) -> &mut Queue<Pending> {
-        let packet = self.offer.bulk_packet(self.configuration, address).filter(|_| bulk);
-        self.endpoints.entry(address).or_insert_with(|| {
-            Queue::new(match packet {
-                None => Merging::Never,
-                Some(packet) if address & 0x80 != 0 => Merging::Reads(packet),
-                Some(packet) => Merging::Writes(packet),
-            })
-        })
+    pub(super) fn endpoint(&mut self, address: u8) -> &mut Queue<Pending> {
+        let merging = merging(&self.offer, self.configuration, address);
+        self.endpoints.entry(address).or_insert_with(|| Queue::new(merging))
+    }
+
+    /// The guest has chosen a configuration: other settings, other packets. What waits goes on under them, behind what the device has.
+    pub(super) fn configured(&mut self, value: u8) {
+        self.configuration = value;
+        for (address, queue) in &mut self.endpoints {
+            queue.merge(merging(&self.offer, value, *address));
+        }
     }
 
     /// Takes a request out that the device does not have yet.
@@ -188,5 +197,14 @@ impl<U> Lent<U> {
         let mut all: Vec<Pending> = self.control.drain(..).collect();
         self.endpoints.values_mut().for_each(|queue| all.extend(queue.clear()));
         all
+    }
+}
+
+/// How requests of an endpoint may be put together. What the guest calls them does not count: for an endpoint of another kind the kernel takes none.
+fn merging(offer: &Offer, configuration: u8, endpoint: u8) -> Merging {
+    match offer.bulk_packet(configuration, endpoint) {
+        None => Merging::Never,
+        Some(packet) if endpoint & 0x80 != 0 => Merging::Reads(packet),
+        Some(packet) => Merging::Writes(packet),
     }
 }

@@ -16,7 +16,8 @@
 //! such a read is with the device, the endpoint's other requests wait. What does not say short-not-ok is a stream, and goes
 //! to the device at once, as many at a time as there are.
 //!
-//! For writes the device cannot tell the difference as long as each but the last ends on a packet's end.
+//! For writes the device cannot tell the difference as long as each but the last ends on a packet's end. While several are with the
+//! device as one, the others wait too: if the guest cancels one of them, the rest have to be sent again, and before what comes later.
 
 use std::collections::VecDeque;
 
@@ -26,6 +27,8 @@ pub(super) const MERGED_BYTES: usize = 256 << 10;
 
 /// A request, as far as the queue must know it.
 pub(super) trait Item {
+    /// Which of the controller's requests it is, in the order of the ring.
+    fn number(&self) -> u64;
     /// How many bytes it carries.
     fn length(&self) -> usize;
     /// Whether nothing may be read after it if it ends short.
@@ -48,7 +51,7 @@ pub(super) enum Merging {
 pub(super) struct Queue<T> {
     merging: Merging,
     waiting: VecDeque<T>,
-    /// A read that nothing may follow is with the device.
+    /// A read or write that nothing may follow is with the device.
     held: bool,
     /// How much one URB may carry: less after a shortage of memory.
     limit: usize,
@@ -69,15 +72,22 @@ impl<T: Item> Queue<T> {
         Queue { merging, waiting: VecDeque::new(), held: false, limit: MERGED_BYTES }
     }
 
+    /// How requests are put together from now on.
+    pub(super) const fn merge(&mut self, merging: Merging) {
+        self.merging = merging;
+        self.limit = MERGED_BYTES;
+    }
+
     /// One more request.
     pub(super) fn push(&mut self, item: T) {
         self.waiting.push_back(item);
     }
 
-    /// Requests that the device has not done after all go back to the head, in their order.
+    /// Requests that the device has not done after all go back to where they were.
     pub(super) fn put_back(&mut self, items: Vec<T>) {
-        for item in items.into_iter().rev() {
-            self.waiting.push_front(item);
+        for item in items {
+            let at = self.waiting.partition_point(|it| it.number() < item.number());
+            self.waiting.insert(at, item);
         }
     }
 
@@ -91,13 +101,16 @@ impl<T: Item> Queue<T> {
             return None;
         }
         let items: Vec<T> = self.waiting.drain(..count).collect();
-        let holds =
-            matches!(self.merging, Merging::Reads(_)) && items.iter().any(Item::short_not_ok);
+        let holds = match self.merging {
+            Merging::Never => false,
+            Merging::Reads(_) => items.iter().any(Item::short_not_ok),
+            Merging::Writes(_) => items.len() > 1,
+        };
         self.held = holds;
         Some(Batch { items, holds })
     }
 
-    /// The read that the endpoint was held for is done.
+    /// What the endpoint was held for is done.
     pub(super) fn release(&mut self) {
         self.held = false;
     }
@@ -107,9 +120,9 @@ impl<T: Item> Queue<T> {
         self.limit /= 2;
     }
 
-    /// Whether nothing waits.
-    pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+    /// A URB is done, so there is memory again: the next ones carry twice as much.
+    pub(super) fn merge_more(&mut self) {
+        self.limit = self.limit.max(1).saturating_mul(2).min(MERGED_BYTES);
     }
 
     /// Takes the request out that `is` is true for, if the device does not have it yet.
@@ -170,6 +183,9 @@ mod tests {
     struct Ask(usize, bool);
 
     impl Item for Ask {
+        fn number(&self) -> u64 {
+            0
+        }
         fn length(&self) -> usize {
             self.0
         }
@@ -230,6 +246,17 @@ mod tests {
             [vec![31], vec![512, 1024], vec![0], vec![512]]
         );
         assert_eq!(batches(Merging::Never, &[Ask(8, false); 2]), [vec![8], vec![8]]);
+    }
+
+    #[test]
+    fn nothing_follows_writes_that_are_one_urb() {
+        let mut queue = Queue::new(Merging::Writes(512));
+        queue.push(Ask(512, false));
+        assert!(queue.next_batch().is_some_and(|it| !it.holds));
+        (0..2).for_each(|_| queue.push(Ask(512, false)));
+        assert!(queue.next_batch().is_some_and(|it| it.holds));
+        queue.push(Ask(512, false));
+        assert!(queue.next_batch().is_none());
     }
 
     #[test]
