@@ -302,7 +302,9 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
             again |= self.pump(port)?;
         }
         while let Some((port, speed)) = self.tell.front().copied() {
-            match self.connects.post(port, speed)? {
+            // A guest whose ring is broken is told of nothing any more, and its devices are given back all the same.
+            let posted = self.connects.post(port, speed).inspect_err(|_| self.tell.clear())?;
+            match posted {
                 connect::Posted::Sent(notify) => {
                     self.notify = self.notify.or(notify);
                     self.tell.pop_front();
