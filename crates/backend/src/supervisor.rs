@@ -262,7 +262,7 @@ impl Supervisor {
     fn look(&mut self, key: Key) -> Result<(), Trouble> {
         let folder = key.folder(self.means.us);
         let store = &mut self.means.store;
-        let online = store.read(&format!("{folder}/online"))?;
+        let online = nodes::text(store, &format!("{folder}/online"))?;
         let state = nodes::state(store, &folder)?;
         let backend =
             online.zip(state).map(|(online, state)| Backend { online: online == "1", state });
@@ -357,8 +357,7 @@ impl Supervisor {
     fn connect(&mut self, key: Key) -> Result<(), Trouble> {
         let Some(plan) = self.read_plan(key)? else { return Ok(()) };
         let frontend = key.frontend();
-        let rings = self.means.store.transaction(|tx| nodes::rings(tx, &frontend))?;
-        let Some(rings) = rings else {
+        let Some(rings) = nodes::rings(&mut self.means.store, &frontend)? else {
             return self.drop_controller(
                 key,
                 "the guest says that it is connected, but not where its rings are",
@@ -375,7 +374,10 @@ impl Supervisor {
             lender: Lender { version: plan.version, ..self.means.lender.clone() },
             reports: self.reports.clone(),
         };
-        let thread = Controller::start(start)?;
+        let thread = match Controller::start(start) {
+            Ok(thread) => thread,
+            Err(error) => return self.drop_controller(key, &format!("no thread for it: {error}")),
+        };
         let life = self.lives;
         if let Some(known) = self.known.get_mut(&key) {
             known.phase = Phase::Running;
