@@ -40,6 +40,8 @@ const SETTLE: Duration = Duration::from_millis(200);
 /// [`LONGEST`].
 const PENALTY: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(30);
+/// A guest that has let go may come back after this time: each time costs a thread, and some lines in the log.
+const PAUSE: Duration = Duration::from_millis(100);
 /// How long ending in good order may take: what [`crate::controller`] gives each controller, and some.
 const FAREWELL: Duration = Duration::from_secs(25);
 
@@ -476,13 +478,7 @@ impl Supervisor {
                 info!("{key}: connected");
                 self.put(key, "state", Some(&State::Connected.to_string()))?;
             }
-            Report::Port(port, status) => {
-                match &status {
-                    Some(status) => info!("{key}, port {port}: {status}"),
-                    None => info!("{key}, port {port}: empty"),
-                }
-                self.write_status(key, port, status)?;
-            }
+            Report::Port(port, status) => self.write_status(key, port, status)?,
             Report::Ended(why) => self.ended(key, why)?,
         }
         Ok(())
@@ -494,6 +490,7 @@ impl Supervisor {
         known.thread = None;
         known.plan = None;
         known.status.clear();
+        known.not_before = Instant::now() + PAUSE;
         let told = known.phase == Phase::Ending;
         known.phase = Phase::Idle;
         let frontend = nodes::state(&mut self.means.store, &key.frontend())?;
@@ -523,10 +520,12 @@ impl Supervisor {
                 true
             }
         };
-        if changed {
-            self.put(key, &format!("status/{port}"), status.map(|it| it.to_string()).as_deref())?;
+        if !changed {
+            return Ok(());
         }
-        Ok(())
+        let status = status.map(|it| it.to_string());
+        info!("{key}, port {port}: {}", status.as_deref().unwrap_or("empty"));
+        self.put(key, &format!("status/{port}"), status.as_deref())
     }
 
     fn write_stats(&mut self) -> Result<(), Trouble> {
