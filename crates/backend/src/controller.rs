@@ -154,7 +154,8 @@ impl Controller {
         let waker = Waker::new()?;
         let counters = Arc::new(Counters::default());
         let thread = Thread { inbox, waker: waker.clone(), counters: Arc::clone(&counters) };
-        let name = format!("vusb {}/{}", start.key.domain, start.key.index);
+        // The kernel makes a folder in /proc of the name of whoever opens the event channels: no slash.
+        let name = format!("vusb {}.{}", start.key.domain, start.key.index);
         std::thread::Builder::new().name(name).spawn(move || thread.run(start))?;
         Ok(Controller { commands, waker, counters })
     }
