@@ -14,6 +14,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
@@ -191,9 +192,14 @@ struct Thread {
 impl Thread {
     fn run(self, start: Start) {
         let (key, life, reports) = (start.key, start.life, start.reports.clone());
-        let why = match self.serve(start) {
-            Ok(()) => None,
-            Err(end) => Some(end.to_string()),
+        // A fault of ours must not leave a controller that nobody serves and nobody can take away.
+        let served = std::panic::catch_unwind(AssertUnwindSafe(|| self.serve(start)));
+        let why = match served {
+            Ok(Ok(())) => None,
+            Ok(Err(end)) => Some(end.to_string()),
+            Err(_) => {
+                Some("a fault in vusb-backend, which its log tells of; please report it".to_owned())
+            }
         };
         report(&reports, key, life, Report::Ended(why));
     }
