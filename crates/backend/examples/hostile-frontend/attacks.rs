@@ -74,7 +74,7 @@ pub(crate) const ALL: [Attack; 49] = [
     // The store.
     attack("nodes", 0, nodes::silly),
     attack("nodes-change", 3, nodes::change),
-    attack("states", 300, states::flap),
+    attack("states", 200, states::flap),
     attack("states-garbage", 1, |_| states::garbage()),
     attack("states-gone", 1, |_| states::gone()),
     attack("comes-and-goes", 5, states::comes_and_goes),
