@@ -28,6 +28,7 @@ use vusb_xen::{DomId, State};
 
 use crate::controller::{Command, Controller, Report, Reports, Start, Waker};
 use crate::lend::{self, Lender};
+use crate::lister::Lister;
 use crate::nodes::{self, Key, Plan, PortStatus};
 use crate::phase::{self, Action, Backend, Phase, Sight};
 use crate::publish::Published;
@@ -36,6 +37,8 @@ use crate::publish::Published;
 const STATS: Duration = Duration::from_secs(1);
 /// How long after something was plugged in the list of devices is made: by then the kernel has found drivers for its interfaces.
 const SETTLE: Duration = Duration::from_millis(200);
+/// How long whoever pings waits for a list of devices that is new.
+const PONG: Duration = Duration::from_secs(1);
 /// A guest that breaks the protocol may come back after this time, and after twice as long each time that it does so again, at most for
 /// [`LONGEST`].
 const PENALTY: Duration = Duration::from_millis(100);
@@ -100,6 +103,9 @@ pub struct Supervisor {
     means: Means,
     uevents: Uevents,
     published: Published,
+    lister: Lister,
+    /// A ping that is answered when this look for devices has ended, or at this time.
+    pinged: Option<(u64, Instant)>,
     known: BTreeMap<Key, Known>,
     reports: Reports,
     inbox: Receiver<(Key, u64, Report)>,
@@ -120,14 +126,17 @@ impl Supervisor {
         let uevents = Uevents::listen()?;
         let (queue, inbox) = mpsc::channel();
         let reports = Reports { queue, waker: Waker::new()? };
-        let mut published = Published::begin(&mut means.store, means.us)?;
-        published.update(&mut means.store, &means.lender.host)?;
+        let published = Published::begin(&mut means.store, means.us)?;
+        let mut lister = Lister::start(means.lender.host.clone(), reports.waker.clone())?;
+        lister.ask();
         means.store.watch(&published.ping(), "ping")?;
         means.store.watch(&nodes::root(means.us), "controllers")?;
         Ok(Supervisor {
             means,
             uevents,
             published,
+            lister,
+            pinged: None,
             known: BTreeMap::new(),
             reports,
             inbox,
@@ -166,8 +175,9 @@ impl Supervisor {
         }
         if self.list_at.is_some_and(|at| at <= now) {
             self.list_at = None;
-            self.published.update(&mut self.means.store, &self.means.lender.host)?;
+            self.lister.ask();
         }
+        self.listed(now)?;
         if self.stats_at <= now {
             self.stats_at = now + STATS;
             self.write_stats()?;
@@ -190,7 +200,9 @@ impl Supervisor {
         }
         let busy = self.known.values().any(|it| it.thread.is_some());
         let waiting = self.dirty.iter().filter_map(|key| Some(self.known.get(key)?.not_before));
-        let next = waiting.chain(self.list_at).chain(busy.then_some(self.stats_at)).min();
+        let pinged = self.pinged.map(|(_, by)| by);
+        let next =
+            waiting.chain(self.list_at).chain(pinged).chain(busy.then_some(self.stats_at)).min();
         let limit = next.map(|it| it.saturating_duration_since(Instant::now()));
         let limit = limit.and_then(|it| Timespec::try_from(it).ok());
         let mut all = vec![
@@ -221,14 +233,27 @@ impl Supervisor {
     fn watched(&mut self, event: &WatchEvent) -> Result<(), Trouble> {
         if event.token == "ping" {
             // Whoever pings is about to read the list.
-            self.published.update(&mut self.means.store, &self.means.lender.host)?;
-            self.published.answer(&mut self.means.store)?;
+            self.pinged = Some((self.lister.ask(), Instant::now() + PONG));
         } else if let Some((domain, index)) = event.token.split_once('/') {
             self.dirty.extend(Key::parse(domain, index));
         } else if let Some(key) = Key::of_path(self.means.us, &event.path) {
             self.dirty.insert(key);
         } else {
             self.scan()?;
+        }
+        Ok(())
+    }
+
+    /// Publishes the devices that were found, and answers whoever has asked for them.
+    fn listed(&mut self, now: Instant) -> Result<(), Trouble> {
+        let mut seen = 0;
+        if let Some((number, devices)) = self.lister.take() {
+            self.published.update(&mut self.means.store, &devices)?;
+            seen = number;
+        }
+        if self.pinged.is_some_and(|(number, by)| number <= seen || by <= now) {
+            self.pinged = None;
+            self.published.answer(&mut self.means.store)?;
         }
         Ok(())
     }
