@@ -14,6 +14,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
@@ -44,6 +45,8 @@ const FAREWELL: Duration = Duration::from_secs(20);
 /// After so many wake-ups in a row by a guest that asks for nothing, each costs it [`PENALTY`].
 const STORM: u32 = 64;
 const PENALTY: Duration = Duration::from_millis(1);
+/// How often the supervisor is told what has become of ports: a guest can have it change all the time.
+const NEWS: Duration = Duration::from_millis(50);
 /// A job reads sysfs and calls the kernel: it needs little.
 const JOB_STACK: usize = 256 << 10;
 
@@ -189,9 +192,14 @@ struct Thread {
 impl Thread {
     fn run(self, start: Start) {
         let (key, life, reports) = (start.key, start.life, start.reports.clone());
-        let why = match self.serve(start) {
-            Ok(()) => None,
-            Err(end) => Some(end.to_string()),
+        // A fault of ours must not leave a controller that nobody serves and nobody can take away.
+        let served = std::panic::catch_unwind(AssertUnwindSafe(|| self.serve(start)));
+        let why = match served {
+            Ok(Ok(())) => None,
+            Ok(Err(end)) => Some(end.to_string()),
+            Err(_) => {
+                Some("a fault in vusb-backend, which its log tells of; please report it".to_owned())
+            }
         };
         report(&reports, key, life, Report::Ended(why));
     }
@@ -233,6 +241,9 @@ struct Service {
     reports: Reports,
     counters: Arc<Counters>,
     ending: bool,
+    /// What the supervisor was not told yet, and when it may be told next.
+    news: BTreeMap<Port, Option<PortStatus>>,
+    news_at: Instant,
     /// Wake-ups by the guest for nothing, in a row.
     idle: u32,
 }
@@ -266,6 +277,8 @@ impl Service {
             reports: start.reports,
             counters: Arc::clone(&thread.counters),
             ending: false,
+            news: BTreeMap::new(),
+            news_at: Instant::now(),
             idle: 0,
         })
     }
@@ -282,9 +295,10 @@ impl Service {
             }
             self.engine.ring()?;
             let again = self.round()?;
+            let limit = self.tell_news();
             // Asked for last, so that the guest is silent while there is work.
             if !self.engine.rearm() {
-                self.wait(again.then_some(AGAIN))?;
+                self.wait(again.then_some(AGAIN).into_iter().chain(limit).min())?;
             }
         }
     }
@@ -298,13 +312,28 @@ impl Service {
         if settled.notify.is_due() && !self.ending {
             self.events.notify(self.channel)?;
         }
-        for notice in self.engine.take_notices() {
-            report(&self.reports, self.key, self.life, Report::Port(notice.port, notice.status));
-        }
+        let news = self.engine.take_notices().into_iter();
+        self.news.extend(news.map(|notice| (notice.port, notice.status)));
         let jobs = self.engine.take_jobs();
         self.watch()?;
         jobs.into_iter().for_each(|job| self.start(job));
         Ok(settled.again)
+    }
+
+    /// Tells the supervisor what is new of ports; how long until it may be told, if that is not now.
+    fn tell_news(&mut self) -> Option<Duration> {
+        if self.news.is_empty() {
+            return None;
+        }
+        let now = Instant::now();
+        if now < self.news_at {
+            return Some(self.news_at - now);
+        }
+        self.news_at = now + NEWS;
+        for (port, status) in std::mem::take(&mut self.news) {
+            report(&self.reports, self.key, self.life, Report::Port(port, status));
+        }
+        None
     }
 
     /// Lets epoll watch the devices that may be touched, and no other.
@@ -403,6 +432,7 @@ impl Service {
         while !self.engine.is_empty() && Instant::now() < until {
             // Nothing can go wrong any more that would matter: nobody waits for answers.
             let again = self.round().unwrap_or(true);
+            self.tell_news();
             if self.engine.is_empty() {
                 break;
             }
@@ -412,6 +442,8 @@ impl Service {
             }
         }
         let _ = self.round();
+        self.news_at = Instant::now();
+        self.tell_news();
         if !self.engine.is_empty() {
             warn!(
                 "{}: a device did not come back within {} s and is closed as it is",

@@ -3,6 +3,7 @@
 //! ```text
 //!   main ── opener   root's part: opens devices, nothing else
 //!     └─── supervisor   one thread: xenstore, uevents; decides with `phase`, tells of itself with `publish`
+//!            ├─── lister   looks for devices, which may take long
 //!            └─── controller   a thread for each: epoll
 //!                   └─── engine   rings, ports, transfers: decides, without I/O of its own
 //!                          ├─ guest   the guest's memory and rings
@@ -18,6 +19,7 @@ pub mod counters;
 pub mod engine;
 pub mod guest;
 pub mod lend;
+pub mod lister;
 pub mod nodes;
 pub mod opener;
 pub mod phase;

@@ -164,8 +164,8 @@ pub struct BadNode {
 /// # Errors
 /// The store's, or what cannot be served.
 pub fn plan(nodes: &mut impl Nodes, folder: &str) -> Result<Result<Plan, BadNode>, store::Error> {
-    let version = nodes.read(&format!("{folder}/usb-ver"))?.unwrap_or_default();
-    let ports = nodes.read(&format!("{folder}/num-ports"))?.unwrap_or_default();
+    let version = text(nodes, &format!("{folder}/usb-ver"))?.unwrap_or_default();
+    let ports = text(nodes, &format!("{folder}/num-ports"))?.unwrap_or_default();
     let (Some(version), Some(count)) =
         (small(&version, 1, 2), small(&ports, 1, Port::MAX.number()))
     else {
@@ -180,11 +180,11 @@ pub fn plan(nodes: &mut impl Nodes, folder: &str) -> Result<Result<Plan, BadNode
         Plan { version, ports: count, wanted: BTreeMap::new(), unreadable: BTreeMap::new() };
     for port in 1..=count {
         let Some(bus_id) =
-            nodes.read(&format!("{folder}/port/{port}"))?.filter(|it| !it.is_empty())
+            text(nodes, &format!("{folder}/port/{port}"))?.filter(|it| !it.is_empty())
         else {
             continue;
         };
-        let identity = nodes.read(&format!("{folder}/device/{port}"))?.filter(|it| !it.is_empty());
+        let identity = text(nodes, &format!("{folder}/device/{port}"))?.filter(|it| !it.is_empty());
         match want(&bus_id, identity.as_deref()) {
             Ok(want) => drop(plan.wanted.insert(port, want)),
             Err(why) => drop(plan.unreadable.insert(port, why)),
@@ -221,14 +221,15 @@ pub struct Rings {
     pub events: u32,
 }
 
-/// Reads them; `None` if they are not all there or are no numbers.
+/// Reads them; `None` if they are not all there or are no numbers. A guest that writes them while they are read gets a controller that does not work:
+/// in a transaction it could have them read again and again.
 ///
 /// # Errors
 /// The store's.
 pub fn rings(nodes: &mut impl Nodes, frontend: &str) -> Result<Option<Rings>, store::Error> {
     let mut read = |name: &str| {
         Ok::<_, store::Error>(
-            nodes.read(&format!("{frontend}/{name}"))?.as_deref().and_then(number),
+            text(nodes, &format!("{frontend}/{name}"))?.as_deref().and_then(number),
         )
     };
     let (urbs, connects, events) =
@@ -245,7 +246,19 @@ pub fn rings(nodes: &mut impl Nodes, frontend: &str) -> Result<Option<Rings>, st
 /// # Errors
 /// The store's.
 pub fn state(nodes: &mut impl Nodes, folder: &str) -> Result<Option<State>, store::Error> {
-    Ok(nodes.read(&format!("{folder}/state"))?.map(|it| it.parse().unwrap_or(State::Unknown)))
+    Ok(text(nodes, &format!("{folder}/state"))?.map(|it| it.parse().unwrap_or(State::Unknown)))
+}
+
+/// The text of a node, whoever has written it; `None` if it is not there. A guest can write what is no text, and can close its nodes to a
+/// driver domain: both say as little as an empty text.
+///
+/// # Errors
+/// The store's.
+pub fn text(nodes: &mut impl Nodes, path: &str) -> Result<Option<String>, store::Error> {
+    match nodes.read(path) {
+        Err(store::Error::NotText { .. } | store::Error::Denied { .. }) => Ok(Some(String::new())),
+        read => read,
+    }
 }
 
 #[cfg(test)]
@@ -278,6 +291,21 @@ mod tests {
             [("", None), ("../../x", None), ("1-4", Some("781:5581:")), ("1-4", Some("stick"))]
         {
             assert!(want(bus_id, identity).is_err(), "{bus_id} {identity:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_guest_writes_is_never_an_error() {
+        let xenstored = vusb_xen::store::fake::Xenstored::start();
+        let mut store = xenstored.client();
+        let folder = "/local/domain/5/device/vusb/0";
+        assert_eq!(state(&mut store, folder).unwrap(), None);
+        for bytes in [&[0xff, 0xfe][..], &[0], &[b'9'; 2000], b"4 ", b""] {
+            for name in ["state", "urb-ring-ref", "conn-ring-ref", "event-channel"] {
+                store.write_bytes(&format!("{folder}/{name}"), bytes).unwrap();
+            }
+            assert_eq!(state(&mut store, folder).unwrap(), Some(State::Unknown), "{bytes:?}");
+            assert_eq!(rings(&mut store, folder).unwrap(), None, "{bytes:?}");
         }
     }
 

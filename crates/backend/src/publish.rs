@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use vusb_host::{Host, HostDevice};
+use vusb_host::HostDevice;
 use vusb_xen::DomId;
 use vusb_xen::store::{Error, Nodes};
 
@@ -41,8 +41,7 @@ impl Published {
     ///
     /// # Errors
     /// The store's.
-    pub fn update(&mut self, nodes: &mut impl Nodes, host: &Host) -> Result<(), Error> {
-        let devices = host.devices().unwrap_or_default();
+    pub fn update(&mut self, nodes: &mut impl Nodes, devices: &[HostDevice]) -> Result<(), Error> {
         let now: BTreeMap<String, String> = devices.iter().flat_map(describe).collect();
         for name in self.nodes.keys().filter(|name| !now.contains_key(*name)) {
             nodes.remove(&format!("{}/{name}", self.folder))?;

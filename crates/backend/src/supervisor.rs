@@ -28,6 +28,7 @@ use vusb_xen::{DomId, State};
 
 use crate::controller::{Command, Controller, Report, Reports, Start, Waker};
 use crate::lend::{self, Lender};
+use crate::lister::Lister;
 use crate::nodes::{self, Key, Plan, PortStatus};
 use crate::phase::{self, Action, Backend, Phase, Sight};
 use crate::publish::Published;
@@ -36,10 +37,14 @@ use crate::publish::Published;
 const STATS: Duration = Duration::from_secs(1);
 /// How long after something was plugged in the list of devices is made: by then the kernel has found drivers for its interfaces.
 const SETTLE: Duration = Duration::from_millis(200);
+/// How long whoever pings waits for a list of devices that is new.
+const PONG: Duration = Duration::from_secs(1);
 /// A guest that breaks the protocol may come back after this time, and after twice as long each time that it does so again, at most for
 /// [`LONGEST`].
 const PENALTY: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(30);
+/// A guest that has let go may come back after this time: each time costs a thread, and some lines in the log.
+const PAUSE: Duration = Duration::from_millis(100);
 /// How long ending in good order may take: what [`crate::controller`] gives each controller, and some.
 const FAREWELL: Duration = Duration::from_secs(25);
 
@@ -98,6 +103,9 @@ pub struct Supervisor {
     means: Means,
     uevents: Uevents,
     published: Published,
+    lister: Lister,
+    /// A ping that is answered when this look for devices has ended, or at this time.
+    pinged: Option<(u64, Instant)>,
     known: BTreeMap<Key, Known>,
     reports: Reports,
     inbox: Receiver<(Key, u64, Report)>,
@@ -118,14 +126,17 @@ impl Supervisor {
         let uevents = Uevents::listen()?;
         let (queue, inbox) = mpsc::channel();
         let reports = Reports { queue, waker: Waker::new()? };
-        let mut published = Published::begin(&mut means.store, means.us)?;
-        published.update(&mut means.store, &means.lender.host)?;
+        let published = Published::begin(&mut means.store, means.us)?;
+        let mut lister = Lister::start(means.lender.host.clone(), reports.waker.clone())?;
+        lister.ask();
         means.store.watch(&published.ping(), "ping")?;
         means.store.watch(&nodes::root(means.us), "controllers")?;
         Ok(Supervisor {
             means,
             uevents,
             published,
+            lister,
+            pinged: None,
             known: BTreeMap::new(),
             reports,
             inbox,
@@ -164,8 +175,9 @@ impl Supervisor {
         }
         if self.list_at.is_some_and(|at| at <= now) {
             self.list_at = None;
-            self.published.update(&mut self.means.store, &self.means.lender.host)?;
+            self.lister.ask();
         }
+        self.listed(now)?;
         if self.stats_at <= now {
             self.stats_at = now + STATS;
             self.write_stats()?;
@@ -188,7 +200,9 @@ impl Supervisor {
         }
         let busy = self.known.values().any(|it| it.thread.is_some());
         let waiting = self.dirty.iter().filter_map(|key| Some(self.known.get(key)?.not_before));
-        let next = waiting.chain(self.list_at).chain(busy.then_some(self.stats_at)).min();
+        let pinged = self.pinged.map(|(_, by)| by);
+        let next =
+            waiting.chain(self.list_at).chain(pinged).chain(busy.then_some(self.stats_at)).min();
         let limit = next.map(|it| it.saturating_duration_since(Instant::now()));
         let limit = limit.and_then(|it| Timespec::try_from(it).ok());
         let mut all = vec![
@@ -219,14 +233,27 @@ impl Supervisor {
     fn watched(&mut self, event: &WatchEvent) -> Result<(), Trouble> {
         if event.token == "ping" {
             // Whoever pings is about to read the list.
-            self.published.update(&mut self.means.store, &self.means.lender.host)?;
-            self.published.answer(&mut self.means.store)?;
+            self.pinged = Some((self.lister.ask(), Instant::now() + PONG));
         } else if let Some((domain, index)) = event.token.split_once('/') {
             self.dirty.extend(Key::parse(domain, index));
         } else if let Some(key) = Key::of_path(self.means.us, &event.path) {
             self.dirty.insert(key);
         } else {
             self.scan()?;
+        }
+        Ok(())
+    }
+
+    /// Publishes the devices that were found, and answers whoever has asked for them.
+    fn listed(&mut self, now: Instant) -> Result<(), Trouble> {
+        let mut seen = 0;
+        if let Some((number, devices)) = self.lister.take() {
+            self.published.update(&mut self.means.store, &devices)?;
+            seen = number;
+        }
+        if self.pinged.is_some_and(|(number, by)| number <= seen || by <= now) {
+            self.pinged = None;
+            self.published.answer(&mut self.means.store)?;
         }
         Ok(())
     }
@@ -262,7 +289,7 @@ impl Supervisor {
     fn look(&mut self, key: Key) -> Result<(), Trouble> {
         let folder = key.folder(self.means.us);
         let store = &mut self.means.store;
-        let online = store.read(&format!("{folder}/online"))?;
+        let online = nodes::text(store, &format!("{folder}/online"))?;
         let state = nodes::state(store, &folder)?;
         let backend =
             online.zip(state).map(|(online, state)| Backend { online: online == "1", state });
@@ -357,8 +384,7 @@ impl Supervisor {
     fn connect(&mut self, key: Key) -> Result<(), Trouble> {
         let Some(plan) = self.read_plan(key)? else { return Ok(()) };
         let frontend = key.frontend();
-        let rings = self.means.store.transaction(|tx| nodes::rings(tx, &frontend))?;
-        let Some(rings) = rings else {
+        let Some(rings) = nodes::rings(&mut self.means.store, &frontend)? else {
             return self.drop_controller(
                 key,
                 "the guest says that it is connected, but not where its rings are",
@@ -375,7 +401,10 @@ impl Supervisor {
             lender: Lender { version: plan.version, ..self.means.lender.clone() },
             reports: self.reports.clone(),
         };
-        let thread = Controller::start(start)?;
+        let thread = match Controller::start(start) {
+            Ok(thread) => thread,
+            Err(error) => return self.drop_controller(key, &format!("no thread for it: {error}")),
+        };
         let life = self.lives;
         if let Some(known) = self.known.get_mut(&key) {
             known.phase = Phase::Running;
@@ -474,13 +503,7 @@ impl Supervisor {
                 info!("{key}: connected");
                 self.put(key, "state", Some(&State::Connected.to_string()))?;
             }
-            Report::Port(port, status) => {
-                match &status {
-                    Some(status) => info!("{key}, port {port}: {status}"),
-                    None => info!("{key}, port {port}: empty"),
-                }
-                self.write_status(key, port, status)?;
-            }
+            Report::Port(port, status) => self.write_status(key, port, status)?,
             Report::Ended(why) => self.ended(key, why)?,
         }
         Ok(())
@@ -492,6 +515,7 @@ impl Supervisor {
         known.thread = None;
         known.plan = None;
         known.status.clear();
+        known.not_before = Instant::now() + PAUSE;
         let told = known.phase == Phase::Ending;
         known.phase = Phase::Idle;
         let frontend = nodes::state(&mut self.means.store, &key.frontend())?;
@@ -521,10 +545,12 @@ impl Supervisor {
                 true
             }
         };
-        if changed {
-            self.put(key, &format!("status/{port}"), status.map(|it| it.to_string()).as_deref())?;
+        if !changed {
+            return Ok(());
         }
-        Ok(())
+        let status = status.map(|it| it.to_string());
+        info!("{key}, port {port}: {}", status.as_deref().unwrap_or("empty"));
+        self.put(key, &format!("status/{port}"), status.as_deref())
     }
 
     fn write_stats(&mut self) -> Result<(), Trouble> {

@@ -17,6 +17,10 @@ const SPEEDS: [u8; 3] = [6, 7, 15];
 /// `SET_FEATURE` (USB 2.0, table 9-4) and the selector `TEST_MODE` (table 9-6), which takes a device off the bus until it is unplugged.
 const SET_FEATURE: u8 = 3;
 const TEST_MODE: u16 = 2;
+/// `SET_ADDRESS`, `SET_CONFIGURATION`, `SET_INTERFACE` (USB 2.0, table 9-4).
+const OURS: [u8; 3] = [5, 9, 11];
+/// Bits 5 and 6 of `bmRequestType`: 0 is the standard's own.
+const TYPE: u8 = 3 << 5;
 /// The highest address (USB 2.0, section 9.4.6).
 const LAST_ADDRESS: u16 = 127;
 
@@ -61,11 +65,16 @@ pub(super) fn verdict<'a>(setup: &Setup, address: u8, offer: &'a Offer) -> Verdi
             Verdict::Answer(Status::Ok, &[])
         }
         Some(StandardRequest::ClearHalt { endpoint }) => byte(endpoint, Verdict::ClearHalt),
-        None if (setup.request_type, setup.request, setup.value) == (0, SET_FEATURE, TEST_MODE) => {
-            refuse()
-        }
+        None if is_disguised(setup) => refuse(),
         None => Verdict::Forward,
     }
+}
+
+/// Whether no device knows the request, and one that looks at its number alone would take another address or configuration than this machine has for
+/// it, or leave the bus.
+fn is_disguised(setup: &Setup) -> bool {
+    let test = (setup.request, setup.value) == (SET_FEATURE, TEST_MODE);
+    setup.request_type & TYPE == 0 && (test || OURS.contains(&setup.request))
 }
 
 fn byte<'a>(number: u16, verdict: impl Fn(u8) -> Verdict<'a>) -> Verdict<'a> {
@@ -92,4 +101,23 @@ fn descriptor(kind: u8, index: u8, length: u16, offer: &Offer) -> Verdict<'_> {
 /// Whether a request's data goes to the device.
 pub(super) fn sends(setup: &Setup) -> bool {
     setup.direction() == Direction::Out && setup.length > 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_machine_must_know_of_reaches_no_device_in_disguise() {
+        let to = |request_type, request, value| {
+            is_disguised(&Setup { request_type, request, value, index: 0, length: 0 })
+        };
+        for recipient in 1..=31 {
+            assert!(to(recipient, 5, 9) && to(0x80 | recipient, 5, 9), "{recipient}");
+            assert!(to(recipient, 9, 1) && to(recipient, 3, 2), "{recipient}");
+            // Of a class, such as HID's SET_REPORT, or of a vendor.
+            assert!(!to(0x20 | recipient, 9, 1) && !to(0x40 | recipient, 5, 9), "{recipient}");
+        }
+        assert!(to(0, 3, 2) && !to(0, 3, 1), "TEST_MODE, and not DEVICE_REMOTE_WAKEUP");
+    }
 }

@@ -44,8 +44,16 @@ pub trait Nodes: Ask {
     /// # Errors
     /// See [`Nodes`].
     fn write(&mut self, path: &str, value: &str) -> Result<(), Error> {
+        self.write_bytes(path, value.as_bytes())
+    }
+
+    /// Sets the value of a node, whatever it is: see [`Nodes::write`].
+    ///
+    /// # Errors
+    /// See [`Nodes`].
+    fn write_bytes(&mut self, path: &str, value: &[u8]) -> Result<(), Error> {
         check(path)?;
-        self.ask(Kind::Write, path, &[path.as_bytes(), b"\0", value.as_bytes()].concat()).map(drop)
+        self.ask(Kind::Write, path, &[path.as_bytes(), b"\0", value].concat()).map(drop)
     }
 
     /// Makes a node without a value. One that is there already is left as it is.
