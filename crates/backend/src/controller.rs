@@ -50,6 +50,8 @@ const NEWS: Duration = Duration::from_millis(50);
 /// A job reads sysfs and calls the kernel: it needs little.
 const JOB_STACK: usize = 256 << 10;
 
+/// How much epoll says at once: all devices, the guest, and a wake-up.
+const READY: usize = 33;
 /// What epoll says, besides the numbers of ports (1 to 31).
 const GUEST: u64 = 100;
 const WAKE: u64 = 101;
@@ -235,6 +237,8 @@ struct Service {
     epoll: OwnedFd,
     /// The devices that epoll watches, by port: copies of their descriptors, for epoll must be told before a device is closed.
     watched: BTreeMap<Port, OwnedFd>,
+    /// Which ports those are, as [`Engine::touchable`] has them.
+    watching: u32,
     lender: Lender,
     outcomes: (Sender<Ended>, Receiver<Ended>),
     waker: Waker,
@@ -244,8 +248,14 @@ struct Service {
     /// What the supervisor was not told yet, and when it may be told next.
     news: BTreeMap<Port, Option<PortStatus>>,
     news_at: Instant,
+    /// The guest has rung, and its channel is silent.
+    rung: bool,
+    /// How many requests there had been when it rang last.
+    heard: u64,
     /// Wake-ups by the guest for nothing, in a row.
     idle: u32,
+    /// What epoll says; kept for the memory.
+    ready: Vec<epoll::Event>,
 }
 
 impl Service {
@@ -271,6 +281,7 @@ impl Service {
             channel,
             epoll,
             watched: BTreeMap::new(),
+            watching: 0,
             lender: start.lender,
             outcomes: mpsc::channel(),
             waker: thread.waker.clone(),
@@ -279,7 +290,10 @@ impl Service {
             ending: false,
             news: BTreeMap::new(),
             news_at: Instant::now(),
+            rung: false,
+            heard: 0,
             idle: 0,
+            ready: Vec::with_capacity(READY),
         })
     }
 
@@ -296,6 +310,8 @@ impl Service {
             self.engine.ring()?;
             let again = self.round()?;
             let limit = self.tell_news();
+            // Not before: the device is at work already.
+            self.hear_again()?;
             // Asked for last, so that the guest is silent while there is work.
             if !self.engine.rearm() {
                 self.wait(again.then_some(AGAIN).into_iter().chain(limit).min())?;
@@ -338,6 +354,11 @@ impl Service {
 
     /// Lets epoll watch the devices that may be touched, and no other.
     fn watch(&mut self) -> Result<(), End> {
+        let touchable = self.engine.touchable();
+        if touchable == self.watching {
+            return Ok(());
+        }
+        self.watching = touchable;
         for port in self.engine.ports() {
             match (self.engine.watched(port), self.watched.contains_key(&port)) {
                 (Some(usb), false) => {
@@ -382,15 +403,16 @@ impl Service {
     /// Waits until something has happened, and lets the engine look at the devices that have something.
     fn wait(&mut self, limit: Option<Duration>) -> Result<(), End> {
         let limit = limit.and_then(|it| Timespec::try_from(it).ok());
-        let mut ready = Vec::with_capacity(34);
+        let mut ready = std::mem::take(&mut self.ready);
+        ready.clear();
         match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut ready), limit.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         self.counters.wakeup();
-        for event in ready {
+        for event in &ready {
             match event.data.u64() {
-                GUEST => self.rang()?,
+                GUEST => self.rung = true,
                 WAKE => self.waker.clear(),
                 number => {
                     self.idle = 0;
@@ -401,22 +423,24 @@ impl Service {
                 }
             }
         }
+        self.ready = ready;
         Ok(())
     }
 
-    /// The guest rang. Its channel is silent until it is unmasked, and what it asks for is looked at after that, so nothing is missed.
-    fn rang(&mut self) -> Result<(), End> {
-        self.idle += 1;
+    /// The guest's channel is silent from when it rings until it is unmasked here. Nothing is missed: what it asks for meanwhile is seen by
+    /// [`Engine::rearm`], which comes after this, and when it rings meanwhile that comes as soon as it is unmasked.
+    fn hear_again(&mut self) -> Result<(), End> {
+        if !std::mem::take(&mut self.rung) {
+            return Ok(());
+        }
+        let requests = self.counters.requests();
+        self.idle = if requests == self.heard { self.idle + 1 } else { 0 };
+        self.heard = requests;
         if self.idle > STORM {
             std::thread::sleep(PENALTY);
         }
         for channel in self.events.pending()? {
             self.events.unmask(channel)?;
-        }
-        let before = self.counters.requests();
-        self.engine.ring()?;
-        if self.counters.requests() != before {
-            self.idle = 0;
         }
         Ok(())
     }

@@ -162,8 +162,9 @@ impl<U> Lent<U> {
 
     /// The queue of an endpoint.
     pub(super) fn endpoint(&mut self, address: u8) -> &mut Queue<Pending> {
-        let merging = merging(&self.offer, self.configuration, address);
-        self.endpoints.entry(address).or_insert_with(|| Queue::new(merging))
+        self.endpoints
+            .entry(address)
+            .or_insert_with(|| Queue::new(merging(&self.offer, self.configuration, address)))
     }
 
     /// The guest has chosen a configuration: other settings, other packets. What waits goes on under them, behind what the device has.
