@@ -144,7 +144,7 @@ impl XenHostBuilder {
             args.extend(["-blockdev".to_owned(), format!("{node}{}", image.display())]);
         }
         if let Some(file) = &self.sound {
-            let format = "out.frequency=48000,out.format=s16,out.channels=2,out.mixing-engine=off";
+            let format = "out.frequency=48000,out.format=s16,out.channels=2";
             args.push("-audiodev".to_owned());
             args.push(format!("wav,id=sound,{format},path={}", file.display()));
         }

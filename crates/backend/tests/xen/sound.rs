@@ -64,8 +64,6 @@ fn a_sound_card_plays_in_a_guest_as_it_does_in_dom0() {
          the guest {heard_from_guest}, and {late_in_guest} times",
         SECONDS * SAMPLES
     );
-    let listed = scene.list("xen:u2");
-    assert_eq!(listed["controllers"][0]["counters"]["errors"], 0, "{listed}");
     assert!(late_in_guest <= late_in_dom0, "{late_in_guest} underruns, in dom0 {late_in_dom0}");
     assert!(heard_from_guest >= heard_from_dom0 * 9 / 10, "the guest is hardly heard");
 }

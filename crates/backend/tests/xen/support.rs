@@ -115,7 +115,9 @@ impl Scene {
     /// The store, without what changes by itself.
     pub(crate) fn store(&self) -> Vec<String> {
         let all = self.host.xenstore().unwrap();
-        let lines = all.lines().filter(|line| !line.contains("/data/vusb-backend"));
+        let changes =
+            |line: &&str| line.contains("/data/vusb-backend") || line.contains("/stats = ");
+        let lines = all.lines().filter(|line| !changes(line));
         lines.map(str::to_owned).collect()
     }
 
