@@ -198,11 +198,18 @@ impl Field {
         self.hostile.sh(well, PATIENCE).unwrap().ok().unwrap();
         let (said, code) = self.scene.vusb(&format!("device add xen:ill {}", self.bus_id));
         assert_eq!(code, 0, "{said}");
-        self.hostile.wait_until("grep read /tmp/well", PATIENCE).unwrap();
+        let told = self.hostile.wait_until("[ -s /tmp/well ] && cat /tmp/well", PATIENCE).unwrap();
+        assert!(told.starts_with("read 65536 bytes"), "{told}");
         let read = self.hostile.sh("sha256sum /tmp/head", PATIENCE).unwrap().text;
         assert_eq!(sum(&read), self.head);
-        let (said, code) = self.scene.vusb("controller remove xen:ill pv0 --force");
-        assert_eq!(code, 0, "{said}");
+        // Without force: it has to go along.
+        for remove in [
+            format!("device remove xen:ill {}", self.bus_id),
+            "controller remove xen:ill pv0".to_owned(),
+        ] {
+            let (said, code) = self.scene.vusb(&remove);
+            assert_eq!(code, 0, "{said}");
+        }
         self.hostile.wait_until("grep 'left in good order' /tmp/well", PATIENCE).unwrap();
         self.scene.host.wait_until("[ -b /dev/sd? ]", PATIENCE).unwrap();
         self.all_is_well().unwrap();
