@@ -52,7 +52,7 @@ pub(crate) const ALL: [Attack; 49] = [
     attack("unlink-itself", 1, |_| requests::unlink_itself()),
     attack("unlink-all", 1 << 16, requests::unlink_all),
     attack("configure-often", 24, |count| many(count, requests::configure)),
-    attack("configured-and-not", 4000, requests::configured_and_not),
+    attack("configured-and-not", 1000, requests::configured_and_not),
     attack("reset-often", 4, requests::reset_often),
     attack("any-control", 200, |count| many(count, requests::any_control)),
     attack("any-request", 400, |count| many(count, requests::any_request)),
