@@ -1,5 +1,5 @@
 //! A Xen machine to play with: runs each line of standard input as a shell command in dom0. A line
-//! that begins with `{` plugs a USB device; `create NAME [CONFIG]` makes a PV guest, and `NAME: COMMAND`
+//! that begins with `{` plugs a USB device, and `unplug ID` pulls it out; `create NAME [CONFIG]` makes a PV guest, and `NAME: COMMAND`
 //! runs a command in it. With `--ready` there is a guest from the start; with `--hardware` PVH and HVM guests can be made: `create-pvh`, `create-hvm`.
 
 use serde_json::Value;
@@ -59,6 +59,9 @@ fn one(
     }
     if let Some(guest) = line.strip_prefix("destroy ").and_then(|name| guests.remove(name)) {
         return Ok(guest.destroy()?);
+    }
+    if let Some(id) = line.strip_prefix("unplug ") {
+        return Ok(host.unplug(id)?);
     }
     if line.starts_with('{') {
         let device: Value = serde_json::from_str(line)?;

@@ -255,19 +255,9 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
         let Some(slot) = self.slots.get_mut(index(port)) else { return };
         match outcome {
             Outcome::Opened(opened) => self.opened(port, *opened),
-            Outcome::Absent => {
-                if let State::Opening(want) = std::mem::replace(&mut slot.state, State::Empty) {
-                    slot.state = State::Absent(want);
-                    self.notice(port, Some(PortStatus::Absent));
-                }
-                self.reconcile(port);
-            }
+            Outcome::Absent => self.not_opened(port, State::Absent, PortStatus::Absent),
             Outcome::Refused(why) => {
-                if let State::Opening(want) = std::mem::replace(&mut slot.state, State::Empty) {
-                    slot.state = State::Refused(want);
-                    self.notice(port, Some(PortStatus::Refused(why)));
-                }
-                self.reconcile(port);
+                self.not_opened(port, State::Refused, PortStatus::Refused(why));
             }
             Outcome::Done(result) => self.job_done(port, result),
             Outcome::GaveBack => {
@@ -298,9 +288,13 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
     pub fn plugged(&mut self, is: impl Fn(&Want) -> bool) {
         for port in self.ports() {
             let Some(slot) = self.slots.get_mut(index(port)) else { continue };
-            if matches!(&slot.state, State::Absent(want) | State::Refused(want) if is(want)) {
-                slot.state = State::Empty;
-                self.reconcile(port);
+            match &slot.state {
+                State::Absent(want) | State::Refused(want) if is(want) => {
+                    slot.state = State::Empty;
+                    self.reconcile(port);
+                }
+                State::Opening(want) if is(want) => slot.look_again = true,
+                _ => {}
             }
         }
     }

@@ -178,6 +178,14 @@ pub enum Error {
         /// Why it cannot, and what to do.
         why: String,
     },
+    /// The controller does not take the device at any speed that it can be had at here.
+    #[error("{what} does not fit: {why}")]
+    WrongSpeed {
+        /// The device.
+        what: String,
+        /// Why, and what would take it.
+        why: String,
+    },
     /// Something that the step needs is not there.
     #[error("{what} is not there: {why}")]
     Missing {

@@ -36,6 +36,7 @@ use vusb_model::hardware::{Controller, Device, Hardware};
 use vusb_model::models::{ControllerType, Model};
 use vusb_model::selector::Selector;
 use vusb_model::spec::Spec;
+use vusb_model::speed::{Speed, SpeedSet};
 use vusb_xen::DomId;
 
 use self::controller::{Manner, Place};
@@ -217,7 +218,8 @@ impl Xen {
         let path = paths::backend(backend, BACKEND_KIND, seen.domain.id, devid);
         let place = Place { guest: seen.domain.id, devid, ends: Ends { backend, path } };
         controller::add(&mut seen.tree, &place, controller, limit)?;
-        seen.handles.insert(controller.index, Handle { place, told: true, broken: None });
+        let handle = Handle { place, model: controller.model, told: true, broken: None };
+        seen.handles.insert(controller.index, handle);
         Ok(())
     }
 
@@ -405,16 +407,16 @@ impl Driver for Xen {
     fn check(&mut self, steps: &[Step]) -> Result<(), Error> {
         let (limit, mut backends) = (self.limit, BTreeSet::new());
         let mut emulated = Vec::new();
-        let mut types: BTreeMap<Index, ControllerType> = BTreeMap::new();
+        let mut added: BTreeMap<Index, Model> = BTreeMap::new();
         for step in steps {
             let seen = self.seen()?;
             if let Step::AddController(it) = step {
-                types.insert(it.index, it.model.controller_type());
+                added.insert(it.index, it.model);
             }
-            if kind_of(seen, &types, step) == ControllerType::Emulated {
+            let Some(model) = pv_model(seen, &added, step) else {
                 emulated.push(step.clone());
                 continue;
-            }
+            };
             match step {
                 Step::AddController(it) => {
                     backends.insert(it.backend.clone());
@@ -423,9 +425,12 @@ impl Driver for Xen {
                     let why = "it is not plugged in; plug it in".to_owned();
                     return Err(Error::Missing { what: host.selector.to_string(), why });
                 }
-                Step::Plug(_, device) if !matches!(device.kind, Kind::Host(_)) => {
-                    return Err(only_host(device));
+                Step::Plug(_, device @ Device { kind: Kind::Host(host), .. }) => {
+                    if model == Model::Xenusb1 && host.speeds.is_some_and(is_fast) {
+                        return Err(too_fast(device, model));
+                    }
                 }
+                Step::Plug(_, device) => return Err(only_host(device)),
                 _ => {}
             }
         }
@@ -473,16 +478,31 @@ impl Driver for Xen {
     }
 }
 
-/// The type of the controller that a step is about.
-fn kind_of(seen: &Seen, added: &BTreeMap<Index, ControllerType>, step: &Step) -> ControllerType {
-    let at = |index: &Index| match added.get(index) {
-        Some(kind) => *kind,
-        None if seen.handles.contains_key(index) => ControllerType::Pv,
-        None => ControllerType::Emulated,
+/// The model of the paravirtual controller that a step is about; `None`: it is an emulated one.
+fn pv_model(seen: &Seen, added: &BTreeMap<Index, Model>, step: &Step) -> Option<Model> {
+    let model = match step {
+        Step::AddController(it) | Step::RemoveController(it) => Some(it.model),
+        Step::Plug(at, _) | Step::Unplug(at, _) => added
+            .get(&at.bus)
+            .copied()
+            .or_else(|| seen.handles.get(&at.bus).map(|handle| handle.model)),
     };
-    match step {
-        Step::AddController(it) | Step::RemoveController(it) => it.model.controller_type(),
-        Step::Plug(address, _) | Step::Unplug(address, _) => at(&address.bus),
+    model.filter(|model| model.controller_type() == ControllerType::Pv)
+}
+
+/// Whether a device runs at high speed or faster.
+fn is_fast(speeds: SpeedSet) -> bool {
+    !speeds.and(SpeedSet::of(&[Speed::High, Speed::Super])).is_empty()
+}
+
+/// A device runs as fast as it does whatever the guest is told, and its packets have the sizes of its own speed. PVUSB can hide no more of that
+/// than the difference between high speed and what is faster.
+fn too_fast(device: &Device, model: Model) -> Error {
+    Error::WrongSpeed {
+        what: format!("{} ({})", device.name, device.kind),
+        why: format!(
+            "it runs at high speed, and a {model} carries low and full speed; plug it into a controller of USB 2 (--usbversion 2)"
+        ),
     }
 }
 

@@ -366,6 +366,7 @@ const fn of_driver(error: &vusb_drivers::Error) -> ExitCode {
         vusb_drivers::Error::TimedOut { .. } => ExitCode::TimedOut,
         vusb_drivers::Error::NotImplemented { .. } => ExitCode::NotImplemented,
         vusb_drivers::Error::Missing { .. } => ExitCode::NotFound,
+        vusb_drivers::Error::WrongSpeed { .. } => ExitCode::NoRoom,
         _ => ExitCode::Failed,
     }
 }

@@ -8,7 +8,7 @@ use super::job::{Failure, Job, Opened, Work};
 use super::port::{Change, Control, Lent, Slot, State};
 use super::usb::{Memory, Usb};
 use super::{Engine, Notice, index};
-use crate::nodes::PortStatus;
+use crate::nodes::{PortStatus, Want};
 
 impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
     pub(super) fn notice(&mut self, port: Port, status: Option<PortStatus>) {
@@ -50,11 +50,32 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
     pub(super) fn opened(&mut self, port: Port, opened: Opened<U>) {
         let Opened { usb, offer } = opened;
         let Some(slot) = self.slots.get_mut(index(port)) else { return };
+        slot.look_again = false;
         let State::Opening(want) = std::mem::replace(&mut slot.state, State::Empty) else { return };
         let speed = offer.speed();
         slot.state = State::Lent(Box::new(Lent::new(usb, want, offer)));
         self.tell(port, speed);
         self.notice(port, Some(PortStatus::Offered));
+        self.reconcile(port);
+    }
+
+    /// The wanted device is not there, or is not lent.
+    pub(super) fn not_opened(
+        &mut self,
+        port: Port,
+        into: fn(Want) -> State<U>,
+        status: PortStatus,
+    ) {
+        let Some(slot) = self.slots.get_mut(index(port)) else { return };
+        let look_again = std::mem::take(&mut slot.look_again);
+        match std::mem::replace(&mut slot.state, State::Empty) {
+            State::Opening(_) if look_again => {}
+            State::Opening(want) => {
+                slot.state = into(want);
+                self.notice(port, Some(status));
+            }
+            other => slot.state = other,
+        }
         self.reconcile(port);
     }
 

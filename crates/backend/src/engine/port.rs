@@ -28,6 +28,8 @@ pub(super) struct Slot<U> {
     pub(super) wanted: Option<Want>,
     /// What is in it.
     pub(super) state: State<U>,
+    /// Something was plugged in while a job was looking: if the job has not found the device, it may be there now.
+    pub(super) look_again: bool,
 }
 
 /// What is in a port.
@@ -48,7 +50,7 @@ pub(super) enum State<U> {
 
 impl<U> Slot<U> {
     pub(super) const fn new() -> Slot<U> {
-        Slot { wanted: None, state: State::Empty }
+        Slot { wanted: None, state: State::Empty, look_again: false }
     }
 
     pub(super) fn lent(&mut self) -> Option<&mut Lent<U>> {

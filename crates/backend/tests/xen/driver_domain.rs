@@ -12,7 +12,8 @@ const GADGET: &str = "1d6b:0104";
 fn a_driver_domain_lends_its_stick() {
     let scene = Scene::new(1);
     let modules: Vec<&str> = modules::GUEST.iter().chain(modules::DRIVER_DOMAIN).copied().collect();
-    let driver = scene.host.new_guest("usbvm").modules(&modules);
+    // Its first file system is half of its memory, and a program that is not stripped is large.
+    let driver = scene.host.new_guest("usbvm").memory_mib(512).modules(&modules);
     let driver = driver.binary(&program("vusb-backend")).unwrap().start().unwrap();
     let inside = |command: &str| driver.sh(command, PATIENCE).unwrap().ok().unwrap();
     inside(modules::GADGET_STICK);

@@ -57,8 +57,8 @@ fn what_cannot_be_done_is_said_and_leaves_nothing_behind() {
     scene.does("controller add xen:u1 --usbversion 1 --name slow");
     let no = Refusals { scene: &scene, before: scene.store() };
     no.refuses(&format!("device add xen:u1 {STICK} --controller one"), 6, "one");
-    no.refuses(&format!("device add xen:u1 {STICK} --controller slow"), 6, "slow");
-    no.refuses("controller remove xen:u1 one", 4, "--force");
+    no.refuses(&format!("device add xen:u1 {STICK} --controller slow"), 6, "USB 2");
+    no.refuses("controller remove xen:u1 one", 4, "by force");
     scene.does("controller remove xen:u1 one --force");
     scene.does("controller remove xen:u1 slow");
 

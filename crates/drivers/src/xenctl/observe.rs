@@ -14,7 +14,7 @@ use std::num::NonZeroU8;
 use vusb_model::address::{Address, Index, PortPath};
 use vusb_model::device::{HostRef, Kind};
 use vusb_model::hardware::{Controller, Device, Hardware};
-use vusb_model::models::{ControllerType, RootPorts};
+use vusb_model::models::{ControllerType, Model, RootPorts};
 use vusb_model::name::Name;
 use vusb_model::selector::Selector;
 use vusb_xen::{DomId, State};
@@ -27,6 +27,7 @@ use crate::driver::{DeviceState, Foreign, Observed};
 #[derive(Clone, Debug)]
 pub(super) struct Handle {
     pub(super) place: Place,
+    pub(super) model: Model,
     /// Whether a vusb-backend serves it, which says what becomes of a port; a QEMU does not.
     pub(super) told: bool,
     /// Why it carries nothing any more.
@@ -133,7 +134,7 @@ fn add(entry: &Entry, known: &Known<'_>, observed: &mut Observed) -> Option<(Ind
     }
     let place = Place { guest: known.guest, devid: entry.devid, ends: ends.clone() };
     let told = matches!(entry.sort, Sort::Pv(_));
-    Some((index, Handle { place, told, broken }))
+    Some((index, Handle { place, model: entry.model, told, broken }))
 }
 
 fn broken(entry: &Entry, known: &Known<'_>) -> Option<String> {

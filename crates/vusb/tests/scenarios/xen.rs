@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use vusb::model::models::UsbVersion;
 use vusb::model::spec::{ControllerRef, ControllerSpec, DeviceSpec};
 use vusb::{Error, ExitCode, Wanted};
 use vusb_xen::DomId;
@@ -510,5 +511,22 @@ fn an_hvm_guest_has_both_types_each_under_its_own_index() {
     // A guest that is stopped lets go of no PCI device.
     assert_eq!(code(vusb.controller_remove(&hvm1, &reference("hci0"))), ExitCode::Failed);
     world.store.remove("/libxl/7/device/vusb");
+    assert_eq!(world.tree(), before);
+}
+
+#[test]
+fn a_fast_device_does_not_go_into_a_controller_of_usb_1() {
+    let world = World::new();
+    world.house.plug(4, "0781:5581", "4C53");
+    let slow = ControllerSpec { usbversion: Some(UsbVersion::V1), ..ControllerSpec::default() };
+    world.controller(&slow).unwrap();
+    let before = world.tree();
+    let into = DeviceSpec {
+        controller: Some(reference("pv0")),
+        ..DeviceSpec::new("0781:5581".parse().unwrap())
+    };
+    let error = world.vusb().device_add(&world.web1(), &into).unwrap_err();
+    assert_eq!(error.exit_code(), ExitCode::NoRoom, "{error}");
+    assert!(error.to_string().contains("low and full speed"), "{error}");
     assert_eq!(world.tree(), before);
 }

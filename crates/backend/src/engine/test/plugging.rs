@@ -139,6 +139,20 @@ fn a_device_that_is_not_there_is_looked_for_when_something_is_plugged_in() {
     assert_eq!(world.events(), [(1, Speed::High)]);
 }
 
+/// The kernel tells of a device while a job, which began a moment before, does not find it yet.
+#[test]
+fn a_device_that_is_plugged_in_while_it_is_looked_for_is_looked_for_again() {
+    let mut world = World::new();
+    world.want(1, true);
+    let job = world.jobs.remove(0);
+    world.engine.plugged(|_| true);
+    world.insert(1);
+    world.engine.ended(job.port, Outcome::Absent);
+    world.end_jobs();
+    assert_eq!(world.events(), [(1, Speed::High)]);
+    assert_eq!(world.notices(), [(1, Some(PortStatus::Offered))], "it was not absent for anyone");
+}
+
 #[test]
 fn a_device_that_is_not_lent_is_told_to_the_toolstack_and_not_to_the_guest() {
     let mut world = World::new();
