@@ -83,10 +83,13 @@ type Failure = Box<dyn std::error::Error>;
 fn as_user(user: &str, verbose: u8) -> Result<ExitCode, Failure> {
     let (uid, gid) = opener::user(user)?;
     let (ours, theirs) = opener::channel()?;
-    let mut child = Command::new(std::env::current_exe()?);
-    child.arg("--opener-on-stdin").args(std::iter::repeat_n("--verbose", verbose.into()));
-    child.uid(uid).gid(gid).stdin(Stdio::from(theirs));
-    let mut child = child.spawn()?;
+    let mut child = {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("--opener-on-stdin").args(std::iter::repeat_n("--verbose", verbose.into()));
+        command.uid(uid).gid(gid).stdin(Stdio::from(theirs));
+        // The other end goes with the command: as long as it is open here, nobody learns that the other process has ended.
+        command.spawn()?
+    };
     pass_signals_on(child.id())?;
     opener::serve(&ours);
     let status = child.wait()?;

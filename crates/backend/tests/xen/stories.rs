@@ -67,12 +67,15 @@ fn what_goes_wrong_while_a_guest_reads_is_mended() {
     scene.does(&format!("device add xen:u1 {STICK}"));
     right(&scene);
 
-    // Pulled out while it is read, and plugged in again: it comes back by itself.
+    // Pulled out while it is read, and plugged in again: in the same socket it comes back by itself.
     read_on(&scene);
     scene.host.unplug("stick").unwrap();
     scene.guest_until("[ ! -e /dev/sda ]");
     assert_eq!(scene.list("xen:u1")["controllers"][0]["devices"][0]["state"], "absent");
-    scene.host.plug(json!({ "driver": "usb-storage", "id": "stick", "drive": "stick" })).unwrap();
+    scene
+        .host
+        .plug(json!({ "driver": "usb-storage", "id": "stick", "drive": "stick", "port": "1" }))
+        .unwrap();
     right(&scene);
 
     // Paused while it is read.

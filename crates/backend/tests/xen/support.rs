@@ -55,7 +55,7 @@ impl Scene {
 
     pub(crate) fn plug_stick(&self) {
         self.host
-            .plug(json!({ "driver": "usb-storage", "id": "stick", "drive": "stick" }))
+            .plug(json!({ "driver": "usb-storage", "id": "stick", "drive": "stick", "port": "1" }))
             .unwrap();
         self.host.wait_until("[ -b /dev/sda ]", PATIENCE).unwrap();
     }
@@ -71,6 +71,7 @@ impl Scene {
 
     /// Runs a command in dom0 that has to succeed.
     pub(crate) fn dom0(&self, command: &str) -> String {
+        eprintln!("dom0# {command}");
         self.host.sh(command, PATIENCE).unwrap().ok().unwrap_or_else(|error| {
             panic!("{error}\n{}", self.host.sh("cat /var/log/backend.log", PATIENCE).unwrap().text)
         })
@@ -78,6 +79,7 @@ impl Scene {
 
     /// Runs `vusb` in dom0: what it printed, and its exit code.
     pub(crate) fn vusb(&self, arguments: &str) -> (String, i32) {
+        eprintln!("dom0# vusb {arguments}");
         let output = self.host.sh(&format!("vusb {arguments}"), PATIENCE).unwrap();
         (output.text, output.code)
     }
@@ -99,16 +101,19 @@ impl Scene {
 
     /// Runs a command in the guest that has to succeed.
     pub(crate) fn in_guest(&self, command: &str) -> String {
+        eprintln!("guest# {command}");
         self.guest.sh(command, PATIENCE).unwrap().ok().unwrap()
     }
 
     /// Waits until something is so in the guest.
     pub(crate) fn guest_until(&self, condition: &str) {
+        eprintln!("guest, until {condition}");
         self.guest.wait_until(condition, PATIENCE).unwrap();
     }
 
     /// Waits until something is so in dom0.
     pub(crate) fn dom0_until(&self, condition: &str) {
+        eprintln!("dom0, until {condition}");
         self.host.wait_until(condition, PATIENCE).unwrap();
     }
 
@@ -129,6 +134,7 @@ impl Scene {
 
 /// Waits until a guest has a disk, reads all of it past the cache, and returns its checksum.
 pub(crate) fn disk_of(guest: &XenGuest) -> String {
+    eprintln!("guest, reads its disk");
     guest.wait_until("[ -b /dev/sd? ]", PATIENCE).unwrap();
     let read = "echo 3 >/proc/sys/vm/drop_caches; sha256sum /dev/sd?";
     sum(&guest.sh(read, PATIENCE).unwrap().ok().unwrap()).to_owned()
