@@ -38,6 +38,7 @@ fn main() {
             measure::guest(&stage, side, &mut all);
         }
     }
+    measure::together(&stage, &mut all);
     measure::memory(&stage, &mut all);
     print!("{}", Table(&all));
 }

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use vusb_rig::Shell;
+
 use crate::stage::{Device, PATIENCE, SERIAL, STICK, Side, Stage};
 
 /// Sizes of transfers in KiB: one of each, and all of them.
@@ -12,6 +14,8 @@ const LARGE: (u32, u32) = (64, 16 << 10);
 const SMALL: (u32, u32) = (4, 1 << 10);
 /// How many bytes go back and forth over the serial line, one by one.
 const ECHOES: u32 = 200;
+/// How often two guests read alone, and together.
+const ALTERNATELY: usize = 3;
 /// How many controllers a backend has when its memory is looked at again.
 const MORE: u64 = 8;
 
@@ -38,6 +42,10 @@ pub(crate) enum Figure {
     Memory,
     /// KiB for each further controller.
     MemoryMore,
+    /// MB/s of two guests that read from a stick each, in pieces of 64 KiB: each alone, added up.
+    TwoAlone,
+    /// The same, both at once.
+    TwoTogether,
 }
 
 /// All that was measured, by what and whose.
@@ -88,7 +96,7 @@ fn stick(stage: &Stage, side: Side, all: &mut Figures) {
     let mut large = |speed, cpu, word| {
         let spent = || process.as_ref().map(|it| processor(stage, it));
         let before = spent();
-        let seconds = copy(stage, side, word, LARGE);
+        let seconds = copy(stage.shell(side), word, LARGE);
         let mib = f64::from(LARGE.1) / 1024.0;
         all.add(speed, side, mib * 1.048_576 / seconds);
         if let Some((before, after)) = before.zip(spent()) {
@@ -97,7 +105,7 @@ fn stick(stage: &Stage, side: Side, all: &mut Figures) {
     };
     large(Figure::Read64K, Figure::ReadCpu, "read");
     large(Figure::Write64K, Figure::WriteCpu, "write");
-    let seconds = copy(stage, side, "read", SMALL);
+    let seconds = copy(stage.shell(side), "read", SMALL);
     all.add(Figure::Read4K, side, seconds / f64::from(SMALL.1 / SMALL.0) * 1e6);
     if let Some(process) = &process {
         all.add(Figure::Memory, side, resident(stage, process));
@@ -120,10 +128,10 @@ fn serial(stage: &Stage, side: Side, all: &mut Figures) {
 }
 
 /// Moves so many KiB, so many at a time, and says how many seconds it took.
-fn copy(stage: &Stage, side: Side, word: &str, (size, total): (u32, u32)) -> f64 {
+fn copy(shell: &Shell, word: &str, (size, total): (u32, u32)) -> f64 {
     let (node, bytes, count) = (STICK.node, size << 10, total / size);
-    let said = stage.on(side, &format!("rig-measure {word} {node} {bytes} {count}"));
-    said.trim().parse::<f64>().unwrap() / 1e6
+    let said = shell.sh(&format!("rig-measure {word} {node} {bytes} {count}"), PATIENCE);
+    said.unwrap().ok().unwrap().trim().parse::<f64>().unwrap() / 1e6
 }
 
 /// Seconds of processor time that a process has had, with all its threads.
@@ -150,10 +158,26 @@ pub(crate) fn memory(stage: &Stage, all: &mut Figures) {
         stage.dom0(&format!("vusb controller add xen:u1 --name more{number}"));
     }
     let connected = format!(
-        "[ $(xenstore-ls -f /local/domain/0/backend/vusb | grep -c 'state = \"4\"') = {} ]",
+        "[ $(xenstore-ls -f /local/domain/0/backend/vusb/$(xl domid u1) | grep -c 'state = \"4\"') = {} ]",
         MORE + 1
     );
     stage.host.wait_until(&connected, PATIENCE).unwrap();
     let each = (resident(stage, &process) - before) / MORE as f64;
     all.add(Figure::MemoryMore, Side::Vusb, each);
+}
+
+/// Two guests that read at once, beside each of them alone.
+pub(crate) fn together(stage: &Stage, all: &mut Figures) {
+    let second = stage.second();
+    let megabytes = f64::from(LARGE.1) / 1024.0 * 1.048_576;
+    let speed = |shell: &Shell| megabytes / copy(shell, "read", LARGE);
+    for _ in 0..ALTERNATELY {
+        let alone = speed(&stage.guest) + speed(&second);
+        let together = std::thread::scope(|scope| {
+            let other = scope.spawn(|| speed(&second));
+            speed(&stage.guest) + other.join().unwrap()
+        });
+        all.add(Figure::TwoAlone, Side::Vusb, alone);
+        all.add(Figure::TwoTogether, Side::Vusb, together);
+    }
 }

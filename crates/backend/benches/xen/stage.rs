@@ -57,14 +57,14 @@ pub(crate) struct Stage {
 impl Stage {
     pub(crate) fn new() -> Stage {
         let folder = tempfile::tempdir().unwrap();
-        let image = folder.path().join("stick.img");
+        let images = ["stick", "second"].map(|name| folder.path().join(format!("{name}.img")));
         let words = (0u32..).map(|n| n.wrapping_mul(2_654_435_761) ^ (n >> 7));
         let data: Vec<u8> = words.take(STICK_BYTES / 4).flat_map(u32::to_le_bytes).collect();
-        std::fs::write(&image, data).unwrap();
+        images.iter().for_each(|image| std::fs::write(image, &data).unwrap());
         let programs = ["vusb", "vusb-backend", "rig-measure"].map(program);
         let [vusb, backend, echo] = &programs;
-        let host = XenHost::builder().drive("stick", &image).binary(vusb).binary(backend);
-        let host = host.binary(echo).start().unwrap();
+        let host = XenHost::builder().drive("stick", &images[0]).drive("second", &images[1]);
+        let host = host.binary(vusb).binary(backend).binary(echo).start().unwrap();
         let guest = host.new_guest("u1").config(QUSB).binary(echo).unwrap().start().unwrap();
         let stage = Stage { host, guest, folder };
         stage.plug(&stage.folder.path().join("echo.sock"));
@@ -137,14 +137,28 @@ impl Stage {
         self.host.wait_until(&back, PATIENCE).unwrap();
     }
 
+    /// A second guest, with a second stick that vusb-backend carries; the first guest has the first one.
+    pub(crate) fn second(&self) -> XenGuest {
+        let name = "rig-measure";
+        let guest = self.host.new_guest("u2").binary(&program(name)).unwrap().start().unwrap();
+        self.host
+            .plug(json!({ "driver": "usb-storage", "id": "second", "drive": "second" }))
+            .unwrap();
+        self.host.wait_until("[ -b /dev/sdb ]", PATIENCE).unwrap();
+        let sticks = self.host.usb_tree().unwrap();
+        let mut sticks = sticks.iter().filter(|it| it.drivers == [STICK.driver]);
+        for domain in ["u1", "u2"] {
+            let place = &sticks.next().unwrap().path;
+            self.dom0(&format!("vusb device add xen:{domain} {place}"));
+        }
+        self.guest.wait_until("[ -b /dev/sda ]", PATIENCE).unwrap();
+        guest.wait_until("[ -b /dev/sda ]", PATIENCE).unwrap();
+        guest
+    }
+
     /// Where a side's device is used.
     pub(crate) fn shell(&self, side: Side) -> &Shell {
         if side == Side::Dom0 { &self.host } else { &self.guest }
-    }
-
-    /// Runs a command there that has to succeed.
-    pub(crate) fn on(&self, side: Side, command: &str) -> String {
-        self.shell(side).sh(command, PATIENCE).unwrap().ok().unwrap()
     }
 
     /// Runs a command in dom0 that has to succeed.

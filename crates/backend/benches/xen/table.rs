@@ -9,7 +9,7 @@ use crate::stage::Side;
 pub(crate) struct Table<'a>(pub(crate) &'a Figures);
 
 /// A row: what, in which unit, with how many digits, and whether more is better.
-const ROWS: [(Figure, &str, usize, bool); 10] = [
+const ROWS: [(Figure, &str, usize, bool); 12] = [
     (Figure::Read64K, "64 KiB reads, MB/s", 1, true),
     (Figure::Write64K, "64 KiB writes, MB/s", 1, true),
     (Figure::Read4K, "4 KiB read, one at a time, µs", 0, false),
@@ -19,6 +19,13 @@ const ROWS: [(Figure, &str, usize, bool); 10] = [
     (Figure::WriteCpu, "processor time a MiB written, ms", 1, false),
     (Figure::Attach, "from the command to the device in the guest, ms", 0, false),
     (Figure::Memory, "resident, one controller, KiB", 0, false),
+    (
+        Figure::TwoAlone,
+        "two guests with a stick each, 64 KiB reads, each alone, sum, MB/s",
+        1,
+        true,
+    ),
+    (Figure::TwoTogether, "the same, both at once, sum, MB/s", 1, true),
     (Figure::MemoryMore, "each further controller, KiB", 0, false),
 ];
 
