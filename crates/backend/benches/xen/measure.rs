@@ -75,7 +75,10 @@ pub(crate) fn dom0(stage: &Stage, all: &mut Figures) {
 /// A backend.
 pub(crate) fn guest(stage: &Stage, side: Side, all: &mut Figures) {
     with(stage, side, STICK, all, stick);
-    with(stage, side, SERIAL, all, serial);
+    // Through qusb no byte came back, and the guest's program could not even be killed any more: there is nothing to measure.
+    if side != Side::Qusb {
+        with(stage, side, SERIAL, all, serial);
+    }
 }
 
 fn with(
@@ -112,17 +115,10 @@ fn stick(stage: &Stage, side: Side, all: &mut Figures) {
     }
 }
 
-/// A backend that loses a byte is stopped, and has no figure.
 fn serial(stage: &Stage, side: Side, all: &mut Figures) {
-    let node = SERIAL.node;
-    // Opened once: it hangs for ever when a guest of qusb closes it.
-    let command = format!("{{ stty raw -echo && timeout 60 rig-measure echo {ECHOES}; }} <>{node}");
-    let said = stage.shell(side).sh(&command, PATIENCE).unwrap();
-    if said.code != 0 {
-        eprintln!("{side:?}: not all of {ECHOES} bytes came back: {}", said.text);
-        return;
-    }
-    let mut words = said.text.split_whitespace().map(|it| it.parse::<f64>().unwrap());
+    let command = format!("{{ stty raw -echo && rig-measure echo {ECHOES}; }} <>{}", SERIAL.node);
+    let said = stage.shell(side).sh(&command, PATIENCE).unwrap().ok().unwrap();
+    let mut words = said.split_whitespace().map(|it| it.parse::<f64>().unwrap());
     all.add(Figure::Echo, side, words.next().unwrap());
     all.add(Figure::EchoNinth, side, words.next().unwrap());
 }
