@@ -41,7 +41,7 @@ use vusb_usbif::{Broken, Notify, Page, Port, Speed, connect};
 
 use flight::Scratch;
 pub use job::{Chosen, Failure, Job, Opened, Outcome, Work};
-pub use offer::Offer;
+pub use offer::{CannotOffer, Offer};
 use port::{Slot, State};
 pub use usb::{BadMemory, Memory, Piece, Usb};
 

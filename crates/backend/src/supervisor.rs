@@ -6,7 +6,7 @@
 //!   threads: reports ──┘                          └─▶ threads: what is wanted, the end
 //! ```
 //!
-//! What to do about a controller is decided in [`phase`](crate::phase), from what the store says now. A watch only says that it is time to look.
+//! What to do about a controller is decided in [`phase`], from what the store says now. A watch only says that it is time to look.
 //! Whatever a guest or a toolstack does in the store, however fast, is looked at once for each time around the loop.
 
 use std::collections::{BTreeMap, BTreeSet};

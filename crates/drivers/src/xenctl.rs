@@ -425,12 +425,14 @@ impl Driver for Xen {
                     let why = "it is not plugged in; plug it in".to_owned();
                     return Err(Error::Missing { what: host.selector.to_string(), why });
                 }
-                Step::Plug(_, device @ Device { kind: Kind::Host(host), .. }) => {
-                    if model == Model::Xenusb1 && host.speeds.is_some_and(is_fast) {
-                        return Err(too_fast(device, model));
-                    }
+                Step::Plug(_, device @ Device { kind: Kind::Host(host), .. })
+                    if model == Model::Xenusb1 && host.speeds.is_some_and(is_fast) =>
+                {
+                    return Err(too_fast(device, model));
                 }
-                Step::Plug(_, device) => return Err(only_host(device)),
+                Step::Plug(_, device) if !matches!(device.kind, Kind::Host(_)) => {
+                    return Err(only_host(device));
+                }
                 _ => {}
             }
         }
