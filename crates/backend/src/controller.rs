@@ -403,14 +403,15 @@ impl Service {
     /// Waits until something has happened, and lets the engine look at the devices that have something.
     fn wait(&mut self, limit: Option<Duration>) -> Result<(), End> {
         let limit = limit.and_then(|it| Timespec::try_from(it).ok());
-        let mut ready = std::mem::take(&mut self.ready);
-        ready.clear();
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut ready), limit.as_ref()) {
+        self.ready.clear();
+        let room = rustix::buffer::spare_capacity(&mut self.ready);
+        match epoll::wait(&self.epoll, room, limit.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         self.counters.wakeup();
-        for event in &ready {
+        for at in 0..self.ready.len() {
+            let Some(event) = self.ready.get(at).copied() else { break };
             match event.data.u64() {
                 GUEST => self.rung = true,
                 WAKE => self.waker.clear(),
@@ -423,7 +424,6 @@ impl Service {
                 }
             }
         }
-        self.ready = ready;
         Ok(())
     }
 

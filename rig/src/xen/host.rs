@@ -152,6 +152,9 @@ impl XenHostBuilder {
         snapshot::resume(&host.machine.qemu)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         host.sh(&format!("date -s @{now}"), BOOT_LIMIT)?.ok()?;
+        if matches!(self.guest, Some((kind, _)) if kind != GuestKind::Pv) {
+            host.xl(&format!("unpause {READY_GUEST}"))?;
+        }
         let mut files = self.files;
         for binary in &self.binaries {
             files.extend(in_bin(binary)?);
@@ -198,7 +201,7 @@ impl Parts {
         let mut hash = Sha256::new();
         hash.update(format!("{} {:?}", self.qemu.version()?, self.qemu));
         hash.update(format!("{} {}", self.image.display(), self.xen.display()));
-        hash.update(format!("{:?} {XEN} {DOM0} {:?}", self.arguments(), self.guest));
+        hash.update(format!("{:?} {XEN} {DOM0} {:?} 2", self.arguments(), self.guest));
         Ok(hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
     }
 
@@ -270,6 +273,10 @@ impl Parts {
         if let Some((kind, config)) = &self.guest {
             let guest = host.new_guest(READY_GUEST).kind(*kind);
             config.iter().fold(guest, |guest, line| guest.config(line)).start()?;
+            if *kind != GuestKind::Pv {
+                // QEMU cannot go on from a state in which an emulated processor was inside of such a guest.
+                host.xl(&format!("pause {READY_GUEST}"))?;
+            }
         }
         snapshot::save(host.qemu())?;
         let console = &host.machine.console;
