@@ -358,7 +358,6 @@ impl Service {
         if touchable == self.watching {
             return Ok(());
         }
-        self.watching = touchable;
         for port in self.engine.ports() {
             match (self.engine.watched(port), self.watched.contains_key(&port)) {
                 (Some(usb), false) => {
@@ -379,6 +378,7 @@ impl Service {
                 _ => {}
             }
         }
+        self.watching = touchable;
         Ok(())
     }
 

@@ -177,11 +177,8 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
 
     /// The ports for which [`Engine::watched`] has a device: bit 0 is port 1.
     pub fn touchable(&self) -> u32 {
-        let bits = (0_u32..).zip(&self.slots).map(|(bit, slot)| match &slot.state {
-            State::Lent(lent) if !lent.busy && !lent.gone => 1 << bit,
-            _ => 0,
-        });
-        bits.sum()
+        let watched = self.ports().filter(|port| self.watched(*port).is_some());
+        watched.map(|port| 1 << index(port)).sum()
     }
 
     /// All ports.

@@ -61,7 +61,7 @@ fn cycle(scene: &Scene, times: usize) {
 }
 
 #[test]
-#[ignore = "takes half an hour; run by cargo xtask soak"]
+#[ignore = "takes long; run by cargo xtask soak"]
 fn a_thousand_plugs_leave_nothing_behind() {
     let scene = Scene::new(1);
     scene.host.plug(json!({ "driver": "usb-tablet", "id": "tablet" })).unwrap();
