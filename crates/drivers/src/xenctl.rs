@@ -503,7 +503,7 @@ fn too_fast(device: &Device, model: Model) -> Error {
     Error::WrongSpeed {
         what: format!("{} ({})", device.name, device.kind),
         why: format!(
-            "it runs at high speed, and a {model} carries low and full speed; plug it into a controller of USB 2 (--usbversion 2)"
+            "it runs at high speed, and a {model} carries low and full speed; plug it into a controller of USB 2"
         ),
     }
 }

@@ -124,7 +124,7 @@ fn a_guest_that_crashes_and_is_started_again_has_its_devices_back() {
 #[test]
 #[ignore = "boots Xen; run by cargo xtask test"]
 fn a_controller_that_xl_made_on_qemu_is_listed_and_takes_devices() {
-    let scene = Scene::with(4, |it| it.ready_guest());
+    let scene = Scene::new(4);
     let there = scene.sum_of_stick();
     let old = scene.host.new_guest("old").config("usbctrl = ['type=qusb,version=2,ports=4']");
     let old = old.start().unwrap();

@@ -126,7 +126,7 @@ impl Scene {
         lines.map(str::to_owned).collect()
     }
 
-    /// A guest in which the stick, or another disk, is read to its end.
+    /// The checksum of the stick, read in dom0.
     pub(crate) fn sum_of_stick(&self) -> String {
         sum(&self.dom0("sha256sum /dev/sda")).to_owned()
     }
