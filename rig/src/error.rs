@@ -57,6 +57,15 @@ pub enum Error {
         /// The end of the guest's console.
         tail: Tail,
     },
+    /// QEMU's emulated processor, not what is being tested, lost a hardware-assisted guest: see
+    /// [`crate::xen::lost_a_guest`]. Worth another try.
+    #[error("QEMU's emulated processor lost a guest during {what}{tail}")]
+    LostGuest {
+        /// What was being done.
+        what: String,
+        /// The end of Xen's console.
+        tail: Tail,
+    },
     /// The agent in the guest answered something that it never should.
     #[error("the guest's agent is out of step: {what}{tail}")]
     Agent {

@@ -4,6 +4,7 @@ use crate::agent::{Agent, Life, Output};
 use crate::bare::BareQemu;
 use crate::error::{Error, Result, Tail};
 use crate::sysfs::{self, GuestPciDevice, GuestUsbDevice};
+use crate::xen::lost_a_guest;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -114,7 +115,11 @@ impl Shell {
 
 impl Life for Shell {
     fn check(&self, what: &str) -> Result<()> {
-        self.qemu.check(what, || self.tail())
+        self.qemu.check(what, || self.tail())?;
+        if lost_a_guest(&self.console()) {
+            return Err(Error::LostGuest { what: what.to_owned(), tail: self.tail() });
+        }
+        Ok(())
     }
 
     fn tail(&self) -> Tail {

@@ -50,6 +50,8 @@ const DISK_BYTES: u64 = 1 << 30;
 /// Where files begin on it, in MiB: dom0's kernel read the beginning when it saw the disk.
 const DISK_SKIP_MIB: u64 = 1;
 
+/// How often a machine is booted at most before a guest of it that QEMU loses is an error.
+const BOOTS: u32 = 3;
 /// How long a boot may take: it takes half a minute, on a busy machine several times that.
 pub(super) const BOOT_LIMIT: Duration = Duration::from_secs(900);
 /// How long unpacking files, or a tool of Xen's, may take.
@@ -264,6 +266,17 @@ impl Parts {
     /// Boots Xen and dom0, starts Xen's services, and saves the machine to a new folder.
     fn boot_and_save(&self, half: &Path) -> Result<()> {
         eprintln!("vusb-rig: booting Xen; this takes a minute");
+        for _ in 1..BOOTS {
+            match self.boot_and_save_once(half) {
+                Err(error @ Error::LostGuest { .. }) => eprintln!("vusb-rig: once more: {error}"),
+                done => return done,
+            }
+            fs::remove_dir_all(half).map_err(Error::io("remove", half))?;
+        }
+        self.boot_and_save_once(half)
+    }
+
+    fn boot_and_save_once(&self, half: &Path) -> Result<()> {
         fs::create_dir(half).map_err(Error::io("make the folder", half))?;
         let dir = RunDir::new()?;
         snapshot::link(&dir, &half.join(STATE))?;

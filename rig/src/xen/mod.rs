@@ -19,6 +19,7 @@
 //!
 //! `xl` is part of the rig here, not what is tested.
 
+mod emulator;
 mod guest;
 mod host;
 mod image;
@@ -26,5 +27,6 @@ mod lines;
 pub mod modules;
 pub mod packages;
 
+pub use emulator::lost_a_guest;
 pub use guest::{GuestKind, XenGuest, XenGuestBuilder};
 pub use host::{READY_GUEST, XenHost, XenHostBuilder};

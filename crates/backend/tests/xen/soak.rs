@@ -57,7 +57,7 @@ fn cycle(scene: &Scene, times: usize) {
     let command = format!(
         "for n in $(seq {times}); do vusb -q device add xen:u1 {TABLET} && vusb -q device remove xen:u1 {TABLET} || exit 1; done"
     );
-    scene.host.sh(&command, PATIENCE).unwrap().ok().unwrap();
+    scene.host.sh(&command, 2 * PATIENCE).unwrap().ok().unwrap();
 }
 
 #[test]
