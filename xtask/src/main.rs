@@ -16,7 +16,7 @@ cargo xtask COMMAND
 
   demo    give a real guest USB controllers and devices, and show what its kernel sees; demo xen: a guest of Xen
   test    pass every test: fast ones first, then those with real QEMUs and real guests
-  soak    give a real Xen guest a device a thousand times; takes long
+  soak    give a real Xen guest a device a thousand times, and see that nothing is left of it; three quarters of an hour
   bench   run all benchmarks; with names, those: resolve, command, xen
 
 Installs what it needs with apt-get (as root or through sudo), and says so first.

@@ -137,10 +137,11 @@ fn processor(stage: &Stage, process: &str) -> f64 {
     spent.sum::<f64>() / 1e9
 }
 
-/// KiB of memory that a process has.
+/// KiB of memory that a process has. Counted anew: `VmRSS` lags behind by up to 64 pages a thread
+/// (`TASK_RSS_EVENTS_THRESH` in Linux's `mm/memory.c`).
 fn resident(stage: &Stage, process: &str) -> f64 {
     stage
-        .dom0(&format!("awk '/^VmRSS/ {{print $2}}' /proc/{process}/status"))
+        .dom0(&format!("awk '/^Rss/ {{print $2}}' /proc/{process}/smaps_rollup"))
         .trim()
         .parse()
         .unwrap()

@@ -201,9 +201,18 @@ fn read_ends(tree: &mut Tree, guest: DomId, entry: &mut Entry, ends: &Ends) -> R
     entry.error = error.filter(|it| !it.is_empty()).map(|it| shown(&it));
     let counters = tree.read(&format!("{}/stats", ends.path))?;
     entry.counters = counters.as_deref().and_then(Counters::parse);
+    let status = format!("{}/status", ends.path);
+    let spoken_of = tree.list(&status)?;
     for port in 1..=entry.ports {
         let told = tree.read(&format!("{}/port/{port}", ends.path))?.filter(|it| !it.is_empty());
-        let status = tree.read(&format!("{}/status/{port}", ends.path))?;
+        let status = match spoken_of.contains(&port.to_string()) {
+            true => tree.read(&format!("{status}/{port}"))?,
+            false => None,
+        };
+        // Most ports are empty, and each question costs a message there and one back.
+        if told.is_none() && status.is_none() {
+            continue;
+        }
         let copied = tree.read(&format!("{copy}/port/{port}"))?;
         // What was taken out and is not given back yet is still there.
         let held = || copied.clone().filter(|_| status.is_some());
