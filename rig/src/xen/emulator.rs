@@ -17,7 +17,7 @@ pub fn lost_a_guest(console: &str) -> bool {
     lines
         .iter()
         .enumerate()
-        .any(|(at, line)| fault(line) && lines.iter().skip(at).take(DUMP).any(|line| of_xen(line)))
+        .any(|(at, line)| fault(line) && lines.iter().skip(at).take(DUMP).any(of_xen))
 }
 
 #[cfg(test)]
