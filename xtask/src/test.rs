@@ -13,9 +13,13 @@ pub(crate) fn soak() -> Result<()> {
     cargo(&[&test[..], &["--", "--ignored", "--nocapture", SOAK]].concat())
 }
 
+/// What the tests need that no machine of the rig does: Xen's own headers, which numbers and layouts are compared with.
+const PACKAGES: [&str; 1] = ["libxen-dev"];
+
 /// Runs all others.
 pub(crate) fn run() -> Result<()> {
     vusb_rig::packages::ensure()?;
+    vusb_rig::packages::ensure_all(&PACKAGES)?;
     cargo(&["build", "--workspace", "--all-targets"])?;
     // Without QEMU: seconds.
     cargo(&["test", "--workspace", "--exclude", "vusb-rig"])?;
