@@ -4,7 +4,6 @@ use crate::agent::{Agent, Life, Output};
 use crate::bare::BareQemu;
 use crate::error::{Error, Result, Tail};
 use crate::sysfs::{self, GuestPciDevice, GuestUsbDevice};
-use crate::xen::lost_a_guest;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,17 +15,27 @@ const SYSFS_LIMIT: Duration = Duration::from_secs(60);
 /// Between two looks at a guest's devices.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// What tells from a console that QEMU lost a guest.
+pub(crate) type Sign = fn(&str) -> bool;
+
 /// The agent of a guest, with that guest's console.
 #[derive(Debug)]
 pub struct Shell {
     agent: Mutex<Agent>,
     console: PathBuf,
     qemu: Arc<BareQemu>,
+    lost: Option<Sign>,
 }
 
 impl Shell {
     pub(crate) fn new(agent: UnixStream, console: PathBuf, qemu: Arc<BareQemu>) -> Self {
-        Self { agent: Mutex::new(Agent::new(agent)), console, qemu }
+        Self { agent: Mutex::new(Agent::new(agent)), console, qemu, lost: None }
+    }
+
+    /// Gives up waiting as soon as the console has this sign that a guest was lost.
+    pub(crate) fn lost_by(mut self, sign: Sign) -> Self {
+        self.lost = Some(sign);
+        self
     }
 
     /// Waits until the drivers are loaded and the agent answers. Devices may still be appearing:
@@ -116,7 +125,7 @@ impl Shell {
 impl Life for Shell {
     fn check(&self, what: &str) -> Result<()> {
         self.qemu.check(what, || self.tail())?;
-        if lost_a_guest(&self.console()) {
+        if self.lost.is_some_and(|sign| sign(&self.console())) {
             return Err(Error::LostGuest { what: what.to_owned(), tail: self.tail() });
         }
         Ok(())

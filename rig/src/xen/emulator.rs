@@ -5,11 +5,10 @@ const DUMP: usize = 8;
 
 /// Whether Xen's console tells of a hardware-assisted guest that was lost by the emulated processor.
 ///
-/// QEMU's software emulation of SVM (7.2 was seen; about one run in twelve, while a guest exits often; with one thread
-/// for all processors too) now and then goes on in Xen's own code as if the guest were still running. Xen then says that
+/// QEMU's software emulation of SVM (7.2; seen in 3 of 55 runs of a PVH guest) now and then goes on in Xen's own code as if the guest were still running. Xen then says that
 /// the guest made a triple fault, and shows its own registers as the guest's: its code selector, `e008`
-/// (`__HYPERVISOR_CS`, `xen/include/public/arch-x86/xen-x86_64.h` and `asm-x86/desc.h`), which no guest can load. A
-/// guest that faults by itself shows a selector of its own, and is not meant here.
+/// (`__HYPERVISOR_CS`, `xen/arch/x86/include/asm/config.h`). Linux's are others (`0010`, `0033`): a guest of the rig that faults
+/// by itself is not meant here.
 pub fn lost_a_guest(console: &str) -> bool {
     let lines: Vec<&str> = console.lines().collect();
     let fault = |line: &&str| line.contains("Triple fault - invoking HVM shutdown");

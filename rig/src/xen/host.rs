@@ -1,5 +1,6 @@
 //! The Xen machine: booted once, saved, and started from there.
 
+use super::emulator::lost_a_guest;
 use super::guest::{GuestKind, XenGuest, XenGuestBuilder};
 use super::lines::{self, Lines};
 use super::{image, modules, packages};
@@ -255,7 +256,7 @@ impl Parts {
         let mut streams = sockets.into_iter().map(Line::accept);
         let none = || Error::Unusable("a Xen machine without lines".to_owned());
         let agent = streams.next().ok_or_else(none)??;
-        let shell = Shell::new(agent, console.clone(), Arc::clone(&qemu));
+        let shell = Shell::new(agent, console.clone(), Arc::clone(&qemu)).lost_by(lost_a_guest);
         let lines = streams.collect::<Result<Vec<_>>>()?;
         let kernel = self.kernel.clone();
         let (disk, lines) = (Mutex::new(DISK_SKIP_MIB), Lines::new(lines));
@@ -446,7 +447,7 @@ impl XenHost {
     pub(super) fn take_line(&self) -> Result<(u32, Shell)> {
         let Machine { lines, console, qemu, .. } = &*self.machine;
         let (number, stream) = lines.take()?;
-        Ok((number, Shell::new(stream, console.clone(), Arc::clone(qemu))))
+        Ok((number, Shell::new(stream, console.clone(), Arc::clone(qemu)).lost_by(lost_a_guest)))
     }
 
     pub(super) fn give_back_line(&self, number: u32) {

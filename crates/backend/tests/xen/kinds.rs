@@ -7,7 +7,7 @@ use vusb_rig::xen::{GuestKind, lost_a_guest};
 
 use crate::support::{STICK, Scene, TABLET, disk_of};
 
-/// How often a story is told at most: QEMU loses a guest of these kinds about once in twelve.
+/// How often a story is told at most: QEMU loses a guest of these kinds now and then.
 const TRIES: u32 = 4;
 
 /// Tells a story with a guest of a kind; anew, on another machine, if QEMU's emulated processor lost the guest. Any other

@@ -205,9 +205,10 @@ fn read_ends(tree: &mut Tree, guest: DomId, entry: &mut Entry, ends: &Ends) -> R
     let spoken_of = tree.list(&status)?;
     for port in 1..=entry.ports {
         let told = tree.read(&format!("{}/port/{port}", ends.path))?.filter(|it| !it.is_empty());
-        let status = match spoken_of.contains(&port.to_string()) {
-            true => tree.read(&format!("{status}/{port}"))?,
-            false => None,
+        let status = if spoken_of.contains(&port.to_string()) {
+            tree.read(&format!("{status}/{port}"))?
+        } else {
+            None
         };
         // Most ports are empty, and each question costs a message there and one back.
         if told.is_none() && status.is_none() {
