@@ -109,6 +109,11 @@ impl BareQemu {
         self.dir.path()
     }
 
+    /// What QEMU itself said, and what it was told to trace.
+    pub(crate) fn log(&self) -> &Path {
+        self.process.log()
+    }
+
     /// The number of QEMU's process.
     pub fn pid(&self) -> u32 {
         self.process.id()

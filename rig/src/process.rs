@@ -105,6 +105,11 @@ impl Process {
         self.child().id()
     }
 
+    /// Its standard error.
+    pub(crate) fn log(&self) -> &Path {
+        &self.stderr
+    }
+
     /// An error if QEMU has ended; `what` says what it is needed for.
     pub(crate) fn check(&self, what: &str, tail: impl FnOnce() -> Tail) -> Result<()> {
         match self.child().try_wait() {

@@ -1,7 +1,18 @@
 //! A fault of QEMU's that tests have to live with.
 
-/// How far below the first line the registers are, in lines.
+/// What Xen's console says of a guest that made a triple fault.
+const FAULT: &str = "Triple fault - invoking HVM shutdown";
+/// How far below that line the registers are, in lines.
 const DUMP: usize = 8;
+
+/// Whether Xen's console tells of a triple fault of a guest.
+///
+/// While a guest boots that has met nothing but the rig, this too is the emulated processor: the same kernel, image and memory boot in nearly
+/// every other run (seen once, with an HVM guest: its registers were Linux's). A guest that runs already is
+/// not to be judged by this, but by [`lost_a_guest`].
+pub(super) fn a_triple_fault(console: &str) -> bool {
+    console.contains(FAULT)
+}
 
 /// Whether Xen's console tells of a hardware-assisted guest that was lost by the emulated processor.
 ///
@@ -11,7 +22,7 @@ const DUMP: usize = 8;
 /// by itself is not meant here.
 pub fn lost_a_guest(console: &str) -> bool {
     let lines: Vec<&str> = console.lines().collect();
-    let fault = |line: &&str| line.contains("Triple fault - invoking HVM shutdown");
+    let fault = |line: &&str| line.contains(FAULT);
     let of_xen = |line: &&str| line.starts_with("(XEN) RIP:") && line.contains(" e008:[");
     lines
         .iter()
@@ -39,7 +50,9 @@ mod tests {
 
     #[test]
     fn a_guest_that_faults_by_itself_was_not() {
-        assert!(!lost_a_guest(&LOST.replace("e008", "0010")));
+        let by_itself = LOST.replace("e008", "0010");
+        assert!(a_triple_fault(&by_itself));
+        assert!(!lost_a_guest(&by_itself));
         assert!(!lost_a_guest("(XEN) RIP:    e008:[<ffff82d0402044a5>]\n"));
         assert!(!lost_a_guest(""));
     }

@@ -1,5 +1,6 @@
 //! A guest of Xen: made with `xl`, with the rig's image and its shell.
 
+use super::emulator::{a_triple_fault, lost_a_guest};
 use super::host::{BOOT_LIMIT, TOOL_LIMIT, XenHost, in_bin};
 use super::image::{self, GUEST_IMAGE, GUEST_KERNEL, GUEST_KERNEL_HVM};
 use super::modules;
@@ -137,7 +138,9 @@ impl XenGuestBuilder {
              {{ setsid xen-relay {name} {line} </dev/null >/tmp/relay.{line} 2>&1 & }}"
         );
         host.sh(&create, BOOT_LIMIT)?.ok()?;
+        let shell = shell.lost_by(a_triple_fault);
         shell.wait_booted(BOOT_LIMIT)?;
+        let shell = shell.lost_by(lost_a_guest);
         Ok(XenGuest { host, name, shell, line })
     }
 

@@ -3,7 +3,7 @@
 use super::emulator::lost_a_guest;
 use super::guest::{GuestKind, XenGuest, XenGuestBuilder};
 use super::lines::{self, Lines};
-use super::{image, modules, packages};
+use super::{image, modules, packages, transfers};
 use crate::bare::BareQemu;
 use crate::cache::Cache;
 use crate::cpio::Archive;
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufWriter, Seek, SeekFrom};
+use std::io::{BufWriter, Read as _, Seek, SeekFrom};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -235,6 +235,7 @@ impl Parts {
         let file = File::create(&disk).map_err(Error::io("create", &disk))?;
         file.set_len(DISK_BYTES).map_err(Error::io("write", &disk))?;
         let mut args = self.arguments();
+        args.extend(["-msg", "timestamp=on"].map(str::to_owned));
         args.extend(["-kernel".to_owned(), self.xen.display().to_string()]);
         args.extend(["-append".to_owned(), XEN.to_owned()]);
         let (kernel, image) = (self.kernel.image.display(), self.image.display());
@@ -347,6 +348,30 @@ impl XenHost {
         self.machine.qemu.qmp("device_del", json!({ "id": id }))?;
         let gone = |data: &Value| data.get("device").and_then(Value::as_str) == Some(id);
         self.machine.qemu.wait_event("DEVICE_DELETED", gone, UNPLUG_LIMIT).map(drop)
+    }
+
+    /// While this is done: for each transfer of a USB device that brought exactly so many bytes, the time from its
+    /// end in the device until the same endpoint's next one came there. For an interrupt endpoint
+    /// that is the way to the driver and back, wherever the driver is.
+    ///
+    /// # Errors
+    /// [`Error::Monitor`], [`Error::Io`].
+    pub fn turnarounds(&self, bytes: u32, during: impl FnOnce()) -> Result<Vec<Duration>> {
+        let log = self.machine.qemu.log();
+        let before = fs::metadata(log).map_err(Error::io("read", log))?.len();
+        let trace = |on: bool| {
+            let what = json!({ "name": transfers::EVENTS, "enable": on });
+            self.machine.qemu.qmp("trace-event-set-state", what)
+        };
+        trace(true)?;
+        during();
+        trace(false)?;
+        let mut file = File::open(log).map_err(Error::io("open", log))?;
+        let mut text = Vec::new();
+        file.seek(SeekFrom::Start(before))
+            .and_then(|_| file.read_to_end(&mut text))
+            .map_err(Error::io("read", log))?;
+        Ok(transfers::turnarounds(&String::from_utf8_lossy(&text), bytes))
     }
 
     /// Runs `xl` in dom0 and returns what it printed.

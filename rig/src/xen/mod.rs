@@ -26,6 +26,7 @@ mod image;
 mod lines;
 pub mod modules;
 pub mod packages;
+mod transfers;
 
 pub use emulator::lost_a_guest;
 pub use guest::{GuestKind, XenGuest, XenGuestBuilder};

@@ -4,16 +4,23 @@
 //! nanosecond (`schedstat`), while a transfer of known size ran.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use serde_json::json;
 use vusb_rig::Shell;
 
-use crate::stage::{Device, PATIENCE, SERIAL, STICK, Side, Stage};
+use crate::stage::{Device, PATIENCE, SERIAL, STICK, Side, Stage, TABLET};
 
 /// Sizes of transfers in KiB: one of each, and all of them.
 const LARGE: (u32, u32) = (64, 16 << 10);
 const SMALL: (u32, u32) = (4, 1 << 10);
 /// How many bytes go back and forth over the serial line, one by one.
 const ECHOES: u32 = 200;
+/// How often the tablet is touched, how long it rests then, and how many bytes it reports (its descriptor in QEMU's
+/// `hw/usb/dev-hid.c`).
+const TOUCHES: u32 = 200;
+const REST: Duration = Duration::from_millis(40);
+const REPORT: u32 = 6;
 /// How often two guests read alone, and together.
 const ALTERNATELY: usize = 3;
 /// How many controllers a backend has when its memory is looked at again.
@@ -28,6 +35,10 @@ pub(crate) enum Figure {
     Write64K,
     /// Microseconds for one.
     Read4K,
+    /// Microseconds from a report of the tablet until its driver asks for the next one.
+    Interrupt,
+    /// Likewise, the slowest of ten.
+    InterruptNinth,
     /// Microseconds there and back.
     Echo,
     /// Likewise, the slowest of ten.
@@ -69,12 +80,14 @@ impl Figures {
 /// dom0 itself.
 pub(crate) fn dom0(stage: &Stage, all: &mut Figures) {
     stick(stage, Side::Dom0, all);
+    tablet(stage, Side::Dom0, all);
     serial(stage, Side::Dom0, all);
 }
 
 /// A backend.
 pub(crate) fn guest(stage: &Stage, side: Side, all: &mut Figures) {
     with(stage, side, STICK, all, stick);
+    with(stage, side, TABLET, all, tablet);
     // Through qusb no byte came back, and the guest's program could not even be killed any more: there is nothing to measure.
     if side != Side::Qusb {
         with(stage, side, SERIAL, all, serial);
@@ -112,6 +125,27 @@ fn stick(stage: &Stage, side: Side, all: &mut Figures) {
     all.add(Figure::Read4K, side, seconds / f64::from(SMALL.1 / SMALL.0) * 1e6);
     if let Some(process) = &process {
         all.add(Figure::Memory, side, resident(stage, process));
+    }
+}
+
+fn tablet(stage: &Stage, side: Side, all: &mut Figures) {
+    // Its driver asks for reports while somebody reads them.
+    let command = format!("setsid cat {} </dev/null >/dev/null 2>&1 & echo $!", TABLET.node);
+    let reader = stage.shell(side).sh(&command, PATIENCE).unwrap().ok().unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    let touch = |at: u32| {
+        let event = json!({ "type": "abs", "data": { "axis": "x", "value": at } });
+        stage.host.qemu().qmp("input-send-event", json!({ "events": [event] })).unwrap();
+        std::thread::sleep(REST);
+    };
+    let mut times = stage.host.turnarounds(REPORT, || (0..TOUCHES).for_each(touch)).unwrap();
+    assert!(times.len() > TOUCHES as usize / 2, "{} of {TOUCHES} reports were taken", times.len());
+    times.sort_unstable();
+    let micros = |tenths: usize| times[times.len() * tenths / 10].as_secs_f64() * 1e6;
+    all.add(Figure::Interrupt, side, micros(5));
+    all.add(Figure::InterruptNinth, side, micros(9));
+    if side == Side::Dom0 {
+        stage.dom0(&format!("kill {}", reader.trim()));
     }
 }
 

@@ -46,6 +46,9 @@ pub(crate) const STICK: Device =
 /// QEMU's serial adapter, whose other end sends back what it gets.
 pub(crate) const SERIAL: Device =
     Device { port: 2, vendor_product: "0403:6001", driver: "ftdi_sio", node: "/dev/ttyUSB0" };
+/// QEMU's tablet.
+pub(crate) const TABLET: Device =
+    Device { port: 3, vendor_product: "0627:0001", driver: "usbhid", node: "/dev/hidraw0" };
 
 /// The machine.
 pub(crate) struct Stage {
@@ -86,7 +89,10 @@ impl Stage {
         self.host
             .plug(json!({ "driver": "usb-serial", "id": "serial", "chardev": "echo" }))
             .unwrap();
-        self.host.wait_until("[ -b /dev/sda ] && [ -c /dev/ttyUSB0 ]", PATIENCE).unwrap();
+        self.host.plug(json!({ "driver": "usb-tablet", "id": "tablet" })).unwrap();
+        for device in [STICK, SERIAL, TABLET] {
+            self.host.wait_until(&format!("[ -e {} ]", device.node), PATIENCE).unwrap();
+        }
     }
 
     /// Gives the guest a device, and says how long it took until the guest had it.

@@ -9,10 +9,12 @@ use crate::stage::Side;
 pub(crate) struct Table<'a>(pub(crate) &'a Figures);
 
 /// A row: what, in which unit, with how many digits, and whether more is better.
-const ROWS: [(Figure, &str, usize, bool); 12] = [
+const ROWS: [(Figure, &str, usize, bool); 14] = [
     (Figure::Read64K, "64 KiB reads, MB/s", 1, true),
     (Figure::Write64K, "64 KiB writes, MB/s", 1, true),
     (Figure::Read4K, "4 KiB read, one at a time, µs", 0, false),
+    (Figure::Interrupt, "from a tablet's report until the next is asked for, µs", 0, false),
+    (Figure::InterruptNinth, "the same, nine of ten are faster, µs", 0, false),
     (Figure::Echo, "serial line, a byte there and back, µs", 0, false),
     (Figure::EchoNinth, "the same, nine of ten are faster, µs", 0, false),
     (Figure::ReadCpu, "processor time a MiB read, ms", 1, false),
