@@ -34,6 +34,7 @@ use serde_json::json;
 use vusb_model::capabilities::{Capabilities, KINDS, Slots, Support};
 use vusb_model::device::Kind;
 use vusb_model::diff::Step;
+use vusb_model::guest::Guest;
 use vusb_model::hardware::Hardware;
 use vusb_model::models::{ControllerType, Model};
 use vusb_model::spec::Spec;
@@ -154,6 +155,7 @@ impl Driver for Qemu {
             models: Model::ALL.into_iter().map(|model| (model, offers.model(model))).collect(),
             kinds: KINDS.into_iter().map(|word| (word, offers.kind(word))).collect(),
             slots: Some(Slots { free, remedy: offers.remedy() }),
+            guest: Guest::default(),
         })
     }
 

@@ -59,6 +59,7 @@ use vusb_model::address::Address;
 use vusb_model::capabilities::{Capabilities, Slots, Support};
 use vusb_model::device::Kind;
 use vusb_model::diff::Step;
+use vusb_model::guest::Guest;
 use vusb_model::hardware::{Controller, Hardware, Item, PciAddress};
 use vusb_model::models::{ControllerType, ICH9_EHCI_FUNCTION, Model};
 use vusb_model::spec::Spec;
@@ -217,6 +218,7 @@ fn capabilities(state: &State) -> Capabilities {
             free: slots.saturating_sub(used()),
             remedy: "no PCI slot is free; raise `slots` in its file".to_owned(),
         }),
+        guest: Guest::default(),
     }
 }
 

@@ -394,6 +394,7 @@ impl Driver for Xen {
                 models: Model::ALL.map(|model| (model, Support::No { why: why.clone() })).into(),
                 kinds: KINDS.map(|word| (word, carried(word))).into(),
                 slots: None,
+                guest: vusb_model::guest::Guest::default(),
             },
         };
         // What is emulated by default stays so while the device model cannot be asked.

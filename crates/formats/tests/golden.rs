@@ -98,7 +98,7 @@ impl Golden {
         let base = self.said("base").next().map(|name| Golden::named(name).resolve().unwrap());
         let base = base.map(|resolved| resolved.hardware).unwrap_or_default();
         let capabilities = capabilities(self.said("caps").next().unwrap_or("everything"));
-        resolve(&base, &self.spec(), &capabilities)
+        Ok(resolve(&base, &self.spec(), &capabilities)?)
     }
 }
 
@@ -148,6 +148,7 @@ fn qemu(running: bool) -> Capabilities {
             .map(|kind| (kind, Support::Hot))
             .collect(),
         slots: None,
+        guest: vusb_model::guest::Guest::default(),
     }
 }
 

@@ -112,6 +112,7 @@ fn controller() -> impl Strategy<Value = ControllerSpec> {
             ports,
             halves,
             companions,
+            first_port: None,
             backend,
             pci,
         }

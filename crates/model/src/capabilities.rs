@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::guest::Guest;
 use crate::models::{ControllerType, Model};
 
 /// Whether something can be had.
@@ -50,6 +51,8 @@ pub struct Capabilities {
     pub kinds: BTreeMap<&'static str, Support>,
     /// How many more emulated controllers there is room for; `None` is no limit that is known.
     pub slots: Option<Slots>,
+    /// What machine the guest is, where that decides what a profile fills in.
+    pub guest: Guest,
 }
 
 impl Capabilities {
@@ -97,6 +100,7 @@ impl Capabilities {
             models: Model::ALL.into_iter().map(|model| (model, Support::Hot)).collect(),
             kinds: KINDS.into_iter().map(|kind| (kind, Support::Hot)).collect(),
             slots: None,
+            guest: Guest::default(),
         }
     }
 }

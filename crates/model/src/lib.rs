@@ -28,6 +28,7 @@ pub mod capabilities;
 pub mod device;
 pub mod diff;
 pub mod digest;
+pub mod guest;
 pub mod hardware;
 pub mod models;
 pub mod name;

@@ -19,28 +19,44 @@ pub enum Profile {
     #[default]
     #[serde(rename = "vusb-1")]
     Vusb1,
+    /// What libxl of Xen 4.17 fills in. The module [`crate::resolve::libxl`] says it.
+    #[serde(rename = "libxl")]
+    Libxl,
+    /// What libvirt 11.3 fills in. The module [`crate::resolve::libvirt`] says it.
+    #[serde(rename = "libvirt")]
+    Libvirt,
+}
+
+impl Profile {
+    /// Every profile.
+    pub const ALL: [Profile; 3] = [Profile::Vusb1, Profile::Libxl, Profile::Libvirt];
+
+    /// Its name: `vusb-1`, `libxl`, `libvirt`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Profile::Vusb1 => "vusb-1",
+            Profile::Libxl => "libxl",
+            Profile::Libvirt => "libvirt",
+        }
+    }
 }
 
 impl fmt::Display for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Profile::Vusb1 => "vusb-1",
-        })
+        f.write_str(self.name())
     }
 }
 
 /// A text that is no profile.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("`{0}` is no profile: there is vusb-1")]
+#[error("`{0}` is no profile: there are vusb-1, libxl and libvirt")]
 pub struct ProfileError(String);
 
 impl FromStr for Profile {
     type Err = ProfileError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "vusb-1" => Ok(Profile::Vusb1),
-            other => Err(ProfileError(other.chars().take(40).collect())),
-        }
+        let named = Profile::ALL.into_iter().find(|profile| profile.name() == text);
+        named.ok_or_else(|| ProfileError(text.chars().take(40).collect()))
     }
 }

@@ -35,8 +35,13 @@
 
 mod controllers;
 mod devices;
+pub mod libvirt;
+pub mod libxl;
+mod refused;
 mod room;
 mod twice;
+
+pub use refused::{Asked, Refused};
 
 use crate::address::{Address, Index};
 use crate::capabilities::Capabilities;
@@ -57,6 +62,8 @@ pub struct Resolved {
     pub devices: Vec<Settled<Address>>,
     /// The controllers that nobody asked for and that a device needs.
     pub added: Vec<Index>,
+    /// The devices that nobody asked for and that the profile gives: hubs for more ports, a machine's own keyboard.
+    pub added_devices: Vec<Address>,
 }
 
 /// Where something that was asked for is.
@@ -76,22 +83,26 @@ pub fn resolve(
     base: &Hardware,
     spec: &Spec,
     capabilities: &Capabilities,
-) -> Result<Resolved, Refusal> {
+) -> Result<Resolved, Refused> {
     match spec.profile {
-        Profile::Vusb1 => {
-            twice::check(spec)?;
-            let mut hardware = base.clone();
-            hardware.reserve(spec.controllers.len() + spec.devices.len());
-            let mut slots = controllers::Slots::new(capabilities);
-            let mut free = controllers::Free::new(spec);
-            let controllers =
-                controllers::settle(base, &mut hardware, &spec.controllers, &mut slots, &mut free)?;
-            let mut placing = devices::Placing::new(base, hardware, spec, slots, free);
-            let devices = placing.settle()?;
-            let (hardware, added) = placing.finish();
-            Ok(Resolved { hardware, controllers, devices, added })
-        }
+        Profile::Vusb1 => vusb_1(base, spec, capabilities),
+        Profile::Libxl => libxl::resolve(base, spec, capabilities),
+        Profile::Libvirt => libvirt::resolve(base, spec, capabilities),
     }
+}
+
+fn vusb_1(base: &Hardware, spec: &Spec, capabilities: &Capabilities) -> Result<Resolved, Refused> {
+    twice::check(spec)?;
+    let mut hardware = base.clone();
+    hardware.reserve(spec.controllers.len() + spec.devices.len());
+    let mut slots = controllers::Slots::new(capabilities);
+    let mut free = controllers::Free::new(spec);
+    let controllers =
+        controllers::settle(base, &mut hardware, &spec.controllers, &mut slots, &mut free)?;
+    let mut placing = devices::Placing::new(base, hardware, spec, slots, free);
+    let devices = placing.settle()?;
+    let (hardware, added) = placing.finish();
+    Ok(Resolved { hardware, controllers, devices, added, added_devices: Vec::new() })
 }
 
 /// The refusal of what the hypervisor cannot do.

@@ -21,6 +21,8 @@ pub struct Spec {
     /// What tells a domain without a name from all others, such as how it is reached (`qemu:/run/vm1.sock`). It counts only where
     /// there is no `domain`; without either, two domains with the same spec have the same addresses.
     pub address: Option<String>,
+    /// The guest is to have no USB at all, not even what its profile gives by itself: libvirt's model `none`.
+    pub disabled: bool,
     /// The controllers.
     pub controllers: Vec<ControllerSpec>,
     /// The devices.
@@ -46,6 +48,9 @@ pub struct ControllerSpec {
     pub halves: Option<(u8, u8)>,
     /// Its companions; `None` is the whole group for an ICH9 EHCI, and none for every other model.
     pub companions: Option<Vec<Companion>>,
+    /// For a companion that is said as a controller of its own, as libvirt says it (`<master startport=>`): how many ports of its EHCI
+    /// come before its own. Its index is its EHCI's. For profile `libvirt` alone.
+    pub first_port: Option<u8>,
     /// For pv, the domain whose devices it carries.
     pub backend: Option<String>,
     /// Where it sits on PCI.
@@ -114,6 +119,7 @@ impl From<&Controller> for ControllerSpec {
             ports: Some(ports.count()),
             halves: (!ports.are_plain(controller.model)).then_some((ports.usb2(), ports.usb3())),
             companions: Some(controller.companions.clone()),
+            first_port: None,
             backend: controller.backend.clone(),
             pci: controller.pci.clone(),
         }

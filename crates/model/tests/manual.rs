@@ -41,6 +41,7 @@ impl Guest {
             models,
             kinds: KINDS.into_iter().map(|kind| (kind, Support::Hot)).collect(),
             slots: None,
+            guest: vusb_model::guest::Guest::default(),
         };
         Guest { hardware: Hardware::new(), hypervisor }
     }

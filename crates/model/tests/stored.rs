@@ -61,5 +61,5 @@ fn halves_of_what_has_none_are_refused() {
     };
     let spec = Spec { controllers: vec![controller], ..Spec::default() };
     let refusal = resolve(&Hardware::new(), &spec, &Capabilities::everything()).unwrap_err();
-    assert_eq!(refusal, Refusal::Halves { model: Model::Piix3Uhci });
+    assert_eq!(refusal.refusal, Refusal::Halves { model: Model::Piix3Uhci });
 }

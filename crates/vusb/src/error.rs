@@ -12,6 +12,7 @@ use thiserror::Error;
 use vusb_host::{HostError, SelectError};
 use vusb_model::diff::Step;
 use vusb_model::refusal::{Category, Refusal};
+use vusb_model::resolve::Refused;
 use vusb_model::selector::Selector;
 
 /// What sort of end it is: what a script looks at.
@@ -413,4 +414,10 @@ fn failed_text(step: &Step, cause: &Error, undone: &[Step], not_undone: &[NotUnd
         text += &format!("; could not be taken back, and is still so: {}", left.join(", "));
     }
     text
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Error {
+        Error::Refused(refused.refusal)
+    }
 }

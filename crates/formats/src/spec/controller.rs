@@ -48,6 +48,7 @@ pub(super) fn read(mut fields: Fields<'_>) -> Result<ControllerSpec, Problem> {
         ports: fields.integer("ports", 1..=MOST_PORTS)?,
         halves: halves(&mut fields)?,
         companions: fields.take("companions").map(|field| companions(&field)).transpose()?,
+        first_port: None,
         backend: fields.take("backend").map(|field| backend(&field)).transpose()?,
         pci: fields.take("pci").map(|field| pci(&field)).transpose()?,
     };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroU8;
 
-use super::{Settled, instead_of, not_implemented};
+use super::{Asked, Refused, Settled, instead_of, not_implemented};
 use crate::address::Index;
 use crate::capabilities::Capabilities;
 use crate::hardware::{Controller, Hardware, Item, article};
@@ -63,21 +63,22 @@ pub(super) fn settle(
     specs: &[ControllerSpec],
     slots: &mut Slots<'_>,
     free: &mut Free<'_>,
-) -> Result<Vec<Settled<Index>>, Refusal> {
+) -> Result<Vec<Settled<Index>>, Refused> {
     let nowhere = Settled { at: Index::ZERO, already: false };
     let mut settled = vec![nowhere; specs.len()];
     let mut meant = HashSet::new();
     // What claims an index or a name comes before what takes the next that is free.
     for claims in [true, false] {
-        for (spec, slot) in specs.iter().zip(&mut settled) {
+        for (number, (spec, slot)) in specs.iter().zip(&mut settled).enumerate() {
+            let refused = |refusal| Refused::of(Asked::Controller(number), refusal);
             if (spec.index.is_some() || spec.name.is_some()) == claims {
-                *slot = one(hardware, spec, slots, free)?;
+                *slot = one(hardware, spec, slots, free).map_err(refused)?;
                 // One that this spec has just added, or named by its name and by its index.
                 let twice = !meant.insert(slot.at) || base.controller(slot.at).is_none();
                 if slot.already && twice {
                     let what = hardware.controller(slot.at).map(|it| it.name.to_string());
                     let what = format!("controller {}", what.unwrap_or_default());
-                    return Err(Refusal::Twice { what });
+                    return Err(refused(Refusal::Twice { what }));
                 }
             }
         }

@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::controllers::{Free, Slots, add_default};
 use super::room::{Among, May, Room};
-use super::{Settled, not_implemented};
+use super::{Asked, Refused, Settled, not_implemented};
 use crate::address::{Address, Index};
 use crate::device::{Identity, Kind, Mac};
 use crate::hardware::{Device, Hardware, Item, wrong_speed};
@@ -63,7 +63,7 @@ impl<'a> Placing<'a> {
     }
 
     /// Places all devices, in the order of rule 6. The answers are in the order of the spec.
-    pub(super) fn settle(&mut self) -> Result<Vec<Settled<Address>>, Refusal> {
+    pub(super) fn settle(&mut self) -> Result<Vec<Settled<Address>>, Refused> {
         let spec = self.spec;
         let mut settled = vec![None; spec.devices.len()];
         let mut wait = Vec::new();
@@ -79,7 +79,8 @@ impl<'a> Placing<'a> {
             if matches!(answer, Err(Refusal::NoHub { .. })) {
                 wait.push(number);
             } else if let Some(slot) = settled.get_mut(number) {
-                *slot = Some(answer?);
+                let refused = |refusal| Refused::of(Asked::Device(number), refusal);
+                *slot = Some(answer.map_err(refused)?);
             }
         }
         self.waiting(&mut wait, &mut settled)?;
@@ -91,12 +92,13 @@ impl<'a> Placing<'a> {
         &mut self,
         wait: &mut Vec<usize>,
         settled: &mut [Option<Settled<Address>>],
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Refused> {
         let spec = self.spec;
         for number in wait.drain(..) {
             if let (Some(device), Some(slot)) = (spec.devices.get(number), settled.get_mut(number))
             {
-                *slot = Some(self.one(device)?);
+                let refused = |refusal| Refused::of(Asked::Device(number), refusal);
+                *slot = Some(self.one(device).map_err(refused)?);
             }
         }
         Ok(())

@@ -5,22 +5,29 @@ use std::collections::HashSet;
 use std::fmt::Display;
 use std::hash::Hash;
 
+use super::{Asked, Refused};
 use crate::refusal::Refusal;
 use crate::spec::Spec;
 
 /// Finds the first thing that is said twice.
-pub(super) fn check(spec: &Spec) -> Result<(), Refusal> {
-    let controllers = spec.controllers.iter().filter_map(|it| it.name.as_ref());
-    let devices = spec.devices.iter().filter_map(|it| it.name.as_ref());
-    once("name", controllers.chain(devices))?;
-    once("index", spec.controllers.iter().filter_map(|it| it.index))?;
+pub(super) fn check(spec: &Spec) -> Result<(), Refused> {
+    let controllers = || spec.controllers.iter().enumerate();
+    let devices = || spec.devices.iter().enumerate();
+    let names = controllers()
+        .filter_map(|(number, it)| Some((Asked::Controller(number), it.name.as_ref()?)))
+        .chain(
+            devices().filter_map(|(number, it)| Some((Asked::Device(number), it.name.as_ref()?))),
+        );
+    once("name", names)?;
+    once("index", controllers().filter_map(|(n, it)| Some((Asked::Controller(n), it.index?))))?;
     // A controller that is named here by its name and there by its index is seen through when the devices are placed.
     let mut ports = HashSet::new();
-    for device in &spec.devices {
+    for (number, device) in devices() {
         let Some(port) = device.port else { continue };
         if !ports.insert((device.controller.as_ref(), port)) {
             let on = device.controller.as_ref().map(|it| format!(" of {it}")).unwrap_or_default();
-            return Err(Refusal::Twice { what: format!("port {port}{on}") });
+            let refusal = Refusal::Twice { what: format!("port {port}{on}") };
+            return Err(Refused::of(Asked::Device(number), refusal));
         }
     }
     Ok(())
@@ -28,13 +35,13 @@ pub(super) fn check(spec: &Spec) -> Result<(), Refusal> {
 
 fn once<T: Eq + Hash + Display>(
     what: &str,
-    said: impl IntoIterator<Item = T>,
-) -> Result<(), Refusal> {
+    said: impl IntoIterator<Item = (Asked, T)>,
+) -> Result<(), Refused> {
     let mut seen = HashSet::new();
-    for it in said {
+    for (asked, it) in said {
         let text = it.to_string();
         if !seen.insert(it) {
-            return Err(Refusal::Twice { what: format!("{what} {text}") });
+            return Err(Refused::of(asked, Refusal::Twice { what: format!("{what} {text}") }));
         }
     }
     Ok(())
