@@ -47,7 +47,7 @@ pub(crate) enum Figure {
     ReadCpu,
     /// Likewise, written.
     WriteCpu,
-    /// Milliseconds from the command to the device's node in the guest.
+    /// Milliseconds from the command to the stick's node in the guest.
     Attach,
     /// KiB that are resident, with one controller in use.
     Memory,
@@ -102,7 +102,10 @@ fn with(
     measure: impl Fn(&Stage, Side, &mut Figures),
 ) {
     let took = stage.attach(side, device);
-    all.add(Figure::Attach, side, took.as_secs_f64() * 1e3);
+    // The others differ: not each goes over both backends, and not each is as quick to be known to a driver.
+    if device.node == STICK.node {
+        all.add(Figure::Attach, side, took.as_secs_f64() * 1e3);
+    }
     measure(stage, side, all);
     stage.detach(side, device);
 }

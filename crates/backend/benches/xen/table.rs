@@ -19,7 +19,7 @@ const ROWS: [(Figure, &str, usize, bool); 14] = [
     (Figure::EchoNinth, "the same, nine of ten are faster, µs", 0, false),
     (Figure::ReadCpu, "processor time a MiB read, ms", 1, false),
     (Figure::WriteCpu, "processor time a MiB written, ms", 1, false),
-    (Figure::Attach, "from the command to the device in the guest, ms", 0, false),
+    (Figure::Attach, "from the command to the stick in the guest, ms", 0, false),
     (Figure::Memory, "resident, one controller, KiB", 0, false),
     (
         Figure::TwoAlone,
