@@ -94,9 +94,10 @@ impl Failure {
     fn shown(&self) -> String {
         let message = self.message();
         match self {
-            Failure::Vusb(Error::Spec { .. }) | Failure::Usage(_) => {
+            Failure::Vusb(error) if error.shows_a_place() => {
                 format!("error: {}", safe::lines(&message))
             }
+            Failure::Usage(_) => format!("error: {}", safe::lines(&message)),
             _ => format!("error: {}", safe::line(&message)),
         }
     }

@@ -7,7 +7,9 @@ use clap::CommandFactory;
 use serde::Serialize;
 use vusb::model::name::Name;
 use vusb::view::{API, ControllerView, DeviceView, DomainView};
-use vusb::{ArgumentOptions, DomainId, Error, Host, Outcome, Settings, StateDir, Vusb, Wanted};
+use vusb::{
+    ArgumentOptions, DomainId, Error, Format, Host, Outcome, Settings, StateDir, Vusb, Wanted,
+};
 
 use crate::arguments::{
     Arguments, Command, ControllerCommand, DeviceCommand, Everywhere, HostCommand,
@@ -257,7 +259,7 @@ impl Cli<'_> {
     fn apply(&self, target: &str, force: bool) -> Result {
         let vusb = self.vusb(force);
         let outcome = match vusb.domain(target)? {
-            DomainId::Spec(path) => vusb.apply(&Wanted::read(&path)?)?,
+            DomainId::File(path, _) => vusb.apply(&Wanted::read(&path)?)?,
             domain => vusb.apply_recorded(&domain)?,
         };
         self.report(Verb::Apply, &outcome)
@@ -318,8 +320,11 @@ impl Cli<'_> {
     }
 }
 
-/// Whether the spec is for a guest that is yet to be started: it says no address, and no domain is known by its name.
+/// Whether the file is for a guest that is yet to be started: it is another tool's, or says no address, and no domain is known by its name.
 fn is_for_a_start(vusb: &Vusb, wanted: &Wanted) -> Result<bool> {
+    if wanted.format != Format::Vusb {
+        return Ok(true);
+    }
     match (&wanted.file.driver, &wanted.file.spec.domain) {
         (Some(_), _) => Ok(false),
         (None, None) => Ok(true),

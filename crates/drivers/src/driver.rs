@@ -10,6 +10,8 @@ use vusb_model::capabilities::Capabilities;
 use vusb_model::diff::Step;
 use vusb_model::hardware::Hardware;
 use vusb_model::name::Name;
+use vusb_model::profile::Profile;
+use vusb_model::refusal::Category;
 use vusb_model::selector::BusAddress;
 use vusb_model::spec::Spec;
 
@@ -47,6 +49,22 @@ pub trait Driver {
     /// The step was not taken; the hardware is as before, unless the error says that this is not known
     /// ([`Error::is_uncertain`]).
     fn perform(&mut self, step: &Step) -> Result<(), Error>;
+
+    /// Takes all of these steps at once, where the driver can: all are taken, or none is. `None` where it takes them one by one.
+    fn perform_all(&mut self, steps: &[Step]) -> Option<Result<(), Error>> {
+        let _ = steps;
+        None
+    }
+
+    /// The rules by which the domain's own tool fills what is left open, where it has any. To be called after [`Driver::observe`].
+    fn profile(&self) -> Option<Profile> {
+        None
+    }
+
+    /// What the domain's own tool calls it, where a record does not say it. To be called after [`Driver::observe`].
+    fn called(&self) -> Option<String> {
+        None
+    }
 
     /// The backend domain that `asked` names, as [`Driver::observe`] says it; `None` is domain 0. To be called after that.
     ///
@@ -121,6 +139,8 @@ pub enum DeviceState {
     Absent,
     /// It was told of the device, and has not taken it yet.
     Offered,
+    /// It does not run: it will, when it is started.
+    Configured,
 }
 
 impl fmt::Display for DeviceState {
@@ -129,6 +149,7 @@ impl fmt::Display for DeviceState {
             DeviceState::Attached => "attached",
             DeviceState::Absent => "absent",
             DeviceState::Offered => "offered",
+            DeviceState::Configured => "configured",
         })
     }
 }
@@ -201,6 +222,14 @@ pub enum Error {
         what: String,
         /// What was answered.
         why: String,
+    },
+    /// A configuration cannot be read, or says what cannot be.
+    #[error("{message}")]
+    Text {
+        /// What is wrong and where, in several lines.
+        message: String,
+        /// What sort of refusal it is, if it is one; else the text itself is wrong.
+        category: Option<Category>,
     },
     /// The hypervisor says what cannot be understood.
     #[error("{domain} says what cannot be understood: {why}")]

@@ -6,6 +6,8 @@
 //!  capabilities ──▶ what can be had              │  qemu: a running QEMU, over its QMP socket
 //!  check(steps) ──▶ or a refusal, nothing touched│  sim:  a simulated hypervisor in a file
 //!  perform(step) ──▶ done, or what went wrong    │  xenctl: a guest of Xen, by way of xenstore and its device model
+//!  perform_all(steps) ──▶ likewise, where all    │  configfile: a guest that does not run, by its file
+//!            │           can be done at once     │
 //!            └──────────────────────────────────┘
 //! ```
 //!
@@ -14,6 +16,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod configfile;
 mod driver;
 pub mod qemu;
 pub mod sim;

@@ -19,6 +19,7 @@ use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet, normalize_untr
 pub struct FormatError {
     line: usize,
     column: usize,
+    brief: String,
     rendering: String,
 }
 
@@ -31,6 +32,11 @@ impl FormatError {
     /// The column that the error starts in, from 1, counted in characters.
     pub const fn column(&self) -> usize {
         self.column
+    }
+
+    /// The same in one line: `web1.cfg:3:14: …`.
+    pub fn brief(&self) -> &str {
+        &self.brief
     }
 }
 
@@ -116,12 +122,13 @@ impl Problem {
                     .iter()
                     .map(|(span, label)| AnnotationKind::Context.span(within(span)).label(label)),
             );
+        let brief = format!("{}:{line}:{column}: {}", origin, what.replace('\n', " "));
         let mut group = Level::ERROR.primary_title(what).element(snippet);
         if let Some(help) = help {
             group = group.element(Level::HELP.message(normalize_untrusted_str(&help)));
         }
         let rendering = Renderer::plain().render(&[group]);
-        FormatError { line, column, rendering }
+        FormatError { line, column, brief, rendering }
     }
 }
 

@@ -21,6 +21,7 @@ mod format;
 mod libvirt;
 mod libxl;
 pub mod spec;
+mod splice;
 mod vmx;
 mod vusb;
 mod xl;

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU8;
 use std::path::Path;
 
+use vusb_formats::Format;
 use vusb_model::address::{Address, PortPath};
-use vusb_model::capabilities::Capabilities;
 use vusb_model::device::{HostRef, Kind};
 use vusb_model::diff::diff;
 use vusb_model::hardware::{Device, Hardware};
 use vusb_model::name::Name;
+use vusb_model::profile::Profile;
 use vusb_model::resolve::{Resolved, resolve};
 use vusb_model::spec::{ControllerRef, ControllerSpec, Spec};
 
@@ -89,6 +90,11 @@ fn called(session: &mut Session<'_>, wanted: &Wanted) -> Result<Option<Name>, Er
 /// The domain that a spec is for: the one at its driver's address, else the one that is known by its name.
 fn domain_of(vusb: &Vusb, wanted: &Wanted) -> Result<DomainId, Error> {
     let hint = "add the line driver = \"qemu:SOCKET\" to the spec";
+    if wanted.format != Format::Vusb {
+        let what = "another tool's configuration describes a guest that does not run";
+        let hint = "`vusb convert FILE --to vusb` makes a spec of it, in which you say which running guest it is for";
+        return Err(Error::usage(what, hint));
+    }
     let named = wanted.file.spec.domain.as_ref();
     let domain = match (&wanted.file.driver, named) {
         (Some(driver), _) => DomainId::parse(driver, &wanted.folder)?,
@@ -101,7 +107,7 @@ fn domain_of(vusb: &Vusb, wanted: &Wanted) -> Result<DomainId, Error> {
         Some(domain @ (DomainId::Qemu(_) | DomainId::Sim(_) | DomainId::Xen(_))) => {
             connect::canonical(vusb, domain)
         }
-        Some(DomainId::Spec(_)) | None => {
+        Some(DomainId::File(..)) | None => {
             let driver = wanted.file.driver.as_deref().unwrap_or_default();
             Err(Error::usage(
                 format!("the spec's driver, `{driver}`, is no domain's address"),
@@ -248,29 +254,45 @@ pub(crate) fn apply_recorded(vusb: &Vusb, domain: &DomainId) -> Result<Outcome, 
     Ok(session.outcome(steps, already, None))
 }
 
+/// What other tools make of a file does not depend on what is plugged in at the moment.
+fn forget_speeds(spec: &mut Spec) {
+    for device in &mut spec.devices {
+        if let Kind::Host(host) = &mut device.kind {
+            host.speeds = None;
+        }
+    }
+}
+
 /// What a guest gets that is started with the spec.
 pub(crate) fn started_with(vusb: &Vusb, wanted: &Wanted) -> Result<Outcome, Error> {
     let driver =
         wanted.file.driver.as_deref().and_then(|it| DomainId::parse(it, &wanted.folder).ok()?);
     // Nobody is asked, so all devices are looked for here.
-    let nobody = DomainId::Spec(wanted.folder.clone());
+    let nobody = DomainId::File(wanted.folder.clone(), wanted.format);
     let present = Present::new(vusb, &nobody);
     let nothing = Hardware::new();
     let mut spec = prepared(&wanted.file.spec, &wanted.folder, &present, &nothing)?;
+    if spec.profile != Profile::Vusb1 {
+        forget_speeds(&mut spec);
+    }
     spec.address = driver.map(|domain| domain.to_string());
-    let resolved = resolve(&nothing, &spec, &Capabilities::everything())?;
+    let resolved = resolve(&nothing, &spec, &wanted.capabilities())
+        .map_err(|refused| wanted.refused(refused))?;
     let not_here = |device: &Device| match &device.kind {
         Kind::Host(host) if host.at.is_none() => Some(absent(&device.name, host)),
         _ => None,
     };
     Ok(Outcome {
-        domain: spec.domain.as_ref().map(Name::to_string).unwrap_or_default(),
+        domain: wanted.called(),
         steps: diff(&nothing, &resolved.hardware),
         already: false,
         dry_run: true,
         at: None,
         added_controllers: added(&resolved, &nothing),
-        notes: resolved.hardware.devices().filter_map(|(_, it)| not_here(it)).collect(),
+        notes: wanted
+            .warnings()
+            .chain(resolved.hardware.devices().filter_map(|(_, it)| not_here(it)))
+            .collect(),
         hardware: resolved.hardware,
     })
 }

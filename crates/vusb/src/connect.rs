@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use vusb_drivers::configfile::{ConfigFile, Known};
 use vusb_drivers::qemu::Qemu;
 use vusb_drivers::sim::Sim;
 use vusb_drivers::xenctl::{self, Reach, Xen};
 use vusb_drivers::{Driver, Error as DriverError};
+use vusb_host::select;
 
 use crate::domain::DomainId;
 use crate::error::Error;
@@ -27,15 +29,17 @@ pub(crate) fn driver(
         DomainId::Xen(name) => {
             Ok(Box::new(Xen::at(name, &reach(vusb), limit, vusb.settings.force)))
         }
-        DomainId::Spec(file) => Err(DriverError::Unreachable {
-            domain: domain.to_string(),
-            why: format!(
-                "{} is a spec and no domain; name the domain that it is for",
-                file.display()
-            ),
-            midway: false,
-        }),
+        DomainId::File(file, format) => Ok(Box::new(ConfigFile::at(file, *format, known(vusb)))),
     }
+}
+
+/// What is known of the host devices that a file names. One that is not plugged in, or that several match, is not known.
+fn known(vusb: &Vusb) -> Known {
+    let devices = vusb.host.devices().unwrap_or_default();
+    Box::new(move |selector| {
+        let device = select(&devices, selector).ok()?;
+        Some(device.reference(selector.clone()))
+    })
 }
 
 /// Where Xen is reached.
@@ -71,7 +75,7 @@ pub(crate) fn is_gone(domain: &DomainId, error: &DriverError) -> bool {
         && match domain {
             DomainId::Qemu(socket) => nobody_listens(socket),
             DomainId::Sim(_) => true,
-            DomainId::Xen(_) | DomainId::Spec(_) => false,
+            DomainId::Xen(_) | DomainId::File(..) => false,
         }
 }
 

@@ -5,12 +5,13 @@
 //! | `qemu:SOCKET` | a running QEMU with its QMP socket there |
 //! | `sim:FILE` | a simulated hypervisor, for learning and for tests |
 //! | `xen:NAME-or-ID` | a guest of Xen that runs; one that is given by its number is known by its name |
-//! | `FILE.toml` | a spec: for what needs no running guest |
-//! | `FILE.xml`, `.cfg`, `.vmx` | another tool's configuration: not in this build yet |
+//! | `FILE.toml`, `.xml`, `.cfg`, `.json`, `.vmx` | a guest that does not run, by its configuration: a spec, libvirt's, xl's, libxl's JSON, VMware's |
 //! | anything else | the name of a domain that has a record |
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
+
+use vusb_formats::Format;
 
 use crate::error::Error;
 
@@ -23,15 +24,15 @@ pub enum DomainId {
     Sim(PathBuf),
     /// A guest of Xen, by its name; by its number if it has none.
     Xen(String),
-    /// A spec, by its file: no domain that runs.
-    Spec(PathBuf),
+    /// A guest that does not run, by its configuration: an absolute path, and the format that its name promises.
+    File(PathBuf, Format),
 }
 
 impl DomainId {
     /// Reads an address. Relative paths are relative to `folder`. `None` if the text is none and may be a domain's name.
     ///
     /// # Errors
-    /// It is an address of a sort that this build has no driver for, or one without a path.
+    /// It is an address without a path or a name.
     pub fn parse(text: &str, folder: &Path) -> Result<Option<DomainId>, Error> {
         let path = |rest: &str| {
             if rest.is_empty() {
@@ -55,17 +56,15 @@ impl DomainId {
             Some(("xen", rest)) => return xen(text, rest).map(Some),
             _ => {}
         }
-        match Path::new(text).extension().and_then(|extension| extension.to_str()) {
-            Some("toml") => path(text).map(DomainId::Spec).map(Some),
-            Some("xml") => Err(not_yet(text, "libvirt's XML files are not read by this build yet")),
-            Some("cfg") => {
-                Err(not_yet(text, "xl's configuration files are not read by this build yet"))
-            }
-            Some("vmx") => {
-                Err(not_yet(text, "VMware's configuration files are not read by this build yet"))
-            }
-            _ => Ok(None),
+        match Format::of_path(Path::new(text)) {
+            Some(format) => path(text).map(|path| Some(DomainId::File(path, format))),
+            None => Ok(None),
         }
+    }
+
+    /// Whether it is a file, and no guest that runs.
+    pub const fn is_file(&self) -> bool {
+        matches!(self, DomainId::File(..))
     }
 }
 
@@ -79,10 +78,6 @@ fn xen(text: &str, name: &str) -> Result<DomainId, Error> {
         return Err(Error::usage(format!("`{}` is no domain's name", name.escape_debug()), hint));
     }
     Ok(DomainId::Xen(name.to_owned()))
-}
-
-fn not_yet(what: &str, why: &str) -> Error {
-    Error::NotImplemented { what: what.to_owned(), why: why.to_owned() }
 }
 
 /// The path without `.` and with its folder's symbolic links followed, as far as the folder exists: one socket has one
@@ -107,7 +102,7 @@ impl fmt::Display for DomainId {
             DomainId::Qemu(socket) => write!(f, "qemu:{}", socket.display()),
             DomainId::Sim(file) => write!(f, "sim:{}", file.display()),
             DomainId::Xen(name) => write!(f, "xen:{name}"),
-            DomainId::Spec(file) => write!(f, "{}", file.display()),
+            DomainId::File(file, _) => write!(f, "{}", file.display()),
         }
     }
 }

@@ -258,6 +258,11 @@ impl Error {
         Error::Io { doing, path: path.into(), source }
     }
 
+    /// Whether its text is several lines: a place in a file is shown.
+    pub const fn shows_a_place(&self) -> bool {
+        matches!(self, Error::Spec { .. } | Error::Driver(vusb_drivers::Error::Text { .. }))
+    }
+
     /// What sort of failure it is.
     pub fn exit_code(&self) -> ExitCode {
         match self {
@@ -368,6 +373,8 @@ const fn of_driver(error: &vusb_drivers::Error) -> ExitCode {
         vusb_drivers::Error::NotImplemented { .. } => ExitCode::NotImplemented,
         vusb_drivers::Error::Missing { .. } => ExitCode::NotFound,
         vusb_drivers::Error::WrongSpeed { .. } => ExitCode::NoRoom,
+        vusb_drivers::Error::Text { category: Some(category), .. } => of_category(*category),
+        vusb_drivers::Error::Text { category: None, .. } => ExitCode::Usage,
         _ => ExitCode::Failed,
     }
 }

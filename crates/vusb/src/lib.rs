@@ -59,6 +59,7 @@ pub use outcome::{Chosen, Outcome, OutcomeView};
 pub use state::{Settings, StateDir};
 pub use vusb::Vusb;
 pub use vusb_drivers::qemu::ArgumentOptions;
+pub use vusb_formats::Format;
 pub use vusb_host::Host;
 pub use vusb_model as model;
 pub use wanted::Wanted;

@@ -206,7 +206,8 @@ fn state(session: &Session<'_>, address: Address, device: &Device) -> State {
         Some(DeviceState::Absent) => State::Absent,
         Some(DeviceState::Attached) => State::Attached,
         Some(DeviceState::Offered) => State::Offered,
-        None if unplugged() => State::Absent,
+        Some(DeviceState::Configured) | None if unplugged() => State::Absent,
+        Some(DeviceState::Configured) => State::Configured,
         None => State::Attached,
     }
 }

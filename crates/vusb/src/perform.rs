@@ -38,6 +38,12 @@ impl Session<'_> {
     /// # Errors
     /// [`Error::Failed`].
     pub(crate) fn carry_out(&mut self, steps: &[Step]) -> Result<(), Error> {
+        match self.driver.perform_all(steps) {
+            Some(Ok(())) => return Ok(()),
+            // All of it failed, so there is nothing to take back.
+            Some(Err(error)) => return Err(error.into()),
+            None => {}
+        }
         for (number, step) in steps.iter().enumerate() {
             if let Err(trouble) = self.take(step) {
                 let done = steps.get(..number).unwrap_or_default();

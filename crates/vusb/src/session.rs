@@ -81,7 +81,6 @@ impl<'a> Session<'a> {
     /// Another command is at work on it, its record is damaged, or it cannot be reached. What an earlier command had begun
     /// could neither be finished nor taken back.
     pub(crate) fn open(vusb: &'a Vusb, domain: &DomainId) -> Result<Session<'a>, Error> {
-        refuse_spec(domain)?;
         let records = Records::new(&vusb.state);
         let lock = if vusb.settings.dry_run { None } else { Some(lock(&records, vusb, domain)?) };
         let mut session = Session::begin(vusb, domain, records, lock)?;
@@ -95,7 +94,6 @@ impl<'a> Session<'a> {
     /// # Errors
     /// Its record is damaged, or it cannot be reached; [`Error::Busy`] if it is silent while another command is at work on it.
     pub(crate) fn look(vusb: &'a Vusb, domain: &DomainId) -> Result<Session<'a>, Error> {
-        refuse_spec(domain)?;
         let records = Records::new(&vusb.state);
         let lock = records.path(domain, "lock");
         let mut session = Session::begin(vusb, domain, records, None).map_err(|error| {
@@ -121,10 +119,17 @@ impl<'a> Session<'a> {
         records: Records,
         lock: Option<Lock>,
     ) -> Result<Session<'a>, Error> {
-        let saved = records.read(domain)?;
-        let record = saved.clone().unwrap_or_else(|| Record::new(domain));
+        // A file is its own record.
+        let saved = if domain.is_file() { None } else { records.read(domain)? };
+        let mut record = saved.clone().unwrap_or_else(|| Record::new(domain));
         let mut driver = connect::driver(vusb, domain, vusb.settings.timeout)?;
         let observed = driver.observe(&remembered(&record))?;
+        if let Some(profile) = driver.profile() {
+            record.profile = profile;
+        }
+        if record.name.is_none() {
+            record.name = driver.called().and_then(|name| name.parse().ok());
+        }
         Ok(Session {
             vusb,
             domain: domain.clone(),
@@ -316,8 +321,11 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Whether what the steps plug in is there and may be given.
+    /// Whether what the steps plug in is there and may be given. A guest that does not run takes nothing from anybody.
     fn vet(&self, steps: &[Step], goal: &Hardware) -> Result<(), Error> {
+        if self.domain.is_file() {
+            return Ok(());
+        }
         let force = self.vusb.settings.force;
         for step in steps {
             let Step::Plug(at, device) = step else { continue };
@@ -363,7 +371,7 @@ impl<'a> Session<'a> {
 
     /// Writes the record, if it is another than the one that is there. Nothing in a dry run.
     pub(crate) fn save(&mut self) -> Result<(), Error> {
-        if self.is_dry() || self.saved.as_ref() == Some(&self.record) {
+        if self.is_dry() || self.domain.is_file() || self.saved.as_ref() == Some(&self.record) {
             return Ok(());
         }
         self.records.save(&self.domain, &mut self.record)?;
@@ -390,16 +398,6 @@ impl<'a> Session<'a> {
 pub(crate) fn lock(records: &Records, vusb: &Vusb, domain: &DomainId) -> Result<Lock, Error> {
     records.make_folder()?;
     Lock::take(&records.path(domain, "lock"), &domain.to_string(), vusb.settings.timeout)
-}
-
-fn refuse_spec(domain: &DomainId) -> Result<(), Error> {
-    match domain {
-        DomainId::Spec(file) => Err(Error::usage(
-            format!("{} is a spec, and a domain is needed", file.display()),
-            "name the domain, such as qemu:SOCKET; `vusb apply` and `vusb plan` take a spec",
-        )),
-        DomainId::Qemu(_) | DomainId::Sim(_) | DomainId::Xen(_) => Ok(()),
-    }
 }
 
 /// The steps that take a controller away with all that is on it, what is deepest first.

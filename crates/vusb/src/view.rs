@@ -183,6 +183,8 @@ pub enum State {
     Absent,
     /// The guest was told of it and has not taken it yet.
     Offered,
+    /// The guest does not run: it has the device when it is started.
+    Configured,
     /// It is recorded, and the guest does not have it: a restart, or another tool, took it away.
     Missing,
     /// It is recorded, and the guest cannot be asked at the moment.
@@ -195,6 +197,7 @@ impl fmt::Display for State {
             State::Attached => "attached",
             State::Absent => "absent",
             State::Offered => "offered",
+            State::Configured => "configured",
             State::Missing => "missing",
             State::Unknown => "unknown",
         })

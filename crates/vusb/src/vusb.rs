@@ -147,7 +147,9 @@ impl Vusb {
     /// As [`Vusb::list`]; or the spec cannot be.
     pub fn hardware(&self, domain: &DomainId) -> Result<Hardware, Error> {
         Ok(match domain {
-            DomainId::Spec(file) => apply::started_with(self, &Wanted::read(file)?)?.hardware,
+            DomainId::File(file, format) => {
+                apply::started_with(self, &Wanted::read_as(file, *format)?)?.hardware
+            }
             _ => {
                 let session = Session::look(self, domain)?;
                 // Rather than what was observed alone: where a controller sits may be known from its record.

@@ -5,6 +5,7 @@ mod controllers;
 mod devices;
 mod environment;
 mod failures;
+mod files;
 mod help;
 mod hosts;
 mod interrupted;

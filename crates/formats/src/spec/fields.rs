@@ -8,6 +8,7 @@ use std::str::FromStr;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::config::{self, Place};
 use crate::error::Problem;
 
 /// A table, and which of its keys nobody has taken yet.
@@ -37,6 +38,18 @@ impl<'t> Fields<'t> {
     /// Where the table is.
     pub(super) fn span(&self) -> Range<usize> {
         self.span.clone()
+    }
+
+    /// Where it is and where those values are that these keys say. It goes from its header to its last value.
+    pub(super) fn place(&self, keys: &[(&str, config::Field)]) -> Place {
+        let values = || self.left.values();
+        let end = values().map(|field| end_of(field.value)).max();
+        let end = end.unwrap_or(self.span.end).max(self.span.end);
+        let spans =
+            keys.iter().filter_map(|(key, field)| Some((*field, self.left.get(key)?.span())));
+        // Of two keys that say the same value, the first in the list is meant.
+        let fields = spans.rev().collect();
+        Place { span: self.span.start..end, fields, ..Place::default() }
     }
 
     /// Takes a key.
@@ -185,6 +198,16 @@ impl<'t> Field<'t> {
     pub(super) fn refuse(&self, what: impl Into<String>) -> Problem {
         Problem::new(self.span(), what)
     }
+}
+
+/// Where a value ends, with all that is in it: the span of a table in `[[ ]]` is that of its header alone.
+fn end_of(value: &Spanned<DeValue<'_>>) -> usize {
+    let inner = match value.get_ref() {
+        DeValue::Table(table) => table.values().map(end_of).max(),
+        DeValue::Array(list) => list.iter().map(end_of).max(),
+        _ => None,
+    };
+    inner.unwrap_or(0).max(value.span().end)
 }
 
 /// A type of TOML with its article.

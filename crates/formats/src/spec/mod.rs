@@ -48,9 +48,11 @@ use toml::de::DeTable;
 use vusb_model::profile::Profile;
 use vusb_model::spec::Spec;
 
+use crate::config::{Field, Place};
 use crate::error::{FormatError, Problem};
 use fields::Fields;
 pub use write::write;
+pub(crate) use write::{controller_text, device_text};
 
 /// The longest text that is read, in bytes: 16 MiB. Four thousand full controllers take a tenth of it.
 pub const MAX_BYTES: usize = 16 << 20;
@@ -76,6 +78,37 @@ pub fn read(text: &str, origin: &str) -> Result<SpecFile, FormatError> {
 }
 
 fn parse(text: &str) -> Result<SpecFile, Problem> {
+    parse_with_places(text).map(|said| said.file)
+}
+
+/// What a spec says, and where.
+pub(crate) struct Said {
+    pub(crate) file: SpecFile,
+    pub(crate) controllers: Vec<Place>,
+    pub(crate) devices: Vec<Place>,
+}
+
+/// Which key says which value of a controller.
+const CONTROLLER_FIELDS: [(&str, Field); 7] = [
+    ("model", Field::Model),
+    ("usbversion", Field::Model),
+    ("type", Field::Model),
+    ("companions", Field::Model),
+    ("ports", Field::Ports),
+    ("usb2ports", Field::Ports),
+    ("index", Field::Index),
+];
+
+/// Which key says which value of a device.
+const DEVICE_FIELDS: [(&str, Field); 5] = [
+    ("controller", Field::Controller),
+    ("port", Field::Port),
+    ("host", Field::What),
+    ("kind", Field::What),
+    ("device", Field::What),
+];
+
+pub(crate) fn parse_with_places(text: &str) -> Result<Said, Problem> {
     if text.len() > MAX_BYTES {
         let what = format!("this is {} bytes long, and a spec is 16 MiB at the most", text.len());
         return Err(Problem::new(0..0, what).help("is it a spec?"));
@@ -87,10 +120,16 @@ fn parse(text: &str) -> Result<SpecFile, Problem> {
     let profile = fields.parse::<Profile>("profile")?.unwrap_or_default();
     let domain = fields.parse("domain")?;
     let driver = fields.text("driver")?;
-    let controllers = fields.tables("controller")?.into_iter().map(controller::read);
+    let controllers = fields.tables("controller")?;
+    let controller_places = controllers.iter().map(|it| it.place(&CONTROLLER_FIELDS)).collect();
+    let controllers = controllers.into_iter().map(controller::read);
     let controllers = controllers.collect::<Result<_, Problem>>()?;
-    let devices = fields.tables("device")?.into_iter().map(device::read);
+    let devices = fields.tables("device")?;
+    let device_places = devices.iter().map(|it| it.place(&DEVICE_FIELDS)).collect();
+    let devices = devices.into_iter().map(device::read);
     let devices = devices.collect::<Result<_, Problem>>()?;
     fields.finish("a spec", &KEYS)?;
-    Ok(SpecFile { spec: Spec { profile, domain, controllers, devices, ..Spec::default() }, driver })
+    let spec = Spec { profile, domain, controllers, devices, ..Spec::default() };
+    let file = SpecFile { spec, driver };
+    Ok(Said { file, controllers: controller_places, devices: device_places })
 }

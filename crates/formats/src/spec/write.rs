@@ -26,6 +26,20 @@ pub fn write(file: &SpecFile) -> String {
     out.0
 }
 
+/// One controller, as its table in a spec.
+pub(crate) fn controller_text(spec: &ControllerSpec) -> String {
+    let mut out = Text(String::from("[[controller]]\n"));
+    write_controller(&mut out, spec);
+    out.0
+}
+
+/// One device, as its table in a spec.
+pub(crate) fn device_text(spec: &DeviceSpec) -> String {
+    let mut out = Text(String::from("[[device]]\n"));
+    write_device(&mut out, spec);
+    out.0
+}
+
 /// TOML that grows line by line.
 struct Text(String);
 

@@ -250,14 +250,9 @@ fn a_list_looks_like_this() {
 fn domains_are_named_by_address_or_by_the_name_in_their_spec() {
     let house = House::new();
     let vusb = house.vusb();
-    for (text, code) in [
-        ("web", ExitCode::NotFound),
-        ("xen:", ExitCode::Usage),
-        ("web.xml", ExitCode::NotImplemented),
-        ("web.cfg", ExitCode::NotImplemented),
-        ("web.vmx", ExitCode::NotImplemented),
-        ("sim:", ExitCode::Usage),
-    ] {
+    for (text, code) in
+        [("web", ExitCode::NotFound), ("xen:", ExitCode::Usage), ("sim:", ExitCode::Usage)]
+    {
         assert_eq!(vusb.domain(text).unwrap_err().exit_code(), code, "{text}");
     }
     vusb.apply(&house.spec("web", "")).unwrap();
@@ -265,6 +260,6 @@ fn domains_are_named_by_address_or_by_the_name_in_their_spec() {
     let error = vusb.domain("wob").unwrap_err();
     assert!(error.to_string().contains("web (sim:/"), "{error}");
     let spec = vusb.domain("web.toml").unwrap();
-    assert_eq!(vusb.list(&spec).unwrap_err().exit_code(), ExitCode::Usage);
+    assert!(vusb.list(&spec).unwrap().controllers.is_empty(), "it is the file that is meant");
     assert_eq!(vusb.digest(&spec).unwrap(), vusb.digest(&house.guest("web")).unwrap());
 }

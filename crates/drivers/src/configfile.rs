@@ -1,0 +1,389 @@
+//! A guest that does not run, by its configuration: a file of libvirt's, of xl's, of VMware's, or a spec.
+//!
+//! ```text
+//!   file ──read──▶ text ──▶ Config ──resolve by the format's own profile──▶ hardware            observe
+//!   steps ──▶ wanted = hardware with the steps
+//!         ──▶ edits ──▶ new text ──read and resolve again──▶ the hardware that is wanted?        perform_all
+//!                ▲                                              │ no: say where things are that the
+//!                └───────── pins ◀──────────────────────────────┘     text leaves open, and try again
+//!         ──▶ the file is replaced, if it is still the one that was read
+//! ```
+//!
+//! All steps are one edit: the file is the old one or the new one, never between. A text is never trusted to mean what it was meant to:
+//! what the tool would make of the new text is found out before it is written. A new device may move others that the text leaves
+//! open; those are pinned where they were, and nothing else of the text changes.
+
+mod file;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use vusb_formats::config::{Config, Edit, Unsayable};
+use vusb_formats::{Format, FormatError};
+use vusb_model::address::{Address, Index, PortPath};
+use vusb_model::capabilities::{Capabilities, Support};
+use vusb_model::device::{HostRef, Kind};
+use vusb_model::diff::Step;
+use vusb_model::guest::{Guest, Hypervisor, Virtualization};
+use vusb_model::hardware::{Controller, Hardware};
+use vusb_model::models::{Companion, ControllerType, Model, RootPorts};
+use vusb_model::name::Name;
+use vusb_model::profile::Profile;
+use vusb_model::resolve::{Resolved, resolve};
+use vusb_model::selector::Selector;
+use vusb_model::spec::Spec;
+
+use crate::driver::{DeviceState, Driver, Error, Observed};
+
+/// What is known of a host device that a file names.
+pub type Known = Box<dyn Fn(&Selector) -> Option<HostRef>>;
+
+/// A configuration, by its file.
+pub struct ConfigFile {
+    path: PathBuf,
+    format: Format,
+    known: Known,
+    seen: Option<Seen>,
+}
+
+/// What was read.
+struct Seen {
+    text: String,
+    config: Config,
+    resolved: Resolved,
+}
+
+impl ConfigFile {
+    /// The configuration at `path`. `known` says what is known of a host device: its speeds, by which this project's own profile
+    /// places it. What other tools make of a file does not depend on what is plugged in.
+    pub fn at(path: &Path, format: Format, known: Known) -> ConfigFile {
+        ConfigFile { path: path.to_owned(), format, known, seen: None }
+    }
+
+    /// What the file says of the guest. To be called after [`Driver::observe`].
+    pub fn guest(&self) -> Option<&Guest> {
+        self.seen.as_ref().map(|seen| &seen.config.guest)
+    }
+
+    fn origin(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// What the format's own tool makes of a text.
+    fn understand(&self, text: String) -> Result<Seen, Error> {
+        let config = self.format.read(&text, &self.origin()).map_err(|it| unreadable(&it))?;
+        let spec = if config.spec.profile == Profile::Vusb1 {
+            with_what_is_known(config.spec.clone(), &self.known)
+        } else {
+            config.spec.clone()
+        };
+        let capabilities = capabilities(self.format, &config.guest);
+        let resolved = resolve(&Hardware::new(), &spec, &capabilities).map_err(|refused| {
+            let shown = config.show(&refused, &text, &self.origin());
+            let message = shown.map_or_else(
+                || format!("{}: {refused}", self.path.display()),
+                |shown| shown.to_string(),
+            );
+            Error::Text { message, category: Some(refused.category()) }
+        })?;
+        Ok(Seen { text, config, resolved })
+    }
+
+    fn seen(&self) -> Result<&Seen, Error> {
+        self.seen.as_ref().ok_or_else(|| Error::Confused {
+            domain: self.origin(),
+            why: "it was not read yet".to_owned(),
+        })
+    }
+
+    /// The new text that says the hardware with these steps taken: the first that does, of those that say more and more of what is
+    /// there already.
+    fn rewritten(&self, steps: &[Step]) -> Result<String, Error> {
+        let seen = self.seen()?;
+        let mut wanted = seen.resolved.hardware.clone();
+        for step in steps {
+            step.apply(&mut wanted).map_err(|refusal| self.failed(refusal.to_string()))?;
+        }
+        let mut edits = seen.edits(steps).map_err(|it| self.unsayable(&it))?;
+        let first = self.edited(seen, &edits);
+        let mut tried = match &first {
+            Ok(after) if same(&after.resolved.hardware, &wanted) => return Ok(after.text.clone()),
+            tried => {
+                tried.as_ref().map(|after| after.resolved.hardware.clone()).unwrap_or_default()
+            }
+        };
+        for more in More::ALL {
+            for edit in seen.more(more, &tried, &wanted) {
+                if !edits.contains(&edit) {
+                    edits.push(edit);
+                }
+            }
+            if let Ok(after) = self.edited(seen, &edits) {
+                if same(&after.resolved.hardware, &wanted) {
+                    return Ok(after.text);
+                }
+                tried = after.resolved.hardware;
+            }
+        }
+        let what = difference(&first?.resolved.hardware, &wanted);
+        let why = "the format has no words for it that its own tool would understand so; nothing was changed";
+        Err(self.unsayable(&Unsayable { what, why: why.to_owned() }))
+    }
+
+    fn edited(&self, seen: &Seen, edits: &[Edit<'_>]) -> Result<Seen, Error> {
+        let text = self.format.edit(&seen.text, edits).map_err(|it| self.unsayable(&it))?;
+        self.understand(text)
+    }
+
+    fn unsayable(&self, it: &Unsayable) -> Error {
+        let by = format!("the format {}", self.format);
+        Error::NotImplemented { what: it.what.clone(), by, why: it.why.clone() }
+    }
+
+    fn failed(&self, why: String) -> Error {
+        Error::Failed { what: format!("editing {}", self.path.display()), why }
+    }
+}
+
+impl Driver for ConfigFile {
+    fn observe(&mut self, _recorded: &Hardware) -> Result<Observed, Error> {
+        let seen = self.understand(file::read(&self.path)?)?;
+        let hardware = seen.resolved.hardware.clone();
+        let controllers = hardware.controllers().map(|it| it.name.clone());
+        let devices = hardware.devices().map(|(_, it)| it.name.clone());
+        let observed = Observed {
+            ours: controllers.chain(devices).collect::<BTreeSet<Name>>(),
+            states: hardware.devices().map(|(at, _)| (at, DeviceState::Configured)).collect(),
+            notes: seen.notes(),
+            hardware,
+            ..Observed::default()
+        };
+        self.seen = Some(seen);
+        Ok(observed)
+    }
+
+    fn capabilities(&mut self, _needed: Option<&Spec>) -> Result<Capabilities, Error> {
+        Ok(capabilities(self.format, &self.seen()?.config.guest))
+    }
+
+    /// Finds the new text, and does not write it.
+    fn check(&mut self, steps: &[Step]) -> Result<(), Error> {
+        self.rewritten(steps).map(drop)
+    }
+
+    fn perform(&mut self, step: &Step) -> Result<(), Error> {
+        self.write(std::slice::from_ref(step))
+    }
+
+    fn perform_all(&mut self, steps: &[Step]) -> Option<Result<(), Error>> {
+        Some(self.write(steps))
+    }
+
+    fn profile(&self) -> Option<Profile> {
+        self.seen.as_ref().map(|seen| seen.config.spec.profile)
+    }
+
+    fn called(&self) -> Option<String> {
+        self.guest()?.name.clone()
+    }
+}
+
+impl ConfigFile {
+    fn write(&mut self, steps: &[Step]) -> Result<(), Error> {
+        let new = self.rewritten(steps)?;
+        file::replace(&self.path, &self.seen()?.text, &new)
+    }
+}
+
+/// What can be said, beyond the steps, of what is there already.
+#[derive(Clone, Copy)]
+enum More {
+    /// The controllers that the text leaves to its tool.
+    Unsaid,
+    /// Where those things are that would move otherwise.
+    Moved,
+    /// Where everything is.
+    Everything,
+    /// That there is to be nothing, where nothing is wanted.
+    Nothing,
+}
+
+impl More {
+    const ALL: [More; 4] = [More::Unsaid, More::Moved, More::Everything, More::Nothing];
+}
+
+impl Seen {
+    /// Edits that say more of what is there already. `after` is what would become of it without.
+    fn more<'a>(&self, more: More, after: &Hardware, wanted: &'a Hardware) -> Vec<Edit<'a>> {
+        match more {
+            More::Unsaid => self.unsaid(wanted),
+            More::Moved => self.pins(after, wanted),
+            More::Everything => self.pins(&Hardware::new(), wanted),
+            More::Nothing if wanted.controllers().len() == 0 => vec![Edit::NoUsb],
+            More::Nothing => Vec::new(),
+        }
+    }
+
+    /// The edits that the steps are, on what the text says.
+    fn edits<'a>(&self, steps: &'a [Step]) -> Result<Vec<Edit<'a>>, Unsayable> {
+        let mut edits = Vec::new();
+        for step in steps {
+            match step {
+                Step::AddController(it) => edits.push(Edit::AddController(it)),
+                Step::Plug(at, device) => edits.push(Edit::AddDevice(*at, device)),
+                Step::RemoveController(it) => {
+                    edits.extend(self.controllers_at(it.index).map(Edit::RemoveController));
+                }
+                Step::Unplug(at, device) => {
+                    let number = self.device_at(*at).ok_or_else(|| Unsayable {
+                        what: format!("taking {} away", device.name),
+                        why: "the file does not mention it: its tool adds it by itself, for there are more devices than ports"
+                            .to_owned(),
+                    })?;
+                    edits.push(Edit::RemoveDevice(number));
+                }
+            }
+        }
+        Ok(edits)
+    }
+
+    /// Which parts of the text the controller at `index` is: one, and one for each companion where the format says those apart.
+    fn controllers_at(&self, index: Index) -> impl Iterator<Item = usize> {
+        let settled = self.resolved.controllers.iter().enumerate();
+        settled.filter(move |(_, it)| it.at == index).map(|(number, _)| number)
+    }
+
+    fn device_at(&self, at: Address) -> Option<usize> {
+        self.resolved.devices.iter().position(|it| it.at == at)
+    }
+
+    /// The controllers that the text leaves to its tool.
+    fn unsaid<'a>(&self, wanted: &'a Hardware) -> Vec<Edit<'a>> {
+        let before = &self.resolved.hardware;
+        let there = wanted.controllers().filter(|it| before.controller(it.index).is_some());
+        let unsaid = there.filter(|it| self.controllers_at(it.index).next().is_none());
+        unsaid.map(Edit::AddController).collect()
+    }
+
+    /// What has to be said of what is there already, so that it stays as it is `wanted` and does not become as it is in `after`.
+    fn pins<'a>(&self, after: &Hardware, wanted: &'a Hardware) -> Vec<Edit<'a>> {
+        let controllers = wanted
+            .controllers()
+            .filter(|it| !after.controller(it.index).is_some_and(|after| after.same_hardware(it)));
+        let controllers = controllers.flat_map(|it| {
+            self.controllers_at(it.index).map(move |number| Edit::PinController(number, it))
+        });
+        let devices = wanted
+            .devices()
+            .filter(|(at, device)| after.device(*at).is_none_or(|after| after.kind != device.kind));
+        let devices = devices.filter_map(|(at, _)| Some(Edit::PinDevice(self.device_at(at)?, at)));
+        controllers.chain(devices).collect()
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let warnings = self.config.warnings.iter().map(|it| it.brief().to_owned());
+        let remarks = self.config.devices.iter().zip(&self.resolved.devices);
+        let remarks = remarks.filter(|(place, _)| !place.remarks.is_empty()).filter_map(
+            |(place, settled)| {
+                let name = &self.resolved.hardware.device(settled.at)?.name;
+                Some(format!("{name}: {}", place.remarks.join("; ")))
+            },
+        );
+        warnings.chain(remarks).collect()
+    }
+}
+
+/// A controller as the guest sees it, with what is on it: without index and name, which it does not see.
+type Shape<'a> = (Model, RootPorts, &'a [Companion], Option<&'a str>, Vec<(PortPath, &'a Kind)>);
+
+fn shape(controller: &Controller) -> Shape<'_> {
+    let devices = controller.devices().map(|(port, device)| (port, &device.kind)).collect();
+    let Controller { model, ports, companions, backend, .. } = controller;
+    (*model, *ports, companions, backend.as_deref(), devices)
+}
+
+/// Whether both are the same to the guest, and in the same order.
+fn same(a: &Hardware, b: &Hardware) -> bool {
+    a.controllers().map(shape).eq(b.controllers().map(shape))
+}
+
+/// What is first found to be otherwise than it is wanted.
+fn difference(found: &Hardware, wanted: &Hardware) -> String {
+    let missing = wanted
+        .devices()
+        .find(|(at, it)| found.device(*at).is_none_or(|found| found.kind != it.kind));
+    if let Some((at, device)) = missing {
+        return format!("{} at {}", device.name, wanted.place(at));
+    }
+    let controller = wanted
+        .controllers()
+        .find(|it| !found.controller(it.index).is_some_and(|found| found.same_hardware(it)));
+    if let Some(controller) = controller {
+        return controller.describe();
+    }
+    let more = found.controllers().find(|it| wanted.controller(it.index).is_none());
+    more.map_or_else(
+        || "a guest without what was taken away".to_owned(),
+        |it| format!("a guest without {}", it.describe()),
+    )
+}
+
+fn unreadable(error: &FormatError) -> Error {
+    Error::Text { message: error.to_string(), category: None }
+}
+
+/// The spec with what is known of its host devices.
+fn with_what_is_known(mut spec: Spec, known: &Known) -> Spec {
+    for device in &mut spec.devices {
+        if let Kind::Host(host) = &device.kind
+            && let Some(reference) = known(&host.selector)
+        {
+            device.kind = Kind::Host(reference);
+        }
+    }
+    spec
+}
+
+/// What a guest of this format can have. Its own tool is not asked: the file may be for another machine.
+pub fn capabilities(format: Format, guest: &Guest) -> Capabilities {
+    let emulated = match (guest.hypervisor, guest.virtualization) {
+        (Hypervisor::Xen, Virtualization::Pv | Virtualization::Pvh) => {
+            Err("a guest of this type has no emulated controllers")
+        }
+        _ => Ok(()),
+    };
+    let pv = match (format, guest.hypervisor) {
+        (Format::Vusb, _) | (_, Hypervisor::Xen) => Ok(()),
+        (_, Hypervisor::Qemu) => Err("QEMU has no paravirtual USB"),
+        (_, Hypervisor::Vmware) => Err("VMware has no paravirtual USB"),
+    };
+    let support = |model: Model| {
+        let can = match model.controller_type() {
+            ControllerType::Emulated => emulated,
+            ControllerType::Pv => pv,
+        };
+        can.map_or_else(|why| Support::No { why: why.to_owned() }, |()| Support::Hot)
+    };
+    let default_type = match emulated {
+        Ok(()) => ControllerType::Emulated,
+        Err(_) => ControllerType::Pv,
+    };
+    Capabilities {
+        hypervisor: who(format, guest).to_owned(),
+        default_type,
+        running: false,
+        models: Model::ALL.into_iter().map(|model| (model, support(model))).collect(),
+        guest: guest.clone(),
+        ..Capabilities::everything()
+    }
+}
+
+fn who(format: Format, guest: &Guest) -> &'static str {
+    match (format, guest.hypervisor) {
+        (Format::Vusb, _) => "any hypervisor",
+        (Format::Libvirt, Hypervisor::Xen) => "libvirt on Xen",
+        (Format::Libvirt, _) => "libvirt on QEMU",
+        (Format::Xl | Format::Json, _) => "xl",
+        (Format::Vmx, _) => "VMware",
+    }
+}
