@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
+use vusb::Format;
 use vusb::model::address::{Index, PortPath};
 use vusb::model::device::Kind;
 use vusb::model::models::{ControllerType, Model, UsbVersion};
@@ -61,13 +62,13 @@ pub(crate) enum Command {
     /// Show what a domain has, or what all recorded domains have
     #[command(after_help = help::LIST)]
     List {
-        /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, or a name that is on record; all those on record if none is given
+        /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, a name that is on record, or a file (.toml, .xml, .cfg, .vmx); all those on record if none is given
         domain: Option<String>,
     },
     /// Show what `apply` would do, or what a guest that is yet to be started would get
     #[command(after_help = help::PLAN)]
     Plan {
-        /// The spec: a TOML file
+        /// The spec, a TOML file; or another tool's configuration (.xml, .cfg, .json, .vmx)
         spec: PathBuf,
     },
     /// Make a domain what a spec says, or what is recorded of it
@@ -89,17 +90,32 @@ pub(crate) enum Command {
     /// Print a hash of the USB hardware that a guest sees
     #[command(after_help = help::DIGEST)]
     Digest {
-        /// The domain, or a spec for a guest that does not run yet
+        /// The domain; or a spec or another tool's configuration, for a guest that does not run
         #[arg(value_name = "DOMAIN|SPEC")]
         target: String,
         /// Include where the controllers sit on PCI, as far as that is known
         #[arg(long)]
         pci: bool,
     },
-    /// Print the arguments that start a QEMU with what a spec says
+    /// Write a configuration in another format, so that the guest sees the same
+    #[command(after_help = help::CONVERT)]
+    Convert {
+        /// The configuration: a spec (.toml), libvirt's (.xml), xl's (.cfg), libxl's JSON (.json) or VMware's (.vmx)
+        file: PathBuf,
+        /// The format to write
+        #[arg(long, value_name = "FORMAT", value_parser = format())]
+        to: Format,
+        /// The format that the file is in [default: what its name says]
+        #[arg(long, value_name = "FORMAT", value_parser = format())]
+        from: Option<Format>,
+        /// Write it though that format cannot say everything
+        #[arg(long)]
+        lossy: bool,
+    },
+    /// Print the arguments that start a QEMU with what a configuration says
     #[command(after_help = help::QEMU_ARGS)]
     QemuArgs {
-        /// The spec: a TOML file
+        /// The configuration: a spec (.toml), libvirt's (.xml), xl's (.cfg), libxl's JSON (.json) or VMware's (.vmx)
         spec: PathBuf,
         /// Also give the guest N empty PCI Express root ports, for controllers that are added later (q35 needs them)
         #[arg(long, value_name = "N", default_value_t = 0, value_parser = value_parser!(u8).range(..=32))]
@@ -127,7 +143,7 @@ pub(crate) enum ControllerCommand {
     /// Remove a controller
     #[command(after_help = help::CONTROLLER_REMOVE)]
     Remove {
-        /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, or a name that is on record
+        /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, a name that is on record, or a file (.toml, .xml, .cfg, .vmx)
         domain: String,
         /// The controller, by its name (hci0) or its index (0)
         controller: ControllerRef,
@@ -138,14 +154,14 @@ pub(crate) enum ControllerCommand {
     /// Show the controllers of a domain
     #[command(after_help = help::CONTROLLER_LIST)]
     List {
-        /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, or a name that is on record
+        /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, a name that is on record, or a file (.toml, .xml, .cfg, .vmx)
         domain: String,
     },
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ControllerAdd {
-    /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, or a name that is on record
+    /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, a name that is on record, or a file (.toml, .xml, .cfg, .vmx)
     pub(crate) domain: String,
     /// Its name [default: hciN, for pv pvN]
     #[arg(long)]
@@ -178,7 +194,7 @@ pub(crate) enum DeviceCommand {
     /// Pull a device out
     #[command(after_help = help::DEVICE_REMOVE)]
     Remove {
-        /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, or a name that is on record
+        /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, a name that is on record, or a file (.toml, .xml, .cfg, .vmx)
         domain: String,
         /// The device: a name, a selector, or CONTROLLER:PORT
         device: String,
@@ -189,14 +205,14 @@ pub(crate) enum DeviceCommand {
     /// Show the devices of a domain
     #[command(after_help = help::DEVICE_LIST)]
     List {
-        /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, or a name that is on record
+        /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, a name that is on record, or a file (.toml, .xml, .cfg, .vmx)
         domain: String,
     },
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct DeviceAdd {
-    /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, or a name that is on record
+    /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, a name that is on record, or a file (.toml, .xml, .cfg, .vmx)
     pub(crate) domain: String,
     /// The device: a selector of a host device, or what the hypervisor makes up; see below
     pub(crate) device: Kind,
@@ -275,6 +291,11 @@ impl DeviceAdd {
 /// Reads a version, and says the three that there are.
 fn version() -> impl TypedValueParser<Value = UsbVersion> {
     PossibleValuesParser::new(["1", "2", "3"]).try_map(|text| text.parse::<UsbVersion>())
+}
+
+/// Reads a format, and says which there are.
+fn format() -> impl TypedValueParser<Value = Format> {
+    PossibleValuesParser::new(Format::ALL.map(Format::name)).try_map(|text| text.parse::<Format>())
 }
 
 /// Reads a model by its name or alias, and says which there are.

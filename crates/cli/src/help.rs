@@ -7,6 +7,8 @@ DOMAIN, a virtual machine:
                 -qmp unix:SOCKET,server=on,wait=off
   xen:NAME      a guest of Xen, by its name or id: see `xl list`
   sim:FILE      a simulated hypervisor in a file, to learn and to try things
+  FILE          a guest that does not run, by its configuration: .toml, .xml (libvirt),
+                .cfg (xl), .json (libxl) or .vmx (VMware); it is edited in place
   NAME          one on record: the `domain` of a spec that was applied
 
 Examples:
@@ -14,6 +16,7 @@ Examples:
   vusb device add qemu:/run/web1.qmp 0781:5581           this machine's device
   vusb list qemu:/run/web1.qmp                           what the guest has
   vusb apply web1.toml                                   what a spec says
+  vusb device add web1.xml 0781:5581                     for its next start
   eval \"qemu-system-x86_64 -m 1G $(vusb qemu-args web1.toml)\"
 
 Exit codes:
@@ -218,6 +221,17 @@ count. Where controllers sit on PCI is not known before a guest has started once
 Examples:
   vusb digest web1.toml
   test \"$(vusb digest web1)\" = \"$(vusb digest web1.toml)\"";
+
+/// `vusb convert --help`.
+pub(crate) const CONVERT: &str = "\
+What the file leaves open is filled in as its own tool does it (libvirt, libxl), and the new text says all of it, so \
+that the digest stays the same. What the other format cannot say is listed and refused, unless --lossy is given. Only \
+the USB is carried over, with the guest's name, memory and processors: the rest of a configuration is another matter.
+
+Examples:
+  vusb convert web1.cfg --to libvirt > web1.xml
+  vusb convert web1.xml --to vusb
+  virsh dumpxml web1 > web1.xml && vusb convert web1.xml --to xl --lossy";
 
 /// `vusb qemu-args --help`.
 pub(crate) const QEMU_ARGS: &str = "\

@@ -45,6 +45,7 @@ pub(crate) fn run(arguments: Arguments) -> Result {
         Command::Host(HostCommand::List { backend }) => cli.host_list(backend.as_deref()),
         Command::Models => cli.models(),
         Command::Digest { target, pci } => cli.digest(target, *pci),
+        Command::Convert { file, to, from, lossy } => cli.convert(file, *to, *from, *lossy),
         Command::QemuArgs { spec, spare_slots } => cli.qemu_args(spec, *spare_slots),
         Command::Completions { shell } => cli.completions(*shell),
         Command::Man { dir } => cli.man(dir),
@@ -105,6 +106,14 @@ struct DigestView {
 struct ArgumentsView {
     api: u32,
     arguments: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct ConvertedView<'a> {
+    api: u32,
+    format: &'static str,
+    text: &'a str,
+    lost: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -286,6 +295,32 @@ impl Cli<'_> {
         let digest = if pci { vusb.digest_with_pci(&domain)? } else { vusb.digest(&domain)? };
         let digest = digest.to_string();
         self.show(&DigestView { api: API, digest: digest.clone(), pci }, || digest)
+    }
+
+    fn convert(&self, file: &Path, to: Format, from: Option<Format>, lossy: bool) -> Result {
+        let wanted = match from {
+            Some(from) => Wanted::read_as(file, from)?,
+            None => Wanted::read(file)?,
+        };
+        let converted = self.vusb(false).convert(&wanted, to)?;
+        if !lossy && !converted.lost.is_empty() {
+            return Err(Error::Lossy { to, lost: converted.lost }.into());
+        }
+        self.notes(&converted.notes);
+        for lost in &converted.lost {
+            self.screen.note(&format!("lost: {lost}"));
+        }
+        if self.screen.json {
+            let (text, lost) = (&converted.text, &converted.lost);
+            return Ok(self.screen.json(&ConvertedView {
+                api: API,
+                format: to.name(),
+                text,
+                lost,
+            })?);
+        }
+        // As it is: a changed character would be another configuration.
+        Ok(self.screen.exactly(&converted.text)?)
     }
 
     fn qemu_args(&self, spec: &Path, spare_slots: u8) -> Result {

@@ -308,7 +308,7 @@ fn same(a: &Hardware, b: &Hardware) -> bool {
 }
 
 /// What is first found to be otherwise than it is wanted.
-fn difference(found: &Hardware, wanted: &Hardware) -> String {
+pub fn difference(found: &Hardware, wanted: &Hardware) -> String {
     let missing = wanted
         .devices()
         .find(|(at, it)| found.device(*at).is_none_or(|found| found.kind != it.kind));

@@ -39,7 +39,7 @@ use vusb_model::hardware::Hardware;
 use vusb_model::models::{ControllerType, Model};
 use vusb_model::spec::Spec;
 
-pub use self::arguments::{ArgumentOptions, arguments};
+pub use self::arguments::{ArgumentOptions, Details, arguments, arguments_as_libvirt};
 use self::assemble::View;
 use self::details::Foreseen;
 pub use self::names::{controller_driver, hot};

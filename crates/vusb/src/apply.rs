@@ -263,21 +263,10 @@ fn forget_speeds(spec: &mut Spec) {
     }
 }
 
-/// What a guest gets that is started with the spec.
+/// What a guest gets that is started with the file.
 pub(crate) fn started_with(vusb: &Vusb, wanted: &Wanted) -> Result<Outcome, Error> {
-    let driver =
-        wanted.file.driver.as_deref().and_then(|it| DomainId::parse(it, &wanted.folder).ok()?);
-    // Nobody is asked, so all devices are looked for here.
-    let nobody = DomainId::File(wanted.folder.clone(), wanted.format);
-    let present = Present::new(vusb, &nobody);
+    let resolved = at_start(vusb, wanted)?;
     let nothing = Hardware::new();
-    let mut spec = prepared(&wanted.file.spec, &wanted.folder, &present, &nothing)?;
-    if spec.profile != Profile::Vusb1 {
-        forget_speeds(&mut spec);
-    }
-    spec.address = driver.map(|domain| domain.to_string());
-    let resolved = resolve(&nothing, &spec, &wanted.capabilities())
-        .map_err(|refused| wanted.refused(refused))?;
     let not_here = |device: &Device| match &device.kind {
         Kind::Host(host) if host.at.is_none() => Some(absent(&device.name, host)),
         _ => None,
@@ -295,4 +284,20 @@ pub(crate) fn started_with(vusb: &Vusb, wanted: &Wanted) -> Result<Outcome, Erro
             .collect(),
         hardware: resolved.hardware,
     })
+}
+
+/// Everything that the file leaves open, decided for a guest that is started with it.
+pub(crate) fn at_start(vusb: &Vusb, wanted: &Wanted) -> Result<Resolved, Error> {
+    let driver =
+        wanted.file.driver.as_deref().and_then(|it| DomainId::parse(it, &wanted.folder).ok()?);
+    // Nobody is asked, so all devices are looked for here.
+    let nobody = DomainId::File(wanted.folder.clone(), wanted.format);
+    let present = Present::new(vusb, &nobody);
+    let nothing = Hardware::new();
+    let mut spec = prepared(&wanted.file.spec, &wanted.folder, &present, &nothing)?;
+    if spec.profile != Profile::Vusb1 {
+        forget_speeds(&mut spec);
+    }
+    spec.address = driver.map(|domain| domain.to_string());
+    resolve(&nothing, &spec, &wanted.capabilities()).map_err(|refused| wanted.refused(refused))
 }

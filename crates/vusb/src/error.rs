@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use thiserror::Error;
+use vusb_formats::Format;
 use vusb_host::{HostError, SelectError};
 use vusb_model::diff::Step;
 use vusb_model::refusal::{Category, Refusal};
@@ -237,6 +238,14 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// A format cannot say all that is to be written in it.
+    #[error("the format {to} cannot say it: {}", lost.join("; "))]
+    Lossy {
+        /// The format.
+        to: Format,
+        /// What it cannot say, each a sentence.
+        lost: Vec<String>,
+    },
     /// A spec cannot be understood.
     #[error("{message}")]
     Spec {
@@ -271,7 +280,7 @@ impl Error {
             | Error::NoSuchDevice { .. }
             | Error::AbsentThere { .. }
             | Error::NoSuchFile { .. } => ExitCode::NotFound,
-            Error::NotImplemented { .. } => ExitCode::NotImplemented,
+            Error::NotImplemented { .. } | Error::Lossy { .. } => ExitCode::NotImplemented,
             Error::Refused(refusal) => of_category(refusal.category()),
             Error::Driver(error) => of_driver(error),
             Error::Failed { cause, .. } => cause.exit_code(),
@@ -313,6 +322,7 @@ impl Error {
                 one("remove those first, or do it with --force to remove all of them")
             }
             Error::HostHub { .. } => one("give the devices behind it instead"),
+            Error::Lossy { .. } => one("if the guest can do without, do it with --lossy"),
             Error::Protected { .. } => one("if you are sure, do it with --force"),
             Error::LooksLikeQcow2 { path } => vec![format!(
                 "say storage:{},format=qcow2; if the guest is to see the container, do it with --force",

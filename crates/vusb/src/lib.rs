@@ -31,6 +31,7 @@ mod apply;
 mod claims;
 mod connect;
 mod controllers;
+mod convert;
 mod device_ref;
 mod devices;
 mod domain;
@@ -52,6 +53,7 @@ pub mod view;
 mod vusb;
 mod wanted;
 
+pub use convert::Converted;
 pub use device_ref::DeviceRef;
 pub use domain::DomainId;
 pub use error::{Error, ExitCode, NotUndone};

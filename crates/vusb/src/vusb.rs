@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
-use vusb_drivers::qemu::{ArgumentOptions, arguments};
+use vusb_drivers::qemu::ArgumentOptions;
+use vusb_formats::Format;
 use vusb_host::Host;
 use vusb_model::digest::{Digest, digest, digest_with_pci};
 use vusb_model::hardware::Hardware;
 use vusb_model::spec::{ControllerRef, ControllerSpec, DeviceSpec};
 
+use crate::convert::{self, Converted};
 use crate::device_ref::DeviceRef;
 use crate::domain::DomainId;
 use crate::error::Error;
@@ -208,6 +210,14 @@ impl Vusb {
         wanted: &Wanted,
         options: &ArgumentOptions,
     ) -> Result<Vec<String>, Error> {
-        Ok(arguments(&apply::started_with(self, wanted)?.hardware, options)?)
+        convert::qemu_args(self, wanted, options)
+    }
+
+    /// The same in another format, and what of it that cannot say.
+    ///
+    /// # Errors
+    /// The file says something that cannot be.
+    pub fn convert(&self, wanted: &Wanted, to: Format) -> Result<Converted, Error> {
+        convert::convert(self, wanted, to)
     }
 }

@@ -1,5 +1,7 @@
 //! What QEMU is told to make a controller or a device: the same properties for `device_add` and for `-device`.
 
+mod as_libvirt;
+
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use vusb_model::address::{Address, PortPath};
@@ -7,6 +9,7 @@ use vusb_model::device::{Chardev, Kind, NetBackend, Redir, Serial, Storage};
 use vusb_model::hardware::{Controller, Device, Hardware};
 use vusb_model::models::ICH9_EHCI_FUNCTION;
 
+pub use self::as_libvirt::{Details, arguments_as_libvirt};
 use super::names::{controller_driver, controller_id, device_id, driver_of};
 use crate::driver::Error;
 
