@@ -19,6 +19,8 @@
 //!
 //!   bare       QEMU without a guest, for tests that need only its monitor
 //!   qemus      other versions of QEMU, side by side with the installed one
+//!
+//!   libvirt    a real libvirtd and virsh, without guests: what another tool makes of a configuration
 //! ```
 //!
 //! | variable | meaning |
@@ -50,6 +52,7 @@ pub mod error;
 pub mod guest;
 pub mod image;
 pub mod kernel;
+pub mod libvirt;
 pub mod monitor;
 pub mod outer;
 pub mod packages;
@@ -64,6 +67,7 @@ pub mod xen;
 pub use bare::BareQemu;
 pub use error::{Error, Result};
 pub use guest::{Guest, GuestBuilder};
+pub use libvirt::Libvirt;
 pub use outer::Outer;
 pub use process::Qemu;
 pub use shell::Shell;

@@ -7,8 +7,8 @@ DOMAIN, a virtual machine:
                 -qmp unix:SOCKET,server=on,wait=off
   xen:NAME      a guest of Xen, by its name or id: see `xl list`
   sim:FILE      a simulated hypervisor in a file, to learn and to try things
-  FILE          a guest that does not run, by its configuration: .toml, .xml (libvirt),
-                .cfg (xl), .json (libxl) or .vmx (VMware); it is edited in place
+  FILE          a guest that does not run, by its configuration: .toml (a spec),
+                .xml (libvirt), .cfg (xl), .json (libxl), .vmx (VMware)
   NAME          one on record: the `domain` of a spec that was applied
 
 Examples:
@@ -231,7 +231,7 @@ the USB is carried over, with the guest's name, memory and processors: the rest 
 Examples:
   vusb convert web1.cfg --to libvirt > web1.xml
   vusb convert web1.xml --to vusb
-  virsh dumpxml web1 > web1.xml && vusb convert web1.xml --to xl --lossy";
+  vusb convert web1.vmx --to xl --lossy > web1.cfg";
 
 /// `vusb qemu-args --help`.
 pub(crate) const QEMU_ARGS: &str = "\

@@ -3,7 +3,7 @@
 use crate::environment::Environment;
 
 /// Every command that there is.
-const COMMANDS: [&str; 19] = [
+const COMMANDS: [&str; 20] = [
     "",
     "controller",
     "controller add",
@@ -20,6 +20,7 @@ const COMMANDS: [&str; 19] = [
     "host list",
     "models",
     "digest",
+    "convert",
     "qemu-args",
     "completions",
     "man",
