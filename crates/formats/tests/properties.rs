@@ -4,13 +4,15 @@
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
+use vusb_formats::Format;
+use vusb_formats::config::Edit;
 use vusb_formats::spec::{SpecFile, read, write};
-use vusb_model::address::{Index, PortPath};
+use vusb_model::address::{Address, Index, PortPath};
 use vusb_model::device::{
     Audio, Chardev, HostRef, Hub, ImageFormat, Input, Kind, Mac, Mtp, Net, NetBackend, Other,
     Redir, Serial, Storage,
 };
-use vusb_model::hardware::PciAddress;
+use vusb_model::hardware::{Device, PciAddress};
 use vusb_model::models::{Companion, ControllerType, Model, UsbVersion};
 use vusb_model::name::Name;
 use vusb_model::profile::Profile;
@@ -193,5 +195,39 @@ proptest! {
         let at = at.index(text.len());
         text[at] = new;
         check(&text.concat())?;
+    }
+}
+
+/// What may be between the tables of a spec that a person wrote.
+fn between() -> impl Strategy<Value = &'static str> {
+    prop_oneof![Just(""), Just("\n"), Just("# a comment\n"), Just("\n\n  # another\n\n")]
+}
+
+proptest! {
+    #[test]
+    fn what_was_added_to_a_spec_can_be_removed_and_nothing_else_has_changed(
+        written in (vec(controller(), 0..3), vec(device(), 0..3)),
+        comments in vec(between(), 8),
+        crlf in any::<bool>(),
+        added in kind(),
+    ) {
+        let (controllers, devices) = written;
+        let plain = write(&SpecFile { spec: Spec { controllers, devices, ..Spec::default() }, driver: None });
+        let mut comments = comments.into_iter().cycle();
+        let mut text: String = plain
+            .split_inclusive('\n')
+            .map(|line| if line.starts_with("[[") { format!("{}{line}", comments.next().unwrap()) } else { line.to_owned() })
+            .collect();
+        if crlf {
+            text = text.replace('\n', "\r\n");
+        }
+        let device = Device { name: "added".parse().unwrap(), kind: added };
+        let at = Address { bus: Index::ZERO, port: "1".parse().unwrap() };
+        let after = Format::Vusb.edit(&text, &[Edit::AddDevice(at, &device)]).unwrap();
+        let config = Format::Vusb.read(&after, "after.toml").unwrap();
+        let number = config.spec.devices.len() - 1;
+        prop_assert_eq!(&config.spec.devices[number].kind, &device.kind);
+        let back = Format::Vusb.edit(&after, &[Edit::RemoveDevice(number)]).unwrap();
+        prop_assert_eq!(back, text);
     }
 }

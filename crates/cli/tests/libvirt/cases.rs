@@ -1,0 +1,201 @@
+//! The domains: one for each thing that libvirt fills in or refuses.
+
+/// What every domain here is called.
+pub(crate) const DOMAIN: &str = "web1";
+
+/// A domain.
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    machine: &'static str,
+    /// Whether QEMU's command line can be made of it without anything of this machine's.
+    pub(crate) starts: bool,
+    devices: &'static str,
+}
+
+const fn case(name: &'static str, machine: &'static str, devices: &'static str) -> Case {
+    Case { name, machine, starts: true, devices }
+}
+
+impl Case {
+    /// Its XML.
+    pub(crate) fn xml(&self) -> String {
+        format!(
+            "<domain type='qemu'>\n  <name>{DOMAIN}</name>\n  <memory unit='KiB'>65536</memory>\n  \
+             <os>\n    <type arch='x86_64' machine='{}'>hvm</type>\n  </os>\n  <devices>\n{}\n  </devices>\n</domain>\n",
+            self.machine, self.devices
+        )
+    }
+}
+
+pub(crate) const ACCEPTED: &[Case] = &[
+    case("nothing on i440fx", "pc", ""),
+    case("nothing on q35", "q35", ""),
+    case("nothing on isapc", "isapc", ""),
+    case("a controller without a model", "pc", "<controller type='usb' index='0'/>"),
+    case("a controller without a model on q35", "q35", "<controller type='usb'/>"),
+    case("no USB", "pc", "<controller type='usb' model='none'/>"),
+    case("an index that leaves the first one out", "pc", "<controller type='usb' index='3' model='ehci'/>"),
+    case("controllers out of order", "pc", "
+        <controller type='usb' index='2' model='nec-xhci'/>
+        <controller type='usb' index='0' model='piix3-uhci'/>
+        <controller type='usb' index='1' model='ehci'/>"),
+    case("indexes are found", "pc", "
+        <controller type='usb' model='piix3-uhci'/>
+        <controller type='usb' model='qemu-xhci'/>
+        <controller type='usb' index='1' model='ehci'/>"),
+    case("a group in any order", "pc", "
+        <controller type='usb' index='0' model='ich9-uhci3'/>
+        <controller type='usb' index='0' model='ich9-ehci1'/>
+        <controller type='usb' index='0' model='ich9-uhci1'/>
+        <controller type='usb' index='0' model='ich9-uhci2'/>"),
+    case("two groups without indexes", "q35", "
+        <controller type='usb' model='ich9-ehci1'/>
+        <controller type='usb' model='ich9-uhci1'/>
+        <controller type='usb' model='ich9-uhci2'/>
+        <controller type='usb' model='ich9-uhci3'/>
+        <controller type='usb' model='ich9-ehci1'/>
+        <controller type='usb' model='ich9-uhci1'/>
+        <controller type='usb' model='ich9-uhci2'/>
+        <controller type='usb' model='ich9-uhci3'/>
+        <input type='tablet' bus='usb'/>
+        <input type='mouse' bus='usb'><address type='usb' bus='1'/></input>"),
+    case("a part of a group", "pc", "
+        <controller type='usb' index='0' model='ich9-ehci1'/>
+        <controller type='usb' index='0' model='ich9-uhci2'><master startport='2'/></controller>
+        <input type='tablet' bus='usb'><address type='usb' bus='0' port='3'/></input>"),
+    case("an xHCI with 8 ports", "q35", "
+        <controller type='usb' index='0' model='qemu-xhci' ports='8'/>
+        <input type='tablet' bus='usb'/><input type='keyboard' bus='usb'/>"),
+    case("sixteen inputs on two ports", "pc", "
+        <controller type='usb' index='0' model='piix3-uhci'/>
+        <input type='tablet' bus='usb'/><input type='tablet' bus='usb'/><input type='tablet' bus='usb'/><input type='tablet' bus='usb'/>
+        <input type='tablet' bus='usb'/><input type='tablet' bus='usb'/><input type='tablet' bus='usb'/><input type='tablet' bus='usb'/>
+        <input type='tablet' bus='usb'/><input type='tablet' bus='usb'/><input type='tablet' bus='usb'/><input type='tablet' bus='usb'/>
+        <input type='tablet' bus='usb'/><input type='tablet' bus='usb'/><input type='tablet' bus='usb'/><input type='tablet' bus='usb'/>"),
+    case("as many devices as ports", "pc", "
+        <controller type='usb' index='0' model='piix3-uhci'/>
+        <input type='tablet' bus='usb'/><input type='mouse' bus='usb'/>"),
+    case("one more", "pc", "
+        <controller type='usb' index='0' model='piix3-uhci'/>
+        <input type='tablet' bus='usb'/><input type='mouse' bus='usb'/><input type='keyboard' bus='usb'/>"),
+    case("one more, where one is told its port", "pc", "
+        <controller type='usb' index='0' model='piix3-uhci'/>
+        <input type='tablet' bus='usb'/><input type='mouse' bus='usb'><address type='usb' bus='0' port='1'/></input>
+        <input type='keyboard' bus='usb'/>"),
+    case("hubs in hubs", "pc", "
+        <controller type='usb' index='0' model='piix3-uhci'/>
+        <hub type='usb'><address type='usb' bus='0' port='1'/></hub>
+        <hub type='usb'><address type='usb' bus='0' port='1.2'/></hub>
+        <hub type='usb'><address type='usb' bus='0' port='1.2.3'/></hub>
+        <input type='tablet' bus='usb'><address type='usb' bus='0' port='1.2.3.4'/></input>
+        <input type='mouse' bus='usb'/>"),
+    case("hubs without ports", "pc", "
+        <controller type='usb' index='0' model='piix3-uhci'/>
+        <hub type='usb'/><hub type='usb'/>
+        <input type='tablet' bus='usb'/><input type='mouse' bus='usb'/><input type='keyboard' bus='usb'/>"),
+    case("a bus and no port", "pc", "
+        <controller type='usb' index='0' model='piix3-uhci'/>
+        <controller type='usb' index='1' model='ehci'/>
+        <controller type='usb' index='2' model='nec-xhci'/>
+        <input type='tablet' bus='usb'><address type='usb' bus='2'/></input>
+        <input type='mouse' bus='usb'/>"),
+    case("devices of all kinds, in their own order", "q35", "
+        <controller type='usb' index='0' model='qemu-xhci' ports='15'/>
+        <redirdev bus='usb' type='tcp'><source mode='connect' host='localhost' service='4000'/></redirdev>
+        <hub type='usb'/>
+        <input type='tablet' bus='usb'/>
+        <serial type='pty'><target type='usb-serial' port='0'><model name='usb-serial'/></target></serial>
+        <sound model='usb'/>
+        <interface type='user'><mac address='52:54:00:11:22:33'/><model type='usb-net'/></interface>
+        <disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='/tmp/stick.img'/><target dev='sda' bus='usb'/></disk>
+        <disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='/tmp/second.img'/><target dev='sdb' bus='usb' removable='on'/></disk>"),
+    Case { starts: false, ..case("host devices", "q35", "
+        <controller type='usb' index='0' model='qemu-xhci'/>
+        <hostdev mode='subsystem' type='usb'><source startupPolicy='optional'><vendor id='0x0781'/><product id='0x5581'/></source></hostdev>
+        <hostdev mode='subsystem' type='usb'><source><address bus='3' device='14'/></source></hostdev>
+        <input type='tablet' bus='usb'/>") },
+    case("inputs that are on no USB count for names", "pc", "
+        <controller type='usb' index='0' model='piix3-uhci'/>
+        <input type='mouse' bus='ps2'/>
+        <input type='tablet' bus='usb'/>
+        <input type='keyboard' bus='virtio'/>
+        <input type='keyboard' bus='usb'/>"),
+    case("redirection with a filter", "q35", "
+        <controller type='usb' index='0' model='qemu-xhci'/>
+        <redirdev bus='usb' type='tcp'><source mode='connect' host='localhost' service='4000'/><boot order='1'/></redirdev>
+        <redirfilter><usbdev class='0x08' vendor='0x1234' product='0xBEEF' version='2.56' allow='yes'/><usbdev allow='no'/></redirfilter>"),
+];
+
+pub(crate) const REFUSED: &[Case] = &[
+    case("a model that there is not", "pc", "<controller type='usb' index='0' model='uhci'/>"),
+    case(
+        "a port that the controller lacks",
+        "pc",
+        "
+        <controller type='usb' index='0' model='piix3-uhci'/>
+        <input type='tablet' bus='usb'><address type='usb' bus='0' port='3'/></input>",
+    ),
+    case(
+        "a bus without a controller",
+        "pc",
+        "
+        <controller type='usb' index='0' model='piix3-uhci'/>
+        <input type='tablet' bus='usb'><address type='usb' bus='7' port='1'/></input>",
+    ),
+    case(
+        "two devices on one port",
+        "pc",
+        "
+        <controller type='usb' index='0' model='piix3-uhci'/>
+        <input type='tablet' bus='usb'><address type='usb' bus='0' port='1'/></input>
+        <input type='mouse' bus='usb'><address type='usb' bus='0' port='1'/></input>",
+    ),
+    case(
+        "two controllers with one index",
+        "pc",
+        "
+        <controller type='usb' index='0' model='piix3-uhci'/>
+        <controller type='usb' index='0' model='ehci'/>
+        <input type='tablet' bus='usb'/>",
+    ),
+    case(
+        "a device without USB",
+        "pc",
+        "
+        <controller type='usb' model='none'/>
+        <input type='tablet' bus='usb'/>",
+    ),
+    case(
+        "USB and none",
+        "pc",
+        "
+        <controller type='usb' model='none'/>
+        <controller type='usb' model='ehci'/>",
+    ),
+    case(
+        "a companion alone",
+        "pc",
+        "
+        <controller type='usb' index='0' model='piix3-uhci'><master startport='0'/></controller>",
+    ),
+    case(
+        "a port behind no hub",
+        "pc",
+        "
+        <controller type='usb' index='0' model='piix3-uhci'/>
+        <input type='tablet' bus='usb'><address type='usb' bus='0' port='1.1'/></input>",
+    ),
+    case(
+        "a port path of five",
+        "pc",
+        "
+        <controller type='usb' index='0' model='piix3-uhci'/>
+        <input type='tablet' bus='usb'><address type='usb' bus='0' port='1.1.1.1.1'/></input>",
+    ),
+    case(
+        "an xHCI with 16 ports",
+        "q35",
+        "<controller type='usb' index='0' model='qemu-xhci' ports='16'/>",
+    ),
+    case("USB on isapc", "isapc", "<controller type='usb' index='0' model='piix3-uhci'/>"),
+];

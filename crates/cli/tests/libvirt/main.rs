@@ -1,0 +1,103 @@
+//! What vusb makes of a libvirt domain, beside what a real libvirt makes of it.
+//!
+//! ```text
+//!   XML ─┬─▶ libvirtd: define ─▶ dumpxml ─────────────▶ controllers and addresses ─┬─ equal
+//!        │                   └─▶ domxml-to-native ─▶ -device …  ───────────────────┼─┬─ equal
+//!        └─▶ vusb plan --json ─────────────────────────────────────────────────────┘ │
+//!            vusb qemu-args ─────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! libvirt is Debian's, and no guest is started.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail")]
+
+mod cases;
+mod ours;
+mod theirs;
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use vusb_rig::Libvirt;
+
+use cases::Case;
+
+/// A controller: index, model, ports where they are said, and the first ports of its companions by model.
+type Controller = (u64, String, Option<u64>, BTreeMap<String, u64>);
+
+/// A device: what it is, bus and port.
+type Device = (String, u64, String);
+
+/// What one of the two makes of a domain.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Made {
+    controllers: Vec<Controller>,
+    devices: Vec<Device>,
+}
+
+#[test]
+#[ignore = "runs libvirtd; run by cargo xtask test"]
+fn vusb_makes_of_a_domain_what_libvirt_makes_of_it() {
+    let libvirt = Libvirt::start().unwrap();
+    eprintln!("libvirt {}", libvirt.version().unwrap());
+    let mut wrong = Vec::new();
+    for case in cases::ACCEPTED {
+        let xml = case.xml();
+        libvirt.define(&xml).unwrap_or_else(|error| panic!("{}: {error}", case.name));
+        let theirs = theirs::made(&libvirt.dump(cases::DOMAIN).unwrap());
+        let ours = ours::made(&xml).unwrap_or_else(|error| panic!("{}: {error}", case.name));
+        if ours != theirs {
+            wrong.push(format!("{}:\n  libvirt {theirs:?}\n  vusb    {ours:?}", case.name));
+        }
+        libvirt.undefine(cases::DOMAIN).unwrap();
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+#[ignore = "runs libvirtd; run by cargo xtask test"]
+fn vusb_refuses_what_libvirt_refuses() {
+    let libvirt = Libvirt::start().unwrap();
+    for Case { name, .. } in cases::REFUSED {
+        eprintln!("{name}");
+    }
+    for case in cases::REFUSED {
+        let xml = case.xml();
+        let theirs = libvirt.define(&xml).and_then(|()| {
+            let said = libvirt.native(cases::DOMAIN).map(drop);
+            libvirt.undefine(cases::DOMAIN)?;
+            said
+        });
+        assert!(theirs.is_err(), "{}: libvirt takes it", case.name);
+        let ours = ours::made(&xml).expect_err(case.name);
+        assert!(ours.contains("-->"), "{}: no place is shown:\n{ours}", case.name);
+        eprintln!("{}\n  libvirt: {}\n{ours}", case.name, theirs.unwrap_err());
+    }
+}
+
+#[test]
+#[ignore = "runs libvirtd; run by cargo xtask test"]
+fn qemu_is_started_as_libvirt_would_start_it() {
+    let libvirt = Libvirt::start().unwrap();
+    let mut wrong = Vec::new();
+    for case in cases::ACCEPTED.iter().filter(|case| case.starts) {
+        libvirt.define(&case.xml()).unwrap();
+        let native =
+            libvirt.native(cases::DOMAIN).unwrap_or_else(|error| panic!("{}: {error}", case.name));
+        // What is defined has PCI addresses, which libvirt gave it.
+        let theirs = theirs::usb_devices(&native);
+        let ours = ours::usb_devices(&libvirt.dump(cases::DOMAIN).unwrap());
+        libvirt.undefine(cases::DOMAIN).unwrap();
+        if ours != theirs {
+            let show =
+                |all: &[Value]| all.iter().map(Value::to_string).collect::<Vec<_>>().join("\n    ");
+            wrong.push(format!(
+                "{}:\n  libvirt\n    {}\n  vusb\n    {}",
+                case.name,
+                show(&theirs),
+                show(&ours)
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

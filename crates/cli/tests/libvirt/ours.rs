@@ -1,0 +1,71 @@
+//! What vusb makes of a domain.
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::theirs::is_usb;
+use crate::{Controller, Made};
+
+/// Runs `vusb` on an XML file: what it printed, or what it said was wrong.
+fn vusb(xml: &str, words: &[&str]) -> Result<Value, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("domain.xml");
+    fs::write(&path, xml).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vusb"));
+    command.args(words).arg(&path).arg("--state-dir").arg(dir.path());
+    let told = command.output().unwrap();
+    if !told.status.success() {
+        return Err(String::from_utf8(told.stderr).unwrap());
+    }
+    let told = command.arg("--json").output().unwrap();
+    Ok(serde_json::from_slice(&told.stdout).unwrap())
+}
+
+/// The controllers and devices of `vusb plan`.
+pub(crate) fn made(xml: &str) -> Result<Made, String> {
+    let plan = vusb(xml, &["plan"])?;
+    let mut made = Made::default();
+    for it in plan["controllers"].as_array().unwrap() {
+        made.controllers.push(controller(it));
+        for device in it["devices"].as_array().unwrap() {
+            let bus = it["index"].as_u64().unwrap();
+            made.devices.push((what(device), bus, device["port"].as_str().unwrap().to_owned()));
+        }
+    }
+    made.devices.sort();
+    Ok(made)
+}
+
+fn controller(it: &Value) -> Controller {
+    let model = it["model"].as_str().unwrap().to_owned();
+    // libvirt leaves the number of an xHCI's ports open where it is QEMU's own.
+    let ports = it["ports"].as_u64().filter(|ports| model.contains("xhci") && *ports != 4);
+    let companions = it["companions"].as_array().cloned().unwrap_or_default();
+    let companion =
+        |it: &Value| (it["model"].as_str().unwrap().to_owned(), it["first_port"].as_u64().unwrap());
+    (it["index"].as_u64().unwrap(), model, ports, companions.iter().map(companion).collect())
+}
+
+/// What libvirt calls it.
+fn what(device: &Value) -> String {
+    match device["kind"].as_str().unwrap() {
+        "host" => "hostdev",
+        "storage" => "disk",
+        "audio" => "sound",
+        "net" => "interface",
+        "mtp" => "filesystem",
+        "redir" => "redirdev",
+        other => other,
+    }
+    .to_owned()
+}
+
+/// The `-device` arguments of `vusb qemu-args`.
+pub(crate) fn usb_devices(xml: &str) -> Vec<Value> {
+    let told = vusb(xml, &["qemu-args"]).unwrap_or_else(|error| panic!("{error}\n{xml}"));
+    let words = told["arguments"].as_array().unwrap();
+    let json = words.iter().filter_map(|word| serde_json::from_str(word.as_str()?).ok());
+    json.filter(is_usb).collect()
+}
