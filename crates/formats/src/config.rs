@@ -117,7 +117,7 @@ impl Config {
             Asked::Controller(number) => self.controllers.get(number)?,
             Asked::Device(number) => self.devices.get(number)?,
         };
-        let fields = fields_of(&refused.refusal);
+        let fields = fields_of(refused.refusal.plain());
         let span = fields.iter().find_map(|field| place.fields.get(field)).unwrap_or(&place.span);
         Some(Problem::new(span.clone(), refused.to_string()).in_text(text, origin))
     }
@@ -128,13 +128,13 @@ const fn fields_of(refusal: &Refusal) -> &'static [Field] {
     match refusal {
         Refusal::PortCount { .. } | Refusal::Halves { .. } => &[Field::Ports],
         Refusal::NoSuchController { .. } => &[Field::Controller],
-        Refusal::IndexInUse { .. } => &[Field::Index],
+        Refusal::IndexInUse { .. } | Refusal::NoEhci { .. } => &[Field::Index],
         Refusal::Twice { .. } => &[Field::Port, Field::Index],
         Refusal::NoSuchPort { .. }
         | Refusal::NoHub { .. }
         | Refusal::PortInUse { .. }
         | Refusal::PortWithoutController { .. } => &[Field::Port, Field::Controller],
-        Refusal::WrongSpeed { .. } | Refusal::Full { .. } => {
+        Refusal::WrongSpeed { .. } | Refusal::Full { .. } | Refusal::NoPort { .. } => {
             &[Field::Port, Field::Controller, Field::What]
         }
         Refusal::HubPorts { .. } | Refusal::NotAskable { .. } | Refusal::AlreadyPlugged { .. } => {

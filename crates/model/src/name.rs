@@ -25,6 +25,12 @@ impl Name {
         &self.0
     }
 
+    /// `word` itself, for a `word` that is a name.
+    pub(crate) fn word(word: &'static str) -> Name {
+        debug_assert!(word.parse::<Name>().is_ok());
+        Name(word.into())
+    }
+
     /// `stem` and a number, for a `stem` that is a name itself: `hci` and 0 make `hci0`.
     pub fn numbered(stem: &'static str, number: u32) -> Name {
         debug_assert!(stem.parse::<Name>().is_ok());

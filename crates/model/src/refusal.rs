@@ -212,6 +212,65 @@ pub enum Refusal {
         /// What would take the device.
         remedy: String,
     },
+    /// A companion whose EHCI is missing.
+    #[error(
+        "{model} serves slow devices on the ports of an EHCI, and there is none at index {index}; add an ich9-ehci1 at index {index}, or leave \
+         the companion out"
+    )]
+    NoEhci {
+        /// The companion's model.
+        model: Model,
+        /// Its index, which is to be its EHCI's.
+        index: u16,
+    },
+    /// A PCI address that this controller cannot have.
+    #[error(
+        "{model} at index {index} cannot be at PCI address {asked}: {why}; leave the address out"
+    )]
+    PciPlace {
+        /// The model.
+        model: Model,
+        /// The controller's index.
+        index: u16,
+        /// The address that was asked for.
+        asked: String,
+        /// Why not there.
+        why: &'static str,
+    },
+    /// Something on USB, for a guest that is to have none.
+    #[error(
+        "{what} cannot be had: the guest is to have no USB, for it has a controller of model none; leave out one of the two"
+    )]
+    UsbDisabled {
+        /// What was asked for, with its article.
+        what: String,
+    },
+    /// A device, for a guest that has no controller and gets none by itself.
+    #[error(
+        "{what} needs a USB controller, and the guest has none: {guest} gets none by itself; add one"
+    )]
+    NoController {
+        /// What was asked for, with its article.
+        what: String,
+        /// The guest's machine, with its article.
+        guest: String,
+    },
+    /// All ports of all controllers are taken.
+    #[error(
+        "there is no free port: all {ports} ports of the domain's controllers and hubs are in use; add a controller, or remove a device"
+    )]
+    NoPort {
+        /// How many ports there are, hubs' ports included.
+        ports: usize,
+    },
+    /// What libvirt refuses too, with its own sentence: people search for that.
+    #[error("{refusal} (libvirt says: {says})")]
+    AsLibvirt {
+        /// The refusal.
+        refusal: Box<Refusal>,
+        /// libvirt's sentence.
+        says: String,
+    },
     /// All indexes are taken.
     #[error(
         "the domain has a controller at every index from 0 to 4095: there is no room for another"
@@ -253,9 +312,22 @@ fn instead_text(instead: &Option<String>) -> String {
 }
 
 impl Refusal {
-    /// What sort of refusal it is.
-    pub const fn category(&self) -> Category {
+    /// The refusal itself, without another tool's sentence.
+    pub fn plain(&self) -> &Refusal {
         match self {
+            Refusal::AsLibvirt { refusal, .. } => refusal.plain(),
+            other => other,
+        }
+    }
+
+    /// The same refusal, with libvirt's sentence for it.
+    pub(crate) fn libvirt_says(self, says: impl Into<String>) -> Refusal {
+        Refusal::AsLibvirt { refusal: Box::new(self), says: says.into() }
+    }
+
+    /// What sort of refusal it is.
+    pub fn category(&self) -> Category {
+        match self.plain() {
             Refusal::PortCount { .. }
             | Refusal::Halves { .. }
             | Refusal::HubPorts { .. }
@@ -265,18 +337,25 @@ impl Refusal {
             | Refusal::Companions { .. }
             | Refusal::PortWithoutController { .. }
             | Refusal::Twice { .. }
+            | Refusal::PciPlace { .. }
+            | Refusal::UsbDisabled { .. }
+            // There is a plain refusal behind it, and that has its own category.
+            | Refusal::AsLibvirt { .. }
             | Refusal::NotAskable { .. } => Category::Usage,
             Refusal::NoSuchController { .. }
             | Refusal::NoSuchPort { .. }
-            | Refusal::NoHub { .. } => Category::NotFound,
+            | Refusal::NoHub { .. }
+            | Refusal::NoEhci { .. }
+            | Refusal::NoController { .. } => Category::NotFound,
             Refusal::PortInUse { .. }
             | Refusal::NameInUse { .. }
             | Refusal::IndexInUse { .. }
             | Refusal::AlreadyPlugged { .. }
             | Refusal::NotEmpty { .. } => Category::Busy,
-            Refusal::Full { .. } | Refusal::WrongSpeed { .. } | Refusal::NoIndex => {
-                Category::NoRoom
-            }
+            Refusal::Full { .. }
+            | Refusal::WrongSpeed { .. }
+            | Refusal::NoPort { .. }
+            | Refusal::NoIndex => Category::NoRoom,
             Refusal::NotImplemented { .. } => Category::NotImplemented,
         }
     }

@@ -33,6 +33,7 @@
 //! 9. **A network card without an address** gets one that is made from the domain's name (or if it has none, how it is reached), and from
 //!    the index and port that the card is at.
 
+mod already;
 mod controllers;
 mod devices;
 pub mod libvirt;

@@ -27,7 +27,7 @@ impl<'a> Slots<'a> {
     }
 
     /// Takes the slot that a new controller of `model` needs.
-    fn take(&mut self, model: Model) -> Result<(), Refusal> {
+    pub(super) fn take(&mut self, model: Model) -> Result<(), Refusal> {
         if model.controller_type() == ControllerType::Pv {
             return Ok(());
         }
@@ -50,10 +50,10 @@ impl<'a> Slots<'a> {
 }
 
 /// What a controller spec comes to, but for index and name.
-struct Decided {
-    model: Model,
-    ports: RootPorts,
-    companions: Vec<Companion>,
+pub(super) struct Decided {
+    pub(super) model: Model,
+    pub(super) ports: RootPorts,
+    pub(super) companions: Vec<Companion>,
 }
 
 /// Decides on all controllers of a spec and adds them to the hardware.
@@ -134,10 +134,13 @@ fn decide(spec: &ControllerSpec, capabilities: &Capabilities) -> Result<Decided,
         (None, Model::Ich9Ehci1) => Companion::GROUP.to_vec(),
         (None, _) => Vec::new(),
     };
-    Ok(Decided { model, ports: decide_ports(spec, model)?, companions })
+    Ok(Decided { model, ports: decide_ports(spec, model, DEFAULT_PORTS)?, companions })
 }
 
-fn decide_model(spec: &ControllerSpec, capabilities: &Capabilities) -> Result<Model, Refusal> {
+pub(super) fn decide_model(
+    spec: &ControllerSpec,
+    capabilities: &Capabilities,
+) -> Result<Model, Refusal> {
     let Some(model) = spec.model else {
         let kind = spec.controller_type.unwrap_or(capabilities.default_type);
         return Ok(match (spec.usbversion, kind) {
@@ -155,9 +158,14 @@ fn decide_model(spec: &ControllerSpec, capabilities: &Capabilities) -> Result<Mo
     Ok(model)
 }
 
-fn decide_ports(spec: &ControllerSpec, model: Model) -> Result<RootPorts, Refusal> {
+/// The ports that the spec says, or `default` of them, cut to what the model has.
+pub(super) fn decide_ports(
+    spec: &ControllerSpec,
+    model: Model,
+    default: u8,
+) -> Result<RootPorts, Refusal> {
     let can = model.port_range();
-    let asked = spec.ports.unwrap_or(DEFAULT_PORTS.clamp(*can.start(), *can.end()));
+    let asked = spec.ports.unwrap_or(default.clamp(*can.start(), *can.end()));
     let refusal = Refusal::PortCount { model, asked, can: can.clone() };
     if let Some((usb2, usb3)) = spec.halves {
         if !model.is_xhci() {
@@ -175,7 +183,7 @@ fn decide_ports(spec: &ControllerSpec, model: Model) -> Result<RootPorts, Refusa
 }
 
 /// Whether the hypervisor can have the model.
-fn available(
+pub(super) fn available(
     spec: &ControllerSpec,
     model: Model,
     capabilities: &Capabilities,
@@ -205,7 +213,7 @@ fn available(
 }
 
 /// Which controller of the hardware the spec means, if it claims the index or name of one that is there.
-fn already(
+pub(super) fn already(
     hardware: &Hardware,
     spec: &ControllerSpec,
     decided: &Decided,
@@ -306,7 +314,7 @@ impl<'a> Free<'a> {
 }
 
 /// The first name from `number` on that is free, and leaves `number` at it.
-fn next_name(
+pub(super) fn next_name(
     claimed: &HashSet<&Name>,
     hardware: &Hardware,
     stem: &'static str,

@@ -6,10 +6,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::controllers::{Free, Slots, add_default};
 use super::room::{Among, May, Room};
-use super::{Asked, Refused, Settled, not_implemented};
+use super::{Asked, Refused, Settled, already, not_implemented};
 use crate::address::{Address, Index};
 use crate::device::{Identity, Kind, Mac};
-use crate::hardware::{Device, Hardware, Item, wrong_speed};
+use crate::hardware::{Device, Hardware, wrong_speed};
 use crate::models::ControllerType;
 use crate::refusal::Refusal;
 use crate::spec::{ControllerRef, DeviceSpec, Spec};
@@ -131,47 +131,11 @@ impl<'a> Placing<'a> {
         Ok(Settled { at, already: false })
     }
 
-    /// Where the device is, if the domain has it: by name, by what it is, or by what is on the port that it asks for.
+    /// Where the device is, if the domain has it.
     fn already(&self, spec: &DeviceSpec) -> Result<Option<Address>, Refusal> {
         let controller =
             spec.controller.as_ref().map(|controller| self.controller(controller)).transpose()?;
-        let asked = controller.zip(spec.port).map(|(bus, port)| Address { bus, port });
-        let fits = |at: Address, device: &Device| {
-            device.kind.satisfies(&spec.kind)
-                && spec.name.as_ref().is_none_or(|name| *name == device.name)
-                && controller.is_none_or(|bus| bus == at.bus)
-                && spec.port.is_none_or(|port| port == at.port)
-        };
-        let named = spec.name.as_ref().and_then(|name| Some((name, self.hardware.named(name)?)));
-        if let Some((name, item)) = named {
-            return match item {
-                Item::Device(at)
-                    if self.hardware.device(at).is_some_and(|device| fits(at, device)) =>
-                {
-                    Ok(Some(at))
-                }
-                _ => Err(Refusal::NameInUse {
-                    name: name.clone(),
-                    by: self.hardware.describe(name).unwrap_or_default(),
-                }),
-            };
-        }
-        let identity = spec.kind.identity();
-        let same = identity.as_ref().and_then(|identity| self.present.get(identity).copied());
-        // A stream may be shown in other words than it was asked for in.
-        let stream = matches!(spec.kind, Kind::Serial(_) | Kind::Redir(_)) && identity.is_some();
-        // Only for a stream: a look at all that is there would make each device cost as much as all others together.
-        let like = || self.base.devices().find(|(at, device)| fits(*at, device));
-        let same = same.or_else(|| Some(stream.then(like)??.0));
-        if let Some((at, device)) = same.and_then(|at| Some((at, self.hardware.device(at)?))) {
-            let refusal = || Refusal::AlreadyPlugged {
-                device: device.kind.to_string(),
-                at: self.hardware.place(at),
-            };
-            return if fits(at, device) { Ok(Some(at)) } else { Err(refusal()) };
-        }
-        let there = asked.and_then(|at| Some((at, self.hardware.device(at)?)));
-        Ok(there.filter(|(at, device)| fits(*at, device)).map(|(at, _)| at))
+        already::device(spec, controller, &self.hardware, self.base, &self.present)
     }
 
     /// The refusal of something that this same spec has asked for.
@@ -210,19 +174,7 @@ impl<'a> Placing<'a> {
     }
 
     fn controller(&self, asked: &ControllerRef) -> Result<Index, Refusal> {
-        let index = match asked {
-            ControllerRef::Index(index) => {
-                Some(*index).filter(|index| self.hardware.controller(*index).is_some())
-            }
-            ControllerRef::Name(name) => match self.hardware.named(name) {
-                Some(Item::Controller(index)) => Some(index),
-                _ => None,
-            },
-        };
-        index.ok_or_else(|| Refusal::NoSuchController {
-            asked: asked.to_string(),
-            known: self.hardware.controllers().map(|controller| controller.name.clone()).collect(),
-        })
+        already::controller(asked, &self.hardware)
     }
 
     /// Rules 7 and 8.
@@ -324,7 +276,7 @@ fn wanted(kind: &Kind) -> [SpeedSet; 2] {
 }
 
 /// Rule 9. The first three bytes are QEMU's (52:54:00, locally administered); the other three are the first of a SHA-256.
-fn with_mac(kind: &Kind, spec: &Spec, at: Address) -> Kind {
+pub(super) fn with_mac(kind: &Kind, spec: &Spec, at: Address) -> Kind {
     let mut kind = kind.clone();
     if let Kind::Net(net) = &mut kind {
         // A name has no colon, so that no address is ever taken for one.

@@ -29,7 +29,7 @@ impl Refused {
     }
 
     /// What sort of refusal it is.
-    pub const fn category(&self) -> Category {
+    pub fn category(&self) -> Category {
         self.refusal.category()
     }
 }

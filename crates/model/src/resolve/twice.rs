@@ -11,18 +11,12 @@ use crate::spec::Spec;
 
 /// Finds the first thing that is said twice.
 pub(super) fn check(spec: &Spec) -> Result<(), Refused> {
-    let controllers = || spec.controllers.iter().enumerate();
-    let devices = || spec.devices.iter().enumerate();
-    let names = controllers()
-        .filter_map(|(number, it)| Some((Asked::Controller(number), it.name.as_ref()?)))
-        .chain(
-            devices().filter_map(|(number, it)| Some((Asked::Device(number), it.name.as_ref()?))),
-        );
-    once("name", names)?;
-    once("index", controllers().filter_map(|(n, it)| Some((Asked::Controller(n), it.index?))))?;
+    names(spec)?;
+    let controllers = spec.controllers.iter().enumerate();
+    once("index", controllers.filter_map(|(n, it)| Some((Asked::Controller(n), it.index?))))?;
     // A controller that is named here by its name and there by its index is seen through when the devices are placed.
     let mut ports = HashSet::new();
-    for (number, device) in devices() {
+    for (number, device) in spec.devices.iter().enumerate() {
         let Some(port) = device.port else { continue };
         if !ports.insert((device.controller.as_ref(), port)) {
             let on = device.controller.as_ref().map(|it| format!(" of {it}")).unwrap_or_default();
@@ -31,6 +25,16 @@ pub(super) fn check(spec: &Spec) -> Result<(), Refused> {
         }
     }
     Ok(())
+}
+
+/// Finds the first name that is said twice.
+pub(super) fn names(spec: &Spec) -> Result<(), Refused> {
+    let controllers = spec.controllers.iter().enumerate();
+    let devices = spec.devices.iter().enumerate();
+    let names = controllers
+        .filter_map(|(number, it)| Some((Asked::Controller(number), it.name.as_ref()?)))
+        .chain(devices.filter_map(|(number, it)| Some((Asked::Device(number), it.name.as_ref()?))));
+    once("name", names)
 }
 
 fn once<T: Eq + Hash + Display>(
