@@ -7,6 +7,7 @@
 //! | `10000/500` | every tenth is a hub of four ports: half of the others are behind one | 500 |
 //! | `10000/added` | all fit | 1; the others are added one by one |
 //! | `10000/explicit` | each says controller, port and name | 700 |
+//! | `libvirt/10000/700`, `libvirt/10000/100` | the profile libvirt: all fit; or a hub is added for every seven that do not | 700 and 100, nec-xhci with 15 ports |
 //! | `1 on 9999` | one more, on top of a guest that has 9999 | none: they are in the base |
 //!
 //! `bare/..` hold it against the model alone: the same devices plugged in where they belong, without deciding.
@@ -19,6 +20,8 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use vusb_model::capabilities::Capabilities;
 use vusb_model::device::Kind;
 use vusb_model::hardware::Hardware;
+use vusb_model::models::Model;
+use vusb_model::profile::Profile;
 use vusb_model::resolve::resolve;
 use vusb_model::spec::{ControllerSpec, DeviceSpec, Spec};
 
@@ -35,6 +38,19 @@ fn spec(devices: usize, controllers: usize, hubs: bool) -> Spec {
         devices: devices.collect(),
         controllers: vec![ControllerSpec::default(); controllers],
         ..Spec::default()
+    }
+}
+
+fn of_libvirt(devices: usize, controllers: usize) -> Spec {
+    let controller = ControllerSpec {
+        model: Some(Model::NecXhci),
+        ports: Some(15),
+        ..ControllerSpec::default()
+    };
+    Spec {
+        profile: Profile::Libvirt,
+        controllers: vec![controller; controllers],
+        ..spec(devices, 0, false)
     }
 }
 
@@ -59,6 +75,13 @@ fn benchmark(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(spec.devices.len() as u64));
         group.bench_with_input(BenchmarkId::from_parameter(name), spec, |bencher, spec| {
             bencher.iter_with_large_drop(|| resolved(&empty, black_box(spec), &all));
+        });
+    }
+    for controllers in [700, 100] {
+        let spec = of_libvirt(10_000, controllers);
+        group.throughput(Throughput::Elements(10_000));
+        group.bench_function(format!("libvirt/10000/{controllers}"), |bencher| {
+            bencher.iter_with_large_drop(|| resolved(&empty, black_box(&spec), &all));
         });
     }
     let base = resolved(&empty, &spec(9_999, 700, false), &all);

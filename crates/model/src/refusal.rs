@@ -255,11 +255,13 @@ pub enum Refusal {
         /// The guest's machine, with its article.
         guest: String,
     },
-    /// All ports of all controllers are taken.
+    /// All ports are taken, of one controller or of all.
     #[error(
-        "there is no free port: all {ports} ports of the domain's controllers and hubs are in use; add a controller, or remove a device"
+        "there is no free port: all {ports} ports of {of} are in use; add a controller, or remove a device"
     )]
     NoPort {
+        /// What has no free port: `usb1 and its hubs`.
+        of: String,
         /// How many ports there are, hubs' ports included.
         ports: usize,
     },

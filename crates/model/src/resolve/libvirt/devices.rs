@@ -10,7 +10,7 @@ use crate::address::{Address, Index};
 use crate::capabilities::Capabilities;
 use crate::device::{HUB_PORTS, Hub, Identity, Input, Kind};
 use crate::guest::Hypervisor;
-use crate::hardware::{Device, Hardware};
+use crate::hardware::{Controller, Device, Hardware};
 use crate::models::UsbVersion;
 use crate::name::Name;
 use crate::refusal::Refusal;
@@ -332,7 +332,7 @@ impl Placing<'_, '_, '_> {
             }
             None => self.first(),
         };
-        found.ok_or_else(|| self.full(bus).libvirt_says(sentences::NO_FREE_PORT))
+        found.ok_or_else(|| self.full(bus))
     }
 
     /// The lowest free port of the lowest index that has one. Whether it is shared is nothing to libvirt or libxl.
@@ -345,22 +345,17 @@ impl Placing<'_, '_, '_> {
 
     /// The refusal of a device that there is no room for: on one controller, or on any.
     pub(super) fn full(&self, bus: Option<Index>) -> Refusal {
-        let ports = |bus: Option<Index>| -> usize {
-            let all = self.hardware.controllers();
-            all.filter(|controller| bus.is_none_or(|bus| bus == controller.index))
-                .map(|controller| {
-                    let hubs = controller.devices().map(|(_, it)| usize::from(it.kind.hub_ports()));
-                    usize::from(controller.ports.count()) + hubs.sum::<usize>()
-                })
-                .sum()
+        let ports_of = |controller: &Controller| {
+            let hubs = controller.devices().map(|(_, it)| usize::from(it.kind.hub_ports()));
+            usize::from(controller.ports.count()) + hubs.sum::<usize>()
         };
-        match bus.and_then(|bus| self.hardware.controller(bus)) {
-            Some(controller) => Refusal::Full {
-                controller: controller.name.clone(),
-                model: controller.model,
-                ports: ports(bus),
-            },
-            None => Refusal::NoPort { ports: ports(None) },
-        }
+        let (of, ports) = match bus.and_then(|bus| self.hardware.controller(bus)) {
+            Some(controller) => (format!("{} and its hubs", controller.name), ports_of(controller)),
+            None => (
+                "the domain's controllers and hubs".to_owned(),
+                self.hardware.controllers().map(ports_of).sum(),
+            ),
+        };
+        Refusal::NoPort { of, ports }.libvirt_says(sentences::NO_FREE_PORT)
     }
 }

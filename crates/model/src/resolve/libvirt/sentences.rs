@@ -9,9 +9,13 @@ use crate::device::Kind;
 use crate::hardware::{Controller, Hardware, article};
 use crate::refusal::Refusal;
 
-/// The refusal of a device at an address that it says, with the sentence for it.
+/// The refusal of a device at a port, with the sentence for it. For a speed there is none: libvirt minds no speeds.
 pub(super) fn at_port(refusal: Refusal, at: Address, kind: &Kind, hardware: &Hardware) -> Refusal {
     let Address { bus, port } = at;
+    if let Refusal::WrongSpeed { device, speed, place, takes, .. } = refusal {
+        let remedy = "libvirt would put it there all the same, and QEMU not start; say a port that takes it, or give an EHCI its companions";
+        return Refusal::WrongSpeed { device, speed, place, takes, remedy: remedy.to_owned() };
+    }
     let says = match &refusal {
         Refusal::NoSuchController { .. } => format!("Missing USB bus {bus}"),
         Refusal::PortInUse { .. } if both_hubs(at, kind, hardware) => {

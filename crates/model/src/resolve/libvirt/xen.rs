@@ -11,7 +11,6 @@
 
 use super::controllers::add_one;
 use super::devices::Placing;
-use super::sentences::NO_FREE_PORT;
 use crate::address::{Address, Index, PortPath};
 use crate::capabilities::Capabilities;
 use crate::device::{Hub, Kind};
@@ -138,7 +137,7 @@ impl Placing<'_, '_, '_> {
         match found {
             Some(index) => Ok(index),
             None if self.slots.capabilities.running => self.add_controller(default_controller),
-            None => Err(self.full(None).libvirt_says(NO_FREE_PORT)),
+            None => Err(self.full(None)),
         }
     }
 
