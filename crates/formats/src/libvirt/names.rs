@@ -1,0 +1,216 @@
+//! libvirt's names: of controller models, and of devices (its aliases, which are QEMU's ids).
+
+use vusb_model::models::Model;
+use vusb_model::name::Name;
+
+use super::xml::{Node, attr, child};
+
+/// The models by libvirt's names (`virDomainControllerModelUSB`), and `none`, which is no USB at all.
+const MODELS: [(&str, Option<Model>); 14] = [
+    ("piix3-uhci", Some(Model::Piix3Uhci)),
+    ("piix4-uhci", Some(Model::Piix4Uhci)),
+    ("ehci", Some(Model::Ehci)),
+    ("ich9-ehci1", Some(Model::Ich9Ehci1)),
+    ("ich9-uhci1", Some(Model::Ich9Uhci1)),
+    ("ich9-uhci2", Some(Model::Ich9Uhci2)),
+    ("ich9-uhci3", Some(Model::Ich9Uhci3)),
+    ("vt82c686b-uhci", Some(Model::Vt82c686bUhci)),
+    ("pci-ohci", Some(Model::PciOhci)),
+    ("qemu-xhci", Some(Model::QemuXhci)),
+    ("nec-xhci", Some(Model::NecXhci)),
+    ("qusb1", Some(Model::Xenusb1)),
+    ("qusb2", Some(Model::Xenusb2)),
+    ("none", None),
+];
+
+/// The model that libvirt calls so; `Some(None)` for `none`, `None` if libvirt knows no such model.
+pub(super) fn model(name: &str) -> Option<Option<Model>> {
+    MODELS.iter().find(|(known, _)| *known == name).map(|(_, model)| *model)
+}
+
+/// What libvirt calls a model; `None` for what it does not know: `xenusb3`.
+pub(super) fn model_name(model: Model) -> Option<&'static str> {
+    MODELS.iter().find(|(_, known)| *known == Some(model)).map(|(name, _)| *name)
+}
+
+/// All of libvirt's names of models.
+pub(super) fn model_names() -> String {
+    MODELS.map(|(name, _)| name).join(", ")
+}
+
+/// The model that someone who wrote this most likely means: by another's name for it (QEMU's `piix3-usb-uhci`, `xenusb2`), by its
+/// kind alone (`xhci`), or misspelt.
+pub(super) fn closest_model(text: &str) -> Option<&'static str> {
+    let text = text.to_ascii_lowercase();
+    let plain = text.replace("usb-", "");
+    let ours = text.parse::<Model>().ok().and_then(model_name);
+    let names = || MODELS.iter().map(|(name, _)| *name);
+    let same = || names().find(|name| *name == plain);
+    let kind = || {
+        names()
+            .find(|name| name.len() > text.len() && name.ends_with(text.as_str()))
+            .filter(|_| text.len() > 3)
+    };
+    let near = || {
+        let distance = |name: &str| strsim::damerau_levenshtein(name, &plain);
+        let nearest = names().min_by_key(|name| distance(name))?;
+        // A third of it may be wrong: more is another word.
+        (text.len() <= 40 && 3 * distance(nearest) <= nearest.len()).then_some(nearest)
+    };
+    ours.or_else(same).or_else(kind).or_else(near)
+}
+
+/// What a user's own alias begins with; all others are libvirt's to give (`isValidAlias`, section "Devices" of formatdomain).
+const USER: &str = "ua-";
+
+/// What libvirt's own aliases of USB controllers and devices begin with.
+const STEMS: [&str; 12] = [
+    "usb",
+    "hostdev",
+    "redir",
+    "usb-disk",
+    "input",
+    "hub",
+    "serial",
+    "smartcard",
+    "sound",
+    "net",
+    "fs",
+    "ccid",
+];
+
+/// Whether it is an alias that libvirt gives by itself: `usb`, `input0`.
+pub(super) fn is_automatic(alias: &str) -> bool {
+    let stem = alias.trim_end_matches(|last: char| last.is_ascii_digit());
+    STEMS.contains(&stem) && (alias == "usb" || stem.len() < alias.len())
+}
+
+/// The name that a controller or device has: from its alias, where libvirt would keep it, or the `automatic` one. It keeps a user's
+/// own aliases; others only in the description of a guest that runs (`live`), where they are QEMU's ids.
+pub(super) fn name_of(node: Node<'_>, live: bool, automatic: Option<String>) -> Option<Name> {
+    let alias = child(node, "alias").and_then(|alias| attr(alias, "name"));
+    let kept = alias.and_then(|alias| match alias.value.strip_prefix(USER) {
+        Some(own) if !is_automatic(own) && !own.starts_with(USER) => {
+            own.parse().ok().or_else(|| alias.value.parse().ok())
+        }
+        Some(_) => alias.value.parse().ok(),
+        None if live => alias.value.parse().ok(),
+        None => None,
+    });
+    kept.or_else(|| automatic?.parse().ok())
+}
+
+/// Whether an element has an alias of its user's own, so that libvirt gives it none.
+pub(super) fn has_own_alias(node: Node<'_>) -> bool {
+    child(node, "alias")
+        .and_then(|alias| alias.attribute("name"))
+        .is_some_and(|name| name.starts_with(USER))
+}
+
+/// How a name is said as an alias.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Alias {
+    /// As this one.
+    Own(String),
+    /// Not at all: libvirt gives such names by itself.
+    Automatic,
+    /// It cannot be: an alias is letters, digits, `-` and `_`.
+    Impossible,
+}
+
+/// How `name` is said as an alias.
+pub(super) fn alias_of(name: &Name) -> Alias {
+    let name = name.as_str();
+    match name {
+        _ if is_automatic(name) => Alias::Automatic,
+        _ if name.contains('.') => Alias::Impossible,
+        _ if name.starts_with(USER) => Alias::Own(name.to_owned()),
+        _ => Alias::Own(format!("{USER}{name}")),
+    }
+}
+
+/// The number of a disk's name, as `virDiskNameToIndex` counts: `sda` is 0, `sdz` 25, `sdaa` 26.
+pub(super) fn disk_number(target: &str) -> Option<u32> {
+    let prefixes = ["fd", "hd", "vd", "sd", "xvd", "ubd"];
+    let letters = prefixes.iter().find_map(|prefix| target.strip_prefix(prefix))?;
+    let number = letters.bytes().try_fold(0_u32, |number, letter| {
+        let letter = letter.checked_sub(b'a').filter(|letter| *letter < 26)?;
+        number.checked_mul(26)?.checked_add(u32::from(letter) + 1)
+    });
+    number?.checked_sub(1)
+}
+
+/// The disk's name with this number: the other way round.
+pub(super) fn disk_name(number: u32) -> String {
+    let mut letters = Vec::new();
+    let mut rest = Some(number);
+    while let Some(number) = rest {
+        letters.push(char::from(b'a' + u8::try_from(number % 26).unwrap_or(0)));
+        rest = (number / 26).checked_sub(1);
+    }
+    format!("sd{}", letters.iter().rev().collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disks_are_counted_in_letters() {
+        for (name, number) in [
+            ("sda", 0),
+            ("sdb", 1),
+            ("sdz", 25),
+            ("sdaa", 26),
+            ("sdaz", 51),
+            ("sdba", 52),
+            ("sdzz", 701),
+            ("sdaaa", 702),
+        ] {
+            assert_eq!(disk_number(name), Some(number));
+            assert_eq!(disk_name(number), name);
+        }
+        for name in ["sd", "sd1", "sda1", "a", "", "sdA", "sdaaaaaaaaaaaaaaaaaa"] {
+            assert_eq!(disk_number(name), None, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_most_likely_meant() {
+        for (text, model) in [
+            ("piix3-usb-uhci", Some("piix3-uhci")),
+            ("ich9-usb-ehci1", Some("ich9-ehci1")),
+            ("usb-ehci", Some("ehci")),
+            ("nec-usb-xhci", Some("nec-xhci")),
+            ("xhci", Some("qemu-xhci")),
+            ("uhci", Some("piix3-uhci")),
+            ("xenusb2", Some("qusb2")),
+            ("xenusb3", None),
+            ("ich9-echi1", Some("ich9-ehci1")),
+            ("QEMU-XHCI", Some("qemu-xhci")),
+            ("virtio", None),
+            ("", None),
+        ] {
+            assert_eq!(closest_model(text), model, "{text}");
+        }
+    }
+
+    #[test]
+    fn libvirts_own_aliases() {
+        for alias in ["usb", "usb1", "input0", "usb-disk12", "hostdev3"] {
+            assert!(is_automatic(alias), "{alias}");
+        }
+        for alias in ["input", "hci0", "stick", "usb-disk", "tablet0"] {
+            assert!(!is_automatic(alias), "{alias}");
+        }
+    }
+
+    #[test]
+    fn names_as_aliases() {
+        let alias = |name: &str| alias_of(&name.parse().unwrap());
+        assert_eq!(alias("stick"), Alias::Own("ua-stick".to_owned()));
+        assert_eq!(alias("ua-1"), Alias::Own("ua-1".to_owned()));
+        assert_eq!(alias("input7"), Alias::Automatic);
+        assert_eq!(alias("web.stick"), Alias::Impossible);
+    }
+}

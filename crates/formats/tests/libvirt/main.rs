@@ -1,0 +1,34 @@
+//! libvirt's domain XML, read, edited and written.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod bounds;
+mod edits;
+mod manual;
+mod mistakes;
+
+use vusb_formats::Format;
+use vusb_formats::config::Config;
+
+/// A domain of QEMU's on an i440fx, with these elements in `<devices>`.
+fn domain(devices: &str) -> String {
+    format!(
+        "<domain type='kvm'>
+  <name>web1</name>
+  <memory unit='KiB'>1048576</memory>
+  <os>
+    <type arch='x86_64' machine='pc'>hvm</type>
+  </os>
+  <devices>
+{devices}  </devices>
+</domain>
+"
+    )
+}
+
+fn read(text: &str) -> Config {
+    Format::Libvirt.read(text, "web1.xml").unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+fn error(text: &str) -> String {
+    Format::Libvirt.read(text, "web1.xml").unwrap_err().to_string()
+}
