@@ -7,35 +7,46 @@
 //! ```
 //!
 //! No guest is started. libvirt is what this project's profile `libvirt` is held against: nothing that it fills in comes from code here.
+//! It is Debian 13's, 11.3, whatever this machine is: unpacked beside its QEMU ([`crate::qemus`]), and run in that tree as if it were `/`.
 
 use crate::command::{finish, run};
 use crate::error::{Error, Result};
-use crate::packages;
+use crate::{packages, qemus};
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
-/// The packages, and what each is for: `virsh` and `virt-xml-validate`, the daemon with libvirt's schemas, its driver for QEMU, and
-/// `xmllint`, which `virt-xml-validate` runs.
-pub const PACKAGES: [&str; 4] =
-    ["libvirt-clients", "libvirt-daemon", "libvirt-daemon-driver-qemu", "libxml2-utils"];
+/// The release of Debian that has the libvirt whose rules the profile has: 11.3.
+const SUITE: &str = "trixie";
 
-/// `nobody` and `nogroup` of Debian (`base-passwd`): who the daemon is where this is root, whose session is the whole system's.
+/// `nobody` of Debian (`base-passwd`): the daemon of root's would be the whole system's.
 const NOBODY: u32 = 65534;
 
-/// How long the daemon may take to answer. It asks each QEMU on the machine what it can do, which takes seconds.
+const PASSWD: &str = "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/mnt:/bin/sh\n";
+const GROUP: &str = "root:x:0:\nnogroup:x:65534:\n";
+
+/// How long the daemon may take to answer. It asks QEMU what it can do, which takes seconds.
 const START_LIMIT: Duration = Duration::from_secs(120);
+/// After how many seconds without a question it ends by itself.
+const IDLE: &str = "60";
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// Runs a program in another tree, as an unprivileged user whose home is a folder of this machine's. The shell stays: as the first process of its
+/// namespace it takes leave of the QEMUs that libvirt starts to ask them, and waits to see ended.
+const IN_TREE: &str = r#"root=$1 home=$2; shift 2
+mount --rbind /dev "$root/dev" && mount -t proc proc "$root/proc" && mount --bind "$home" "$root/mnt" &&
+chroot --userspec=65534:65534 "$root" env -i PATH=/usr/bin:/usr/sbin:/bin:/sbin LC_ALL=C \
+    HOME=/mnt XDG_RUNTIME_DIR=/mnt/run "$@""#;
 
 /// A daemon with no domains; ended on drop.
 #[derive(Debug)]
 pub struct Libvirt {
     daemon: Child,
     home: TempDir,
-    root: bool,
+    root: PathBuf,
 }
 
 impl Libvirt {
@@ -45,21 +56,29 @@ impl Libvirt {
     /// [`Error::Command`] if the packages cannot be installed or it does not answer; [`Error::Io`].
     pub fn start() -> Result<Libvirt> {
         packages::ensure()?;
-        packages::ensure_all(&PACKAGES)?;
+        let root = qemus::release(SUITE)?.join("root");
+        for folder in ["dev", "proc", "mnt"] {
+            let folder = root.join(folder);
+            fs::create_dir_all(&folder).map_err(Error::io("make the folder", &folder))?;
+        }
+        // Which no package of the tree makes: in an installation, a script does.
+        for (file, text) in [("passwd", PASSWD), ("group", GROUP)] {
+            let file = root.join("etc").join(file);
+            fs::write(&file, text).map_err(Error::io("write", &file))?;
+        }
         let home = TempDir::new().map_err(Error::io("make the folder", Path::new("/tmp")))?;
-        let root = run("id", &["-u"])?.trim() == "0";
         let run_dir = home.path().join("run");
         fs::create_dir(&run_dir).map_err(Error::io("make the folder", &run_dir))?;
+        let nobody = format!("{NOBODY}:{NOBODY}");
         for folder in [home.path(), &run_dir] {
-            let mode = fs::Permissions::from_mode(0o700);
-            fs::set_permissions(folder, mode).map_err(Error::io("change", folder))?;
-            if root {
-                chown(folder, Some(NOBODY), Some(NOBODY)).map_err(Error::io("change", folder))?;
-            }
+            let folder = folder.display().to_string();
+            as_root("chmod", &["0755", &folder])?;
+            as_root("chown", &[&nobody, &folder])?;
         }
-        let log = home.path().join("libvirtd.log");
+        let log = home.path().with_extension("log");
         let file = fs::File::create(&log).map_err(Error::io("create", &log))?;
-        let mut command = of(root, home.path(), "libvirtd");
+        let mut command = in_tree(&root, home.path(), "libvirtd");
+        command.args(["--timeout", IDLE]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
         let daemon = command.spawn().map_err(Error::io("start", Path::new("libvirtd")))?;
         let libvirt = Libvirt { daemon, home, root };
@@ -93,12 +112,18 @@ impl Libvirt {
     /// # Errors
     /// [`Error::Command`] with libvirt's words if it refuses.
     pub fn define(&self, xml: &str) -> Result<()> {
-        let path = self.home.path().join("domain.xml");
-        fs::write(&path, xml).map_err(Error::io("write", &path))?;
-        if self.root {
-            chown(&path, Some(NOBODY), Some(NOBODY)).map_err(Error::io("change", &path))?;
-        }
-        self.virsh(&["define", &path.display().to_string()]).map(drop)
+        self.virsh(&["define", &self.written(xml)?]).map(drop)
+    }
+
+    /// A file with this text, by its path in the other tree.
+    fn written(&self, xml: &str) -> Result<String> {
+        let mut file = NamedTempFile::new().map_err(Error::io("create", Path::new("/tmp")))?;
+        file.write_all(xml.as_bytes()).map_err(Error::io("write", file.path()))?;
+        let here = file.path().display().to_string();
+        let there = self.home.path().join("domain.xml").display().to_string();
+        as_root("cp", &[&here, &there])?;
+        as_root("chmod", &["0644", &there])?;
+        Ok("/mnt/domain.xml".to_owned())
     }
 
     /// Forgets a domain.
@@ -130,13 +155,14 @@ impl Libvirt {
     /// # Errors
     /// [`Error::Command`] with what is wrong.
     pub fn validate(&self, xml: &str) -> Result<()> {
-        let path = self.home.path().join("validate.xml");
-        fs::write(&path, xml).map_err(Error::io("write", &path))?;
-        run("virt-xml-validate", &[path, PathBuf::from("domain")]).map(drop)
+        let path = self.written(xml)?;
+        let mut command = in_tree(&self.root, self.home.path(), "virt-xml-validate");
+        command.args([path.as_str(), "domain"]);
+        finish(command).map(drop)
     }
 
     fn virsh(&self, words: &[&str]) -> Result<String> {
-        let mut command = of(self.root, self.home.path(), "virsh");
+        let mut command = in_tree(&self.root, self.home.path(), "virsh");
         command.args(["-q", "-c", "qemu:///session"]).args(words).stdin(Stdio::null());
         finish(command)
     }
@@ -144,23 +170,30 @@ impl Libvirt {
 
 impl Drop for Libvirt {
     fn drop(&mut self) {
-        // Both fail only for a process that has ended already.
+        // Both fail only for a process that has ended already. What sudo started ends by itself: see IDLE.
         let _ = self.daemon.kill();
         let _ = self.daemon.wait();
     }
 }
 
-/// A program of an unprivileged user with this home.
-fn of(root: bool, home: &Path, program: &str) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL"]);
-    if root {
-        let id = NOBODY.to_string();
-        command.args(["--reuid", &id, "--regid", &id, "--clear-groups"]);
-    }
-    command.args(["--", "env", "-u", "XDG_CONFIG_HOME", "-u", "XDG_CACHE_HOME"]);
-    command.arg(format!("HOME={}", home.display()));
-    command.arg(format!("XDG_RUNTIME_DIR={}", home.join("run").display()));
-    command.arg(program);
+/// A program in another tree: see [`IN_TREE`].
+fn in_tree(root: &Path, home: &Path, program: &str) -> Command {
+    let mut command = root_command("unshare");
+    command.args(["--mount", "--kill-child", "--fork", "--pid", "--", "sh", "-c", IN_TREE, "sh"]);
+    command.args([root, home]).arg(program);
+    command
+}
+
+fn as_root(program: &str, words: &[&str]) -> Result<()> {
+    let mut command = root_command(program);
+    command.args(words);
+    finish(command).map(drop)
+}
+
+/// A program that needs root's rights: through sudo where this is not root.
+fn root_command(program: &str) -> Command {
+    let root = run("id", &["-u"]).is_ok_and(|id| id.trim() == "0");
+    let mut command = Command::new(if root { program } else { "sudo" });
+    command.args((!root).then_some(program));
     command
 }

@@ -3,7 +3,7 @@
 //!
 //! The QEMU of another release of Debian is downloaded with everything that it depends on, down to
 //! the C library, and unpacked into the cache; nothing is installed. It is started through its own
-//! loader, and so runs on an older machine too. `apt-get` is given lists and a state of its own, so
+//! loader, and so runs on an older machine too. libvirt comes with it: see [`crate::libvirt`]. `apt-get` is given lists and a state of its own, so
 //! that this machine's lists stay as they are; Debian's signatures are checked as always.
 
 use crate::cache::Cache;
@@ -26,9 +26,25 @@ pub const SUITES: [&str; 2] = ["trixie", "bookworm"];
 /// # Errors
 /// [`Error::Command`] if `apt-get` cannot fetch it, [`Error::Unusable`] if it does not run here.
 pub fn of_debian(suite: &str) -> Result<Qemu> {
-    let cache = Cache::open()?;
-    let dir = cache.entry(&format!("qemu-{suite}"), |half| fetch(suite, half))?;
-    Ok(Qemu::at(dir.join("qemu-system-x86_64")))
+    Ok(Qemu::at(release(suite)?.join("qemu-system-x86_64")))
+}
+
+/// What is fetched of a release: QEMU, and libvirt with what holds its XML against its schema, which is a script of shell.
+const PACKAGES: [&str; 9] = [
+    "qemu-system-x86",
+    "libvirt-clients",
+    "libvirt-daemon",
+    "libvirt-daemon-driver-qemu",
+    "libxml2-utils",
+    "coreutils",
+    "dash",
+    "grep",
+    "sed",
+];
+
+/// The folder that has these packages of a release, unpacked to `root`, with everything that they depend on.
+pub(crate) fn release(suite: &str) -> Result<PathBuf> {
+    Cache::open()?.entry(&format!("debian-{suite}"), |half| fetch(suite, half))
 }
 
 /// A QEMU of another version than the installed one.
@@ -60,10 +76,12 @@ fn fetch(suite: &str, dir: &Path) -> Result<()> {
     write(&apt.join("sources.list"), &source)?;
     // An empty list of installed packages: apt then fetches all that QEMU depends on.
     write(&apt.join("status"), "")?;
-    eprintln!("vusb-rig: downloading the QEMU of {suite} (kept in the cache, not installed)");
+    eprintln!(
+        "vusb-rig: downloading QEMU and libvirt of {suite} (kept in the cache, not installed)"
+    );
     apt_get(&apt, &["update"])?;
     let only_download = ["install", "-y", "--download-only", "--no-install-recommends"];
-    apt_get(&apt, &[&only_download[..], &["qemu-system-x86"]].concat())?;
+    apt_get(&apt, &[&only_download[..], &PACKAGES].concat())?;
     for package in packages(&apt.join("cache/archives"))? {
         run("dpkg-deb", &["-x".as_ref(), package.as_os_str(), root.as_os_str()])?;
     }

@@ -30,7 +30,7 @@ impl Case {
 pub(crate) const ACCEPTED: &[Case] = &[
     case("nothing on i440fx", "pc", ""),
     case("nothing on q35", "q35", ""),
-    case("nothing on isapc", "isapc", ""),
+    case("nothing on isapc", "isapc", "<memballoon model='none'/>"),
     case("a controller without a model", "pc", "<controller type='usb' index='0'/>"),
     case("a controller without a model on q35", "q35", "<controller type='usb'/>"),
     case("no USB", "pc", "<controller type='usb' model='none'/>"),
@@ -99,6 +99,7 @@ pub(crate) const ACCEPTED: &[Case] = &[
         <controller type='usb' index='2' model='nec-xhci'/>
         <input type='tablet' bus='usb'><address type='usb' bus='2'/></input>
         <input type='mouse' bus='usb'/>"),
+    // But usb-net: libvirt 9 looks for a PCI slot for it.
     case("devices of all kinds, in their own order", "q35", "
         <controller type='usb' index='0' model='qemu-xhci' ports='15'/>
         <redirdev bus='usb' type='tcp'><source mode='connect' host='localhost' service='4000'/></redirdev>
@@ -106,7 +107,6 @@ pub(crate) const ACCEPTED: &[Case] = &[
         <input type='tablet' bus='usb'/>
         <serial type='pty'><target type='usb-serial' port='0'><model name='usb-serial'/></target></serial>
         <sound model='usb'/>
-        <interface type='user'><mac address='52:54:00:11:22:33'/><model type='usb-net'/></interface>
         <disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='/tmp/stick.img'/><target dev='sda' bus='usb'/></disk>
         <disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='/tmp/second.img'/><target dev='sdb' bus='usb' removable='on'/></disk>"),
     Case { starts: false, ..case("host devices", "q35", "

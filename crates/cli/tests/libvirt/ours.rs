@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::theirs::is_usb;
+use crate::theirs::{in_order, is_usb};
 use crate::{Controller, Made};
 
 /// Runs `vusb` on an XML file: what it printed, or what it said was wrong.
@@ -63,9 +63,9 @@ fn what(device: &Value) -> String {
 }
 
 /// The `-device` arguments of `vusb qemu-args`.
-pub(crate) fn usb_devices(xml: &str) -> Vec<Value> {
-    let told = vusb(xml, &["qemu-args"]).unwrap_or_else(|error| panic!("{error}\n{xml}"));
+pub(crate) fn usb_devices(xml: &str) -> Result<Vec<Value>, String> {
+    let told = vusb(xml, &["qemu-args"])?;
     let words = told["arguments"].as_array().unwrap();
     let json = words.iter().filter_map(|word| serde_json::from_str(word.as_str()?).ok());
-    json.filter(is_usb).collect()
+    Ok(in_order(json.filter(is_usb).collect()))
 }

@@ -15,13 +15,19 @@ pub(crate) fn made(xml: &str) -> Made {
     let document = Document::parse(xml).unwrap();
     let all = document.descendants().find(|it| it.has_tag_name("devices")).unwrap();
     let mut made = Made::default();
-    let usb = |it: &Node| it.has_tag_name("controller") && it.attribute("type") == Some("usb");
+    // A controller of the model none is libvirt's word for no USB.
+    let usb = |it: &Node| {
+        it.has_tag_name("controller")
+            && it.attribute("type") == Some("usb")
+            && it.attribute("model") != Some("none")
+    };
     for node in all.children().filter(usb) {
         controller(&mut made, node);
     }
     for node in all.children() {
         made.devices.extend(device(node));
     }
+    made.controllers.sort();
     made.devices.sort();
     made
 }
@@ -59,7 +65,31 @@ fn device(node: Node<'_, '_>) -> Option<Device> {
 /// The `-device` arguments that have to do with USB, of a command line as a shell would read it.
 pub(crate) fn usb_devices(line: &str) -> Vec<Value> {
     let json = line.split('\'').filter(|word| word.starts_with('{'));
-    json.filter_map(|word| serde_json::from_str(word).ok()).filter(is_usb).collect()
+    let all = json.filter_map(|word| serde_json::from_str(word).ok()).filter(is_usb);
+    in_order(all.map(without_boot_order).collect())
+}
+
+/// What libvirt boots from where nobody says it depends on all disks and cards of the guest, and is none of its USB.
+fn without_boot_order(mut device: Value) -> Value {
+    if device["driver"] == "usb-storage"
+        && let Some(fields) = device.as_object_mut()
+    {
+        fields.remove("bootindex");
+    }
+    device
+}
+
+/// The companions of a group by their first ports: the guest does not see in which order they were made.
+pub(crate) fn in_order(mut devices: Vec<Value>) -> Vec<Value> {
+    let companion = |it: &Value| !it["masterbus"].is_null();
+    for group in devices
+        .chunk_by_mut(|a, b| companion(a) == companion(b) && a["masterbus"] == b["masterbus"])
+    {
+        if group.first().is_some_and(companion) {
+            group.sort_by_key(|it| it["firstport"].as_u64());
+        }
+    }
+    devices
 }
 
 pub(crate) fn is_usb(device: &Value) -> bool {

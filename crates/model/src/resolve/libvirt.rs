@@ -78,12 +78,13 @@ pub(super) fn resolve(
     spec: &Spec,
     capabilities: &Capabilities,
 ) -> Result<Resolved, Refused> {
-    twice::names(spec)?;
     let mut hardware = base.clone();
     hardware.reserve(spec.controllers.len() + spec.devices.len());
     let mut slots = Slots::new(capabilities);
     let mut names = names::Names::new(spec);
+    // Of two controllers at one index, whose names come of it, it is the index that is said to be wrong.
     let asked = controllers::settle(base, &mut hardware, spec, &mut slots, &mut names)?;
+    twice::names(spec)?;
     let placed = devices::settle(base, &mut hardware, spec, &mut slots, &mut names)?;
     Ok(Resolved {
         hardware,
