@@ -57,7 +57,8 @@ use crate::spec::Spec;
 pub struct Resolved {
     /// What the guest is to have: all of the base and all that was asked for.
     pub hardware: Hardware,
-    /// For each controller of the spec, in its order, which one it is.
+    /// For each controller of the spec, in its order, which one it is. A companion is where its EHCI is; what is no controller to the
+    /// profile (libvirt's model-less one on s390) is where the hardware has none.
     pub controllers: Vec<Settled<Index>>,
     /// For each device of the spec, in its order, where it is.
     pub devices: Vec<Settled<Address>>,

@@ -20,8 +20,8 @@ const XHCI_PORTS: u8 = 4;
 
 /// What a spec's controllers come to.
 pub(super) struct Controllers {
-    /// For each controller of the spec, in its order, where it is. A companion is where its EHCI is; what is no controller to libvirt is
-    /// where the hardware has none.
+    /// For each controller of the spec, in its order, where it is. A companion is where its EHCI is; what is no controller to
+    /// libvirt is where the hardware has none.
     pub(super) settled: Vec<Settled<Index>>,
     /// Those that nobody asked for.
     pub(super) added: Vec<Index>,
@@ -219,7 +219,11 @@ fn groups<'a>(
             }
             continue;
         }
-        let Some(decided) = decide(spec, capabilities).map_err(refused)? else { continue };
+        // Whoever names one that is there, and no model, means that one.
+        let known = there.filter(|_| spec.model.is_none() && spec.usbversion.is_none());
+        let known = known.map(|there| ControllerSpec { model: Some(there.model), ..spec.clone() });
+        let decided = decide(known.as_ref().unwrap_or(spec), capabilities).map_err(refused)?;
+        let Some(decided) = decided else { continue };
         let found = already(base, spec, &decided).map_err(|refusal| match refusal {
             in_use @ Refusal::IndexInUse { .. } => refused(duplicate(in_use, slot.at)),
             other => refused(other),
@@ -259,17 +263,16 @@ fn serves_there(there: &Controller, companion: Companion) -> Result<(), Refusal>
 
 /// A guest whose controllers are companions alone: libvirt refuses it at parse.
 fn has_a_bus(base: &Hardware, groups: &BTreeMap<Index, Group<'_>>) -> Result<(), Refused> {
-    let is_bus = |group: &Group<'_>| group.bus.is_some();
-    let orphan = groups.values().find_map(|group| group.companions.first());
+    if base.controllers().len() > 0 || groups.values().any(|group| group.bus.is_some()) {
+        return Ok(());
+    }
+    let orphan = groups.iter().find_map(|(at, group)| Some((*at, group.companions.first()?)));
     match orphan {
-        Some((number, _, companion))
-            if base.controllers().len() == 0 && !groups.values().any(is_bus) =>
-        {
-            let index = groups.keys().next().copied().unwrap_or(Index::ZERO);
-            let refusal = no_ehci(*companion, index, "No master USB controller specified");
+        None => Ok(()),
+        Some((at, (number, _, companion))) => {
+            let refusal = no_ehci(*companion, at, "No master USB controller specified");
             Err(Refused::of(Asked::Controller(*number), refusal))
         }
-        _ => Ok(()),
     }
 }
 
@@ -399,8 +402,12 @@ fn add(
 /// Whether the guest can have one more of that model.
 fn can_be_had(spec: &ControllerSpec, model: Model, slots: &mut Slots<'_>) -> Result<(), Refusal> {
     let capabilities = slots.capabilities;
+    if capabilities.guest.hypervisor == Hypervisor::Xen {
+        available(spec, model, capabilities)?;
+        return slots.take(model);
+    }
     let machine = Machine::of(&capabilities.guest);
-    if capabilities.guest.hypervisor != Hypervisor::Xen && !machine.has_pci() {
+    if !machine.has_pci() {
         let (name, why) = (model.name(), format!("{} has no PCI bus", machine.describe()));
         let what = format!("{} {name} controller", article(name));
         return Err(not_implemented(what, capabilities, why, None)

@@ -159,13 +159,13 @@ fn bus(device: &DeviceSpec, hardware: &Hardware) -> Result<Option<Index>, Refusa
     match (&device.controller, device.port) {
         (None, _) => Ok(None),
         (Some(ControllerRef::Index(index)), Some(_)) => Ok(Some(*index)),
-        (Some(asked), _) => match already::controller(asked, hardware) {
+        (Some(asked), _) => match (already::controller(asked, hardware), asked) {
             // A guest without any controller is refused with more to say.
-            Err(_) if hardware.controllers().len() == 0 => Ok(Some(Index::ZERO)),
-            Err(refusal) => Err(refusal.libvirt_says(format!(
-                "USB bus {asked} requested but no controller with that index is present"
+            (Err(_), _) if hardware.controllers().len() == 0 => Ok(Some(Index::ZERO)),
+            (Err(refusal), ControllerRef::Index(index)) => Err(refusal.libvirt_says(format!(
+                "USB bus {index} requested but no controller with that index is present"
             ))),
-            found => found.map(Some),
+            (found, _) => found.map(Some),
         },
     }
 }

@@ -24,7 +24,8 @@ use crate::spec::{ControllerSpec, Spec};
 const PCI: &str = "pci.0";
 const PCIE: &str = "pcie.0";
 
-/// Where q35 has its ICH9 groups: devices 29 and 26 of bus 0 (ICH9 datasheet, section 5.1.8; libvirt's `qemu/qemu_domain_address.c`).
+/// Where q35 has its ICH9 groups: devices 29 and 26 of bus 0 (ICH9 datasheet, section 5.1.8; libvirt's
+/// `qemu/qemu_domain_address.c`).
 const ICH9_SLOTS: [u8; 2] = [0x1d, 0x1a];
 
 /// The places that are still to be had.

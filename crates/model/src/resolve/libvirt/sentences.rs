@@ -13,7 +13,8 @@ use crate::refusal::Refusal;
 pub(super) fn at_port(refusal: Refusal, at: Address, kind: &Kind, hardware: &Hardware) -> Refusal {
     let Address { bus, port } = at;
     if let Refusal::WrongSpeed { device, speed, place, takes, .. } = refusal {
-        let remedy = "libvirt would put it there all the same, and QEMU not start; say a port that takes it, or give an EHCI its companions";
+        let remedy = "libvirt would put it there all the same, and QEMU not start; say a port that takes it, \
+                      or give an EHCI its companions";
         return Refusal::WrongSpeed { device, speed, place, takes, remedy: remedy.to_owned() };
     }
     let says = match &refusal {

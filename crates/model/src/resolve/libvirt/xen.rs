@@ -1,12 +1,14 @@
 //! What libvirt's driver for Xen fills in (libxl 4.17 behind it).
 //!
-//! 1. **Controllers** are pv: xenusb1 and xenusb2 (libvirt's qusb1 and qusb2), xenusb2 if the model is left open, with 8 ports unless said.
-//! 2. **A default**: a guest without a controller and with `n` host devices gets `n / 8` xenusb2, rounded up. One that runs gets one when a host
-//!    device finds no free port.
-//! 3. **Host devices** alone go there: libxl puts each on the lowest free port of the first controller that has one. (libvirt hands
-//!    no guest address to libxl. What says one is kept there all the same: vusb can do it.)
-//! 4. **Mice and tablets** of an HVM guest are on the UHCI of its device model (`-usb -usbdevice tablet`): a piix3-uhci at the lowest free
-//!    index. QEMU gives its last free port to a hub when something is plugged in (`usb_claim_port` in its `hw/usb/bus.c`).
+//! 1. **Controllers** are pv: xenusb1 and xenusb2 (libvirt's qusb1 and qusb2), xenusb2 if the model is left open, with 8 ports
+//!    unless said.
+//! 2. **A default**: a guest without a controller and with `n` host devices gets `n / 8` xenusb2, rounded up. One that runs
+//!    gets one when a host device finds no free port.
+//! 3. **Host devices** alone go there: libxl puts each on the lowest free port of the first controller that has one. (libvirt
+//!    hands no guest address to libxl. What says one is kept there all the same: vusb can do it.)
+//! 4. **Mice and tablets** of an HVM guest are on the UHCI of its device model (`-usb -usbdevice tablet`): a piix3-uhci at the
+//!    lowest free index. QEMU gives its last free port to a hub when something is plugged in (`usb_claim_port` in its
+//!    `hw/usb/bus.c`).
 //! 5. All other kinds libvirt cannot have on Xen.
 
 use super::controllers::add_one;
