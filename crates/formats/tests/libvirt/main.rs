@@ -5,6 +5,9 @@ mod bounds;
 mod edits;
 mod manual;
 mod mistakes;
+mod properties;
+mod schema;
+mod written;
 
 use vusb_formats::Format;
 use vusb_formats::config::Config;
