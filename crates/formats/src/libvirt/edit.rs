@@ -24,7 +24,7 @@ use super::address::usb_address_of;
 use super::domain::{Domain, Found, Said};
 use super::element::{self, Element, Free, Style, escaped};
 use super::names::{disk_number, model_name};
-use super::numbers::decimal;
+use super::numbers::{Taken, decimal};
 use super::write::rank;
 use super::xml::{self, Node, all, attr, child, elements, is};
 use crate::config::{Edit, Unsayable};
@@ -75,11 +75,10 @@ struct Editing<'t, 'd> {
     splices: Vec<Splice>,
     /// The elements that are to be added to `<devices>`.
     new: Vec<Element>,
-    free: Free,
     /// The disks' names that are taken, as numbers.
-    disks: BTreeSet<u32>,
+    disks: Taken,
     /// The smart card readers' indexes that are taken.
-    readers: BTreeSet<u32>,
+    readers: Taken,
     /// The controllers that go.
     removed: BTreeSet<usize>,
 }
@@ -94,16 +93,22 @@ impl<'t, 'd> Editing<'t, 'd> {
             let index = found.said.element().and_then(|node| decimal(node.attribute("index")?));
             index.or_else(|| decimal(name?.as_str().strip_prefix("ccid")?))
         });
-        Editing {
+        let mut editing = Editing {
             text,
             domain,
             splices: Vec::new(),
             new: Vec::new(),
-            free: Free::default(),
-            disks: disks.collect(),
-            readers: readers.collect(),
+            disks: Taken::default(),
+            readers: Taken::default(),
             removed: BTreeSet::new(),
-        }
+        };
+        disks.for_each(|disk| {
+            editing.disks.take(disk);
+        });
+        readers.for_each(|reader| {
+            editing.readers.take(reader);
+        });
+        editing
     }
 
     fn edit(&mut self, edit: &Edit<'_>) -> Result<(), Unsayable> {
@@ -131,33 +136,26 @@ impl<'t, 'd> Editing<'t, 'd> {
     }
 
     fn add_device(&mut self, address: Address, device: &Device) -> Result<(), Unsayable> {
-        self.choose_numbers(device);
-        let (element, lost) = element::device(address, device, self.free)?;
+        let free = self.free_for(device);
+        let (element, lost) = element::device(address, device, free)?;
         if let Some(lost) = lost.into_iter().next() {
             return Err(lost);
         }
-        if matches!(device.kind, Kind::Storage(_)) {
-            self.disks.insert(self.free.disk);
-        }
-        if device.kind == Kind::Ccid {
-            self.readers.insert(self.free.reader);
-        }
+        match device.kind {
+            Kind::Storage(_) => self.disks.take(free.disk),
+            Kind::Ccid => self.readers.take(free.reader),
+            _ => true,
+        };
         self.new.push(element);
         Ok(())
     }
 
     /// The numbers for a device: those that its name has, if libvirt gave it and they are free; else the first free ones.
-    fn choose_numbers(&mut self, device: &Device) {
-        let number = |stem: &str| device.name.as_str().strip_prefix(stem).and_then(decimal::<u32>);
-        let free = |wanted: Option<u32>, taken: &BTreeSet<u32>| {
-            wanted
-                .filter(|number| !taken.contains(number))
-                .or_else(|| (0..).find(|number| !taken.contains(number)))
-        };
-        match device.kind {
-            Kind::Storage(_) => self.free.disk = free(number("usb-disk"), &self.disks).unwrap_or(0),
-            Kind::Ccid => self.free.reader = free(number("ccid"), &self.readers).unwrap_or(0),
-            _ => {}
+    fn free_for(&mut self, device: &Device) -> Free {
+        let number = |stem: &str| device.name.as_str().strip_prefix(stem).and_then(decimal);
+        Free {
+            disk: self.disks.free(number("usb-disk")),
+            reader: self.readers.free(number("ccid")),
         }
     }
 
@@ -233,8 +231,7 @@ impl<'t, 'd> Editing<'t, 'd> {
     }
 
     fn no_usb(&mut self) -> Result<(), Unsayable> {
-        let left = self.removed.len() < self.domain.controllers.len();
-        if left {
+        if self.removed.len() < self.domain.controllers.len() {
             return Err(Unsayable {
                 what: "that there is no USB".to_owned(),
                 why: "there are USB controllers: remove them first".to_owned(),
@@ -403,12 +400,11 @@ fn name_in<'t>(text: &'t str, node: Node<'_>) -> &'t str {
 /// What goes when an element goes: its lines, if nothing else is on them.
 fn removal(text: &str, element: Range<usize>) -> Splice {
     let start = line_start(text, element.start);
-    let before = text.get(start..element.start).unwrap_or_default();
     let after = text.get(element.end..).unwrap_or_default();
     let rest = after.trim_start_matches([' ', '\t']);
     let line_end = ["\r\n", "\n"].into_iter().find(|end| rest.starts_with(end));
     let range = match line_end {
-        Some(end) if before.trim_matches([' ', '\t']).is_empty() => {
+        Some(end) if indent_of(text, element.start).is_some() => {
             start..element.end + (after.len() - rest.len()) + end.len()
         }
         _ => element,

@@ -5,6 +5,7 @@
 //! | indexes, ports, buses of the guest | 10 | strict: digits alone, no zero before another digit |
 //! | `<source>` of host devices, PCI addresses, redirection filters | 0: `0x` is hexadecimal, a zero in front octal | the same, but neither sign nor spaces |
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
 /// A strict decimal number.
@@ -37,6 +38,32 @@ pub(super) fn base_zero(text: &str) -> Option<(u32, Base)> {
     let plain = digits.bytes().all(|byte| byte.is_ascii_alphanumeric());
     let number = u32::from_str_radix(digits, radix).ok().filter(|_| plain)?;
     Some((number, base))
+}
+
+/// Numbers that are taken.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    taken: BTreeSet<u32>,
+    /// All below it are taken.
+    lowest: u32,
+}
+
+impl Taken {
+    /// Takes a number; whether it was free.
+    pub(super) fn take(&mut self, number: u32) -> bool {
+        self.taken.insert(number)
+    }
+
+    /// `wanted`, if it is free; else the lowest that is.
+    pub(super) fn free(&mut self, wanted: Option<u32>) -> u32 {
+        if let Some(wanted) = wanted.filter(|wanted| !self.taken.contains(wanted)) {
+            return wanted;
+        }
+        while self.taken.contains(&self.lowest) {
+            self.lowest = self.lowest.saturating_add(1);
+        }
+        self.lowest
+    }
 }
 
 #[cfg(test)]

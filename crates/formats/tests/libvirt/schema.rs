@@ -41,7 +41,7 @@ fn validate(text: &str) {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("virt-xml-validate is there: apt-get install libvirt-clients libxml2-utils");
+        .unwrap_or_else(|error| panic!("virt-xml-validate: {error}"));
     child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}\n{text}", String::from_utf8_lossy(&output.stderr));

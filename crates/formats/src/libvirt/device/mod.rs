@@ -22,12 +22,12 @@ mod other;
 mod redir;
 mod stream;
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 
 use vusb_model::device::{Kind, Other};
 
 use super::names::has_own_alias;
+use super::numbers::Taken;
 use super::xml::{Attr, Node, all, attr, child};
 use crate::config::Property;
 use crate::error::Problem;
@@ -84,7 +84,7 @@ pub(super) struct Reading<'d> {
     /// The redirection filter of all `redirdev`, as QEMU takes it.
     filter: Option<String>,
     /// The smart card readers, by index.
-    readers: BTreeSet<u32>,
+    readers: Taken,
     /// The smart cards, with the readers that they are in.
     cards: Vec<(u32, Node<'d>)>,
     hostdevs: usize,
@@ -112,8 +112,8 @@ impl<'d> Reading<'d> {
         Ok(Reading {
             ps2,
             twins: Twins::of(domain),
-            filter: filter.map(redir::filter).transpose()?,
-            readers: BTreeSet::new(),
+            filter: filter.map(redir::filter).transpose()?.flatten(),
+            readers: Taken::default(),
             cards: Vec::new(),
             hostdevs: passed.count(),
             nets: 0,
@@ -141,7 +141,7 @@ impl<'d> Reading<'d> {
                     numbered(node, &mut self.nets, node.attribute("type") != Some("hostdev"));
                 other::net(node, number)
             }
-            "sound" => Ok(other::sound(node, next(&mut self.sounds))),
+            "sound" => other::sound(node, next(&mut self.sounds)),
             "hostdev" => {
                 let number = numbered(node, &mut self.hostdevs, true);
                 hostdev::read(node, number, &self.twins)
@@ -167,7 +167,7 @@ impl<'d> Reading<'d> {
     pub(super) fn readers_of_cards(&mut self) -> Vec<(u32, Node<'d>, Plug)> {
         let mut added = Vec::new();
         for (index, card) in std::mem::take(&mut self.cards) {
-            if self.readers.insert(index) {
+            if self.readers.take(index) {
                 let mut plug = Plug::new(Kind::Ccid, format!("ccid{index}"));
                 plug.remarks.push("libvirt adds it for the smart card".to_owned());
                 added.push((index, card, plug));

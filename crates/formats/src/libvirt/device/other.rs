@@ -1,14 +1,12 @@
 //! Inputs, hubs, network and sound cards, folders and smart card readers.
 
-use std::collections::BTreeSet;
-
 use vusb_model::device::{Audio, Hub, Input, Kind, Mac, Mtp, Net, NetBackend};
 use vusb_model::models::UsbVersion;
 
 use super::{Plug, bootindex, flag};
 use crate::config::Property;
 use crate::error::Problem;
-use crate::libvirt::numbers::decimal;
+use crate::libvirt::numbers::{Taken, decimal};
 use crate::libvirt::xml::{Node, attr, child};
 
 /// `<input>`. libvirt leaves QEMU's `usb_version` alone, and QEMU's own default is 2.
@@ -82,14 +80,17 @@ pub(super) fn net(node: Node<'_>, number: usize) -> Result<Option<Plug>, Problem
 }
 
 /// `<sound>`. Its `<audio id='N'>` is what QEMU knows as `audioN`.
-pub(super) fn sound(node: Node<'_>, number: usize) -> Option<Plug> {
-    let model = attr(node, "model").filter(|model| model.value == "usb")?;
+pub(super) fn sound(node: Node<'_>, number: usize) -> Result<Option<Plug>, Problem> {
+    let model = attr(node, "model").filter(|model| model.value == "usb");
+    let Some(model) = model else {
+        return Ok(None);
+    };
     let audio =
         child(node, "audio").and_then(|audio| audio.attribute("id")).and_then(decimal::<u32>);
     let audiodev = audio.map(|id| format!("audio{id}"));
-    let multi = attr(node, "multichannel").and_then(|text| flag(&text, ["yes", "no"]).ok());
+    let multi = attr(node, "multichannel").map(|text| flag(&text, ["yes", "no"])).transpose()?;
     let plug = Plug::new(Kind::Audio(Audio { audiodev }), format!("sound{number}"));
-    Some(plug.at(Some(model)).with("multi", multi.map(Property::Flag)))
+    Ok(Some(plug.at(Some(model)).with("multi", multi.map(Property::Flag))))
 }
 
 /// `<filesystem>` of the driver mtp. What it is called for the guest is its `<target dir=...>`.
@@ -109,18 +110,17 @@ pub(super) fn mtp(node: Node<'_>, number: usize) -> Result<Option<Plug>, Problem
 }
 
 /// `<controller type='ccid'>`: the reader that smart cards are in. `taken` are the indexes of those before it.
-pub(super) fn ccid(node: Node<'_>, taken: &mut BTreeSet<u32>) -> Result<Option<Plug>, Problem> {
+pub(super) fn ccid(node: Node<'_>, taken: &mut Taken) -> Result<Option<Plug>, Problem> {
     let Some(kind) = attr(node, "type").filter(|kind| kind.value == "ccid") else {
         return Ok(None);
     };
-    let free = || (0..).find(|index| !taken.contains(index)).unwrap_or(0);
     let number = match attr(node, "index") {
-        None => free(),
+        None => taken.free(None),
         Some(text) => decimal::<u32>(text.value).ok_or_else(|| {
             text.refuse(format!("`{}` is no index: it is a decimal number", text.short()))
         })?,
     };
-    taken.insert(number);
+    taken.take(number);
     Ok(Some(Plug::new(Kind::Ccid, format!("ccid{number}")).at(Some(kind))))
 }
 

@@ -27,10 +27,10 @@ pub(super) fn read(
 }
 
 /// The filter as QEMU takes it: `0x08:0x1234:-1:0x0200:1|-1:-1:-1:-1:0`, which is class, vendor, product, version and whether
-/// they are allowed, -1 for any.
-pub(super) fn filter(node: Node<'_>) -> Result<String, Problem> {
+/// they are allowed, -1 for any. A filter without a rule is none.
+pub(super) fn filter(node: Node<'_>) -> Result<Option<String>, Problem> {
     let rules = all(node, "usbdev").map(rule).collect::<Result<Vec<_>, _>>()?;
-    Ok(rules.join("|"))
+    Ok((!rules.is_empty()).then(|| rules.join("|")))
 }
 
 fn rule(node: Node<'_>) -> Result<String, Problem> {
