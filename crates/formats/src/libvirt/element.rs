@@ -10,6 +10,7 @@ use vusb_model::name::Name;
 use vusb_model::selector::Selector;
 
 use super::address::PciBuses;
+use super::controller::is_companion;
 use super::names::{Alias, alias_of, disk_name, model_name};
 use crate::config::Unsayable;
 
@@ -175,6 +176,12 @@ pub(super) fn controller(
             "libvirt does not know this model; qusb2 (xenusb2) is the fastest of Xen's that it knows",
         );
     };
+    if is_companion(controller.model) {
+        return unsayable(
+            format!("{}, {model} alone", controller.name),
+            "libvirt takes it for the companion of an ich9-ehci1; piix3-uhci is a UHCI alone",
+        );
+    }
     let master = usb(model, controller.index)
         .and(alias(&controller.name))
         .and(pci(controller.pci.as_ref(), buses));

@@ -71,7 +71,8 @@ fn all_kinds() -> Hardware {
 #[test]
 #[ignore = "needs virt-xml-validate"]
 fn every_model_is_valid() {
-    for model in Model::ALL.into_iter().filter(|model| *model != Model::Xenusb3) {
+    let unsayable = [Model::Xenusb3, Model::Ich9Uhci1, Model::Ich9Uhci2, Model::Ich9Uhci3];
+    for model in Model::ALL.into_iter().filter(|model| !unsayable.contains(model)) {
         let pv = model.controller_type() == ControllerType::Pv;
         let mut one = controller("0", "first", model, *model.port_range().end());
         if !pv {

@@ -152,8 +152,9 @@ fn what_cannot_be_said_is_listed() {
     let mut foreign = controller("3", "pv0", Model::Xenusb2, 8);
     foreign.backend = Some("sys-usb".to_owned());
     let xenusb3 = controller("4", "pv1", Model::Xenusb3, 8);
+    let uhci = controller("5", "hci5", Model::Ich9Uhci2, 2);
     let hardware = hardware(
-        &[halves, foreign, xenusb3],
+        &[halves, foreign, xenusb3, uhci],
         &[
             ("2:1", "a", "tablet"),
             ("2:2", "b", "0781:5581:4C53"),
@@ -182,6 +183,7 @@ fn what_cannot_be_said_is_listed() {
             "that pv0 carries the devices of the domain sys-usb",
             "pv1, xenusb3",
             "h, host:046d:0825",
+            "hci5, ich9-uhci2 alone",
         ]
     );
 }
