@@ -1,5 +1,8 @@
 //! A domain, read: its guest, its USB controllers and devices, and the element that says each of them.
 
+use std::collections::BTreeSet;
+
+use vusb_model::address::Index;
 use vusb_model::guest::{Guest, Virtualization};
 use vusb_model::profile::Profile;
 use vusb_model::spec::{ControllerRef, ControllerSpec, DeviceSpec, Spec};
@@ -24,6 +27,8 @@ pub(super) struct Domain<'d> {
     /// The controllers of the model `none`.
     pub(super) disabled: Vec<Node<'d>>,
     pub(super) controllers: Vec<Found<'d, ControllerSpec>>,
+    /// The indexes of the controllers that have a name.
+    indexes: BTreeSet<Index>,
     pub(super) devices: Vec<Found<'d, DeviceSpec>>,
     pub(super) warnings: Vec<Problem>,
 }
@@ -60,6 +65,7 @@ impl<'d> Domain<'d> {
             guest,
             disabled: Vec::new(),
             controllers: Vec::new(),
+            indexes: BTreeSet::new(),
             devices: Vec::new(),
             warnings: Vec::new(),
         };
@@ -92,7 +98,13 @@ impl<'d> Domain<'d> {
         }
         match read {
             None => self.disabled.push(node),
-            Some((spec, place)) => {
+            Some((mut spec, place)) => {
+                // Two at one index would be called the same; what is wrong with them is the index, which is not for here to say.
+                if let Some(index) = spec.index.filter(|_| spec.name.is_some())
+                    && !self.indexes.insert(index)
+                {
+                    spec.name = None;
+                }
                 self.controllers.push(Found { said: Said::By(node), spec, place });
             }
         }

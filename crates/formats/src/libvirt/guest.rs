@@ -68,9 +68,7 @@ fn hypervisor(domain: Node<'_>) -> Result<Hypervisor, Problem> {
             start..start + "domain".len(),
             "this domain does not say whose it is",
         )
-        .help(format!(
-            "add a type, which is one of {known}; libvirt says: missing domain type attribute"
-        )));
+        .help(format!("add a type, which is one of {known}")));
     };
     TYPES
         .iter()

@@ -54,8 +54,12 @@ fn domain() -> impl Strategy<Value = String> {
     let ends =
         (select(BETWEEN.to_vec()), select(BETWEEN.to_vec()), select(vec!["", "\n", "\u{feff}"]));
     (vec(part, 0..12), ends).prop_map(|(parts, (first, last, start))| {
-        let parts: String =
-            parts.iter().flat_map(|(between, element)| [*between, *element]).collect();
+        // Each disk has a name of its own.
+        let part = |(number, (between, element)): (usize, &(&str, &str))| {
+            let name = char::from(b'a' + u8::try_from(number).unwrap());
+            format!("{between}{}", element.replace("'sdb'", &format!("'sd{name}'")))
+        };
+        let parts: String = parts.iter().enumerate().map(part).collect();
         let start = if start == "\n" { "" } else { start };
         format!("{start}<domain type='kvm'>{first}<devices>{parts}{last}</devices>\n</domain>")
     })

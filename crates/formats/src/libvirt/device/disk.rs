@@ -1,5 +1,8 @@
 //! `<disk>` on USB: a stick, or a CD drive, which QEMU made of the same device until libvirt 11.5.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+
 use vusb_model::device::{ImageFormat, Kind, Storage};
 
 use super::{Plug, bootindex, flag};
@@ -11,7 +14,14 @@ use crate::libvirt::xml::{Attr, Node, attr, child, content};
 /// What a disk that there is no kind for is in QEMU.
 const DRIVER: &str = "usb-storage";
 
-pub(super) fn read(node: Node<'_>) -> Result<Option<Plug>, Problem> {
+/// Reads a disk. `targets` are the names of the disks before it, on whatever bus.
+pub(super) fn read<'d>(
+    node: Node<'d>,
+    targets: &mut BTreeMap<&'d str, Range<usize>>,
+) -> Result<Option<Plug>, Problem> {
+    let before = child(node, "target")
+        .and_then(|target| attr(target, "dev"))
+        .and_then(|name| targets.insert(name.value, name.span));
     let Some(target) =
         child(node, "target").filter(|target| target.attribute("bus") == Some("usb"))
     else {
@@ -25,6 +35,11 @@ pub(super) fn read(node: Node<'_>) -> Result<Option<Plug>, Problem> {
         name.refuse(format!("`{}` is no name of a disk: write sda, sdb and so on", name.short()))
             .help("libvirt makes the disk's id of it: sda is usb-disk0")
     })?;
+    if let Some(before) = before {
+        return Err(name
+            .refuse(format!("there are two disks of the name {}", name.short()))
+            .other(before, "the other one"));
+    }
     let alias = format!("usb-disk{number}");
     let cdrom = node.attribute("device") == Some("cdrom");
     let readonly = cdrom || child(node, "readonly").is_some();

@@ -152,7 +152,9 @@ fn id<'d>(
             text.refuse(format!("`{}` is no {name} id: it is a number up to 0xffff", text.short()));
         return Err(match hexadecimal {
             Some(_) => problem.help(format!("hexadecimal has to say so: write 0x{}", text.short())),
-            None => problem.help(format!("libvirt says: cannot parse {name} id {}", text.short())),
+            None => {
+                problem.help(format!("write it as lsusb shows it, after 0x: <{name} id='0x0781'/>"))
+            }
         });
     };
     if base != Base::Hexadecimal && hexadecimal != Some(id) {

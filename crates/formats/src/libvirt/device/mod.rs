@@ -22,6 +22,7 @@ mod other;
 mod redir;
 mod stream;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use vusb_model::device::{Kind, Other};
@@ -83,6 +84,8 @@ pub(super) struct Reading<'d> {
     twins: Twins,
     /// The redirection filter of all `redirdev`, as QEMU takes it.
     filter: Option<String>,
+    /// The disks' names, and where each is.
+    targets: BTreeMap<&'d str, Range<usize>>,
     /// The smart card readers, by index.
     readers: Taken,
     /// The smart cards, with the readers that they are in.
@@ -113,6 +116,7 @@ impl<'d> Reading<'d> {
             ps2,
             twins: Twins::of(domain),
             filter: filter.map(redir::filter).transpose()?.flatten(),
+            targets: BTreeMap::new(),
             readers: Taken::default(),
             cards: Vec::new(),
             hostdevs: passed.count(),
@@ -135,7 +139,7 @@ impl<'d> Reading<'d> {
             return Ok(None);
         }
         match node.tag_name().name() {
-            "disk" => disk::read(node),
+            "disk" => disk::read(node, &mut self.targets),
             "interface" => {
                 let number =
                     numbered(node, &mut self.nets, node.attribute("type") != Some("hostdev"));

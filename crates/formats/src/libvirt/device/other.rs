@@ -33,8 +33,7 @@ pub(super) fn input(node: Node<'_>, number: usize, ps2: bool) -> Result<Option<P
         _ => {
             let at = kind.map_or(node.range(), |kind| kind.span);
             let what = "an input on USB is a tablet, a mouse or a keyboard";
-            return Err(Problem::new(at, what)
-                .help("libvirt says: usb bus does not support this input device"));
+            return Err(Problem::new(at, what));
         }
     };
     Ok(Some(plug.at(kind)))
@@ -120,7 +119,10 @@ pub(super) fn ccid(node: Node<'_>, taken: &mut Taken) -> Result<Option<Plug>, Pr
             text.refuse(format!("`{}` is no index: it is a decimal number", text.short()))
         })?,
     };
-    taken.take(number);
+    if !taken.take(number) {
+        let at = attr(node, "index").map_or(node.range(), |index| index.span);
+        return Err(Problem::new(at, format!("there is another reader with the index {number}")));
+    }
     Ok(Some(Plug::new(Kind::Ccid, format!("ccid{number}")).at(Some(kind))))
 }
 

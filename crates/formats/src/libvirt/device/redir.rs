@@ -75,11 +75,9 @@ fn version(text: &Attr<'_>) -> Result<String, Problem> {
     };
     match text.value.split_once('.').filter(|(major, minor)| digits(major) && digits(minor)) {
         Some((major, minor)) => Ok(format!("0x{major:0>2}{minor:0<2}")),
-        None => Err(text
-            .refuse(format!(
-                "`{}` is no version of a device: it is such as 2.56, or -1 for any",
-                text.short()
-            ))
-            .help(format!("libvirt says: Incorrect USB version format {}", text.short()))),
+        None => Err(text.refuse(format!(
+            "`{}` is no version of a device: it is such as 2.56, or -1 for any",
+            text.short()
+        ))),
     }
 }
