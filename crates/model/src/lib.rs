@@ -24,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod borders;
 pub mod capabilities;
 pub mod device;
 pub mod diff;

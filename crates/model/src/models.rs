@@ -1,7 +1,7 @@
 //! The table of controller models: what each is called, how many ports it has, what it takes.
 //!
 //! The names are libvirt's, which took them from real hardware where there is any. What a hypervisor calls a model is
-//! written at that hypervisor's border and nowhere here.
+//! in the table of [`borders`](crate::borders), and is used at that hypervisor's border alone.
 //!
 //! Port counts: UHCI 2 (UHCI 1.1, section 2.1.7, and QEMU's `NB_PORTS`), OHCI 3 (QEMU's `pci-ohci` default), EHCI 6 (QEMU's
 //! `NB_PORTS` in `hcd-ehci.h`), xHCI 1 to 15 (`XHCI_MAXPORTS_2` and `_3` in QEMU's `hcd-xhci.h`), PVUSB 1 to 31
