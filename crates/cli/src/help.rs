@@ -206,12 +206,17 @@ Examples:
 
 /// `vusb models --help`.
 pub(crate) const MODELS: &str = "\
-HOT says whether QEMU can add it to a running guest; all others come only when the guest starts. On q35 that also \
-needs a free PCI Express root port: see `vusb qemu-args --spare-slots`. The names are those of libvirt.
+The first table says what each model is and what this machine can do with it: hot is at any time, cold when the \
+guest starts, no never, and - that there is nobody to ask. QEMU is the one that is installed; Xen, what is emulated for \
+an HVM guest and what the vusb-backend of domain 0 serves. On q35 hot also needs a free PCI Express root port: see \
+`vusb qemu-args --spare-slots`.
+
+The second says what each is called: by QEMU's -device, by a usbctrl of xl (type and version), by libvirt, by the key of \
+a VMX file, by VBoxManage. VMware's and VirtualBox's own controllers are like these models, and not the same.
 
 Examples:
   vusb models
-  vusb models --json | jq -r '.models[] | select(.hot).name'";
+  vusb models --json | jq -r '.models[] | select(.here.qemu == \"hot\").name'";
 
 /// `vusb digest --help`.
 pub(crate) const DIGEST: &str = "\

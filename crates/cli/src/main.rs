@@ -21,7 +21,7 @@
 //! | `controller list` | `domain`, `address`, `controllers` (without devices) |
 //! | `device list` | `domain`, `address`, `devices` (each with `at`, `bus`, `controller` too) |
 //! | `host list` | `backend` (with `--backend`), `devices` (each `busid`, `at`, `id`, `serial`, `vendor`, `product`, `speed`, `path`, `hub`, `protected`, `holder`), `notes` |
-//! | `models` | `models`: each `name`, `aliases`, `type`, `usbversion`, `ports` (`least`, `most`), `speeds`, `qemu`, `xen` and `hot` (may be null) |
+//! | `models` | `here`: `qemu` and `xen`, each `there`, `what`; `models`: each `name`, `aliases`, `type`, `usbversion`, `ports` (`least`, `most`), `speeds`, `qemu`, `xen`, `hot` and `xen_hot` (may be null), `names` (`qemu`, `libxl` with `type` and `version`, `libvirt`, `vmware`, `virtualbox`, each may be null), `here` (`qemu`, `xen`: `hot`, `cold`, `no`, or null) |
 //! | `digest` | `digest`, `pci` |
 //! | `qemu-args` | `arguments`: an array of strings |
 //! | `completions` | `shell`, `script` |

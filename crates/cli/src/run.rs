@@ -90,12 +90,6 @@ struct PlacedDevice<'a> {
 }
 
 #[derive(Serialize)]
-struct ModelsView {
-    api: u32,
-    models: Vec<tables::ModelRow>,
-}
-
-#[derive(Serialize)]
 struct DigestView {
     api: u32,
     digest: String,
@@ -285,8 +279,8 @@ impl Cli<'_> {
     }
 
     fn models(&self) -> Result {
-        let view = ModelsView { api: API, models: tables::model_rows() };
-        self.show(&view, tables::models)
+        let view = self.vusb(false).models();
+        self.show(&view, || tables::models(&view))
     }
 
     fn digest(&self, target: &str, pci: bool) -> Result {

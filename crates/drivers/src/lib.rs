@@ -18,6 +18,7 @@
 
 pub mod configfile;
 mod driver;
+pub mod machine;
 pub mod qemu;
 pub mod sim;
 pub mod xenctl;

@@ -19,6 +19,7 @@ mod assemble;
 mod details;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod installed;
 mod names;
 mod offers;
 mod perform;

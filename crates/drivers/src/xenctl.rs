@@ -22,6 +22,7 @@ mod observe;
 mod paths;
 mod presence;
 mod tree;
+mod ways;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -46,6 +47,8 @@ use self::entry::{Ends, Entry};
 use self::observe::{Handle, Handles, Known};
 pub use self::presence::Lendable;
 use self::tree::Tree;
+pub(crate) use self::ways::support;
+pub use self::ways::{Way, way};
 use crate::driver::{Driver, Error, Observed};
 use crate::qemu::Qemu;
 
@@ -102,6 +105,15 @@ impl Reach {
     /// As [`Reach::name_of`].
     pub fn backend(&self, asked: &str, limit: Duration) -> Result<Option<String>, Error> {
         backend(&mut self.open(limit)?, asked)
+    }
+
+    /// Whether a vusb-backend answers in domain 0. `None` if there is no xenstored to ask.
+    ///
+    /// # Errors
+    /// There is one, and it does not let itself be asked.
+    pub fn pv_served(&self, limit: Duration) -> Result<Option<bool>, Error> {
+        let tree = Tree::open_if_there(self.xenstored.as_deref(), limit)?;
+        tree.map(|mut tree| presence::is_alive(&mut tree, DomId::ZERO, limit)).transpose()
     }
 
     /// The devices that the vusb-backend of a domain could lend.

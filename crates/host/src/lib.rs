@@ -76,6 +76,11 @@ impl Host {
         Host::new("/")
     }
 
+    /// The folder that `sys`, `proc` and all else of the machine are below.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The USB devices that are plugged in, ordered by bus and port, hubs included, root hubs not. A machine without USB
     /// has none. A device that vanishes meanwhile is left out.
     ///

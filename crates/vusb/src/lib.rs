@@ -42,6 +42,7 @@ mod listing;
 mod lock;
 mod matching;
 mod merge;
+mod models;
 mod outcome;
 mod pending;
 mod perform;

@@ -22,6 +22,10 @@ use vusb_model::profile::Profile;
 use vusb_model::selector::{BusAddress, BusId, UsbId};
 use vusb_model::speed::Speed;
 
+pub use crate::models::{
+    Can, CanView, HereView, LibxlView, ModelView, ModelsView, NamesView, PortsView, PresenceView,
+};
+
 /// The version of the layout.
 pub const API: u32 = 1;
 

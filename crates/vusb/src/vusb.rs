@@ -16,9 +16,9 @@ use crate::error::Error;
 use crate::outcome::Outcome;
 use crate::session::Session;
 use crate::state::{Settings, StateDir};
-use crate::view::{AllView, DomainView, HostView};
+use crate::view::{AllView, DomainView, HostView, ModelsView};
 use crate::wanted::Wanted;
-use crate::{apply, connect, controllers, devices, listing};
+use crate::{apply, connect, controllers, devices, listing, models};
 
 /// USB for the virtual machines of this machine. See the library's text.
 ///
@@ -199,6 +199,13 @@ impl Vusb {
     /// There is no such domain, or no vusb-backend answers there.
     pub fn host_list_of(&self, backend: &str) -> Result<HostView, Error> {
         listing::host_list(self, Some(backend))
+    }
+
+    /// The controller models, what each is called everywhere, and what the hypervisors of this machine can do with it: the QEMU that
+    /// is installed is started without a guest and asked, and so is xenstored. Neither is waited for longer than three seconds, and one that
+    /// is not there or silent is no error.
+    pub fn models(&self) -> ModelsView {
+        models::models(self)
     }
 
     /// The arguments that start a QEMU with what the spec says.

@@ -14,7 +14,7 @@ use crate::safe;
 
 pub(crate) use domains::{all, controllers, devices, domain, planned};
 pub(crate) use host::host;
-pub(crate) use models::{Row as ModelRow, models, rows as model_rows};
+pub(crate) use models::models;
 
 /// A table as text. Every cell is made one harmless line; an empty one stays empty.
 fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {

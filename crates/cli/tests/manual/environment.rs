@@ -60,6 +60,17 @@ impl Environment {
         fs::read_to_string(self.path(name)).unwrap()
     }
 
+    /// A program in the place of QEMU: a shell script. It is written by another process, for a file that one of this process's children
+    /// may still have open for writing cannot be started.
+    pub(crate) fn qemu(&self, script: &str) {
+        let program = self.root.path().join("machine/usr/bin/qemu-kvm");
+        fs::create_dir_all(program.parent().unwrap()).unwrap();
+        let source = self.write("qemu-kvm.sh", &format!("#!/bin/sh\n{script}\n"));
+        let installed =
+            Command::new("install").args(["-m", "755"]).args([source, program]).status();
+        assert!(installed.unwrap().success());
+    }
+
     /// A stick's image.
     pub(crate) fn image(&self, name: &str) {
         self.write(name, &"\0".repeat(4096));

@@ -25,6 +25,13 @@ pub(super) struct Offers {
 }
 
 impl Offers {
+    /// What a QEMU has that lists these drivers.
+    pub(super) fn of(drivers: &[String]) -> Offers {
+        let known = Model::ALL.into_iter().filter_map(names::controller_driver);
+        let has = known.map(|driver| (driver.to_owned(), drivers.iter().any(|it| it == driver)));
+        Offers { drivers: has.collect(), ..Offers::default() }
+    }
+
     /// Finds out which machine this is. Only sentences need it.
     pub(super) fn ask_machine(&mut self, session: &mut Session) -> Result<(), Error> {
         if self.machine.is_empty() {
@@ -114,7 +121,7 @@ impl Offers {
 }
 
 /// The names in a `qom-list-types` answer.
-fn type_names(answer: &Value) -> Vec<String> {
+pub(super) fn type_names(answer: &Value) -> Vec<String> {
     let entries = answer.as_array().into_iter().flatten();
     entries.filter_map(|entry| Some(entry.get("name")?.as_str()?.to_owned())).collect()
 }

@@ -24,11 +24,19 @@ impl Tree {
     /// # Errors
     /// [`Error::Unreachable`] if there is no xenstored.
     pub(super) fn open(socket: Option<&Path>, limit: Duration) -> Result<Tree, Error> {
-        let store = match socket {
-            Some(socket) => Store::from_socket(socket)?.with_limit(limit),
-            None => Store::connect(limit)?,
-        };
-        Ok(Tree { store })
+        Ok(Tree { store: connect(socket, limit)? })
+    }
+
+    /// Likewise; `None` if there is no xenstored.
+    pub(super) fn open_if_there(
+        socket: Option<&Path>,
+        limit: Duration,
+    ) -> Result<Option<Tree>, Error> {
+        match connect(socket, limit) {
+            Ok(store) => Ok(Some(Tree { store })),
+            Err(store::Error::NoStore { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The value of a node; `None` if there is none. A value that is no text is as good as none.
@@ -125,6 +133,13 @@ impl Edit<'_, '_> {
 
     pub(super) fn perms(&mut self, path: &str) -> Result<Option<Perms>, Error> {
         Ok(self.transaction.permissions(path)?)
+    }
+}
+
+fn connect(socket: Option<&Path>, limit: Duration) -> Result<Store, store::Error> {
+    match socket {
+        Some(socket) => Ok(Store::from_socket(socket)?.with_limit(limit)),
+        None => Store::connect(limit),
     }
 }
 
