@@ -8,12 +8,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
-use vusb_drivers::qemu::{ArgumentOptions, Qemu, arguments};
+use vusb_drivers::qemu::{ArgumentOptions, Qemu, arguments, installed};
 use vusb_drivers::{Driver, Error, Observed};
-use vusb_model::capabilities::Capabilities;
+use vusb_model::capabilities::{Capabilities, Support};
 use vusb_model::diff::{Step, diff};
 use vusb_model::digest::digest;
 use vusb_model::hardware::Hardware;
+use vusb_model::models::Model;
 use vusb_model::refusal::{Category, Refusal};
 use vusb_model::resolve::resolve;
 use vusb_model::spec::{ControllerSpec, DeviceSpec, Spec};
@@ -83,6 +84,18 @@ fn file(dir: &Path, name: &str, content: &[u8]) -> String {
     let path = dir.join(name);
     std::fs::write(&path, content).unwrap();
     path.to_str().unwrap().to_owned()
+}
+
+/// Every QEMU of a distribution has these.
+#[test]
+#[ignore = "needs QEMU; run by cargo xtask test"]
+fn the_installed_qemu_says_what_it_has() {
+    let program = installed::find(Path::new("/")).unwrap();
+    let qemu = installed::ask(&program, Duration::from_secs(20)).unwrap();
+    assert!(qemu.version.starts_with("QEMU "), "{}", qemu.version);
+    assert_eq!(qemu.models[&Model::QemuXhci], Support::Hot);
+    assert!(matches!(qemu.models[&Model::Ich9Ehci1], Support::Cold { .. }));
+    assert!(matches!(qemu.models[&Model::Xenusb2], Support::No { .. }));
 }
 
 #[test]

@@ -465,6 +465,50 @@ fn a_whole_file() {
     assert_eq!(digest(&hardware_of(&written.text)), digest(&hardware));
 }
 
+/// A controller does not bring to life what the text had said in vain.
+#[test]
+fn what_would_come_with_a_controller() {
+    let text = "ehci.present = \"TRUE\"\nusb_xhci:4.present = \"TRUE\"\nusb_xhci:4.deviceType = \"hid\"\n\
+                usb.autoConnect.device0 = \"vid:0781 pid:5581\"\n";
+    let uhci = controller(0, Model::Piix4Uhci, 2);
+    assert_snapshot!(refused(text, &[Edit::AddController(&uhci)]), @r#"this change: what the text says in vain so far would come with it: ehci.present = "TRUE", usb.autoConnect.device0 = "vid:0781 pid:5581"; take that out first"#);
+    let xhci = controller(0, Model::QemuXhci, 4);
+    assert_snapshot!(refused(text, &[Edit::AddController(&xhci)]), @r#"this change: what the text says in vain so far would come with it: usb_xhci:4.present = "TRUE", usb.autoConnect.device0 = "vid:0781 pid:5581"; take that out first"#);
+}
+
+/// Who takes out a device that is named twice learns of the second line, rather than keep the device.
+#[test]
+fn a_device_that_is_named_twice() {
+    let text = "usb.present = TRUE\nusb.autoConnect.device0 = 0x781:0x5581\nusb.autoConnect.device1 = 0x781:0x5581\n";
+    assert_snapshot!(refused(text, &[Edit::RemoveDevice(0)]), @"this change: what the text says in vain so far would come with it: usb.autoConnect.device1 = 0x781:0x5581; take that out first");
+}
+
+/// Several changes at once, each on top of the one before.
+#[test]
+fn changes_at_once() {
+    let (uhci, mouse) = (controller(0, Model::Piix4Uhci, 2), device("m", "mouse"));
+    let all = [
+        Edit::RemoveDevice(0),
+        Edit::AddDevice(at(0, "1"), &mouse),
+        Edit::RemoveDevice(4),
+        Edit::AddDevice(at(0, "2.1"), &device("stick", "0781:5581")),
+    ];
+    let new = edited(WORKSTATION, &all);
+    assert_eq!(digest(&hardware_of(&new)), digest(&hardware_of(WORKSTATION)));
+    assert_eq!(edited("", &[Edit::AddController(&uhci), Edit::NoUsb]), "usb.present = \"FALSE\"\n");
+}
+
+/// An EHCI without a UHCI does not take the rest with it.
+#[test]
+fn an_ehci_alone_is_lost_alone() {
+    let mut hardware = Hardware::new();
+    hardware.add_controller(controller(0, Model::Ehci, 6)).unwrap();
+    hardware.add_controller(controller(1, Model::QemuXhci, 4)).unwrap();
+    let written = Format::Vmx.write(&Guest::default(), &hardware);
+    assert_eq!(written.lost.len(), 1);
+    assert_eq!(listed(&hardware_of(&written.text)), "0 qemu-xhci 4");
+}
+
 /// What is lost is named, and all else is written.
 #[test]
 fn what_is_lost() {

@@ -36,11 +36,10 @@ pub(super) struct Editor<'a> {
     document: Document<'a>,
     controllers: BTreeMap<Index, Model>,
     items: BTreeMap<(Model, u16), Item>,
-    /// The numbers of devices of the host.
-    connected: BTreeSet<u16>,
-    /// All numbers below are in use.
+    /// By which keys the devices are said that there are to be.
+    devices: BTreeSet<Said>,
+    /// All numbers of devices of the host below are in use.
     next: u16,
-    keyboard: bool,
 }
 
 /// `usb:N` and all that it says.
@@ -57,15 +56,10 @@ impl<'a> Editor<'a> {
             document.dictionary().entries().iter().filter_map(|entry| found::item(entry.key));
         let mut items: BTreeMap<(Model, u16), Item> =
             keys.map(|key| (key, Item { port: None, hub: false })).collect();
-        let mut connected = BTreeSet::new();
         for device in &found.devices {
-            match device.said {
-                Said::Item(model, number) => {
-                    let hub = device.kind.hub_ports() > 0;
-                    items.insert((model, number), Item { port: device.port, hub });
-                }
-                Said::AutoConnect(number) => drop(connected.insert(number)),
-                Said::Keyboard => {}
+            if let Said::Item(model, number) = device.said {
+                let hub = device.kind.hub_ports() > 0;
+                items.insert((model, number), Item { port: device.port, hub });
             }
         }
         for (model, number, port) in &found.held {
@@ -74,9 +68,8 @@ impl<'a> Editor<'a> {
         Editor {
             controllers: Index::all().zip(models).collect(),
             items,
-            connected,
+            devices: found.devices.iter().map(|device| device.said).collect(),
             next: 0,
-            keyboard: found.devices.iter().any(|device| device.said == Said::Keyboard),
             document,
         }
     }
@@ -119,16 +112,32 @@ impl<'a> Editor<'a> {
         }
     }
 
-    /// The text as it is now.
+    /// The text as it is now: one that says what it was made to say, and nothing more.
+    ///
+    /// # Errors
+    /// VMware has no EHCI alone; or something that the text had said in vain would come with what was added.
     pub(super) fn finish(self) -> Result<String, Unsayable> {
         let has = |model| self.controllers.values().any(|there| *there == model);
         if has(Model::Ehci) && !has(Model::Piix4Uhci) {
-            return Err(unsayable(
-                "an EHCI without a UHCI".to_owned(),
-                "VMware has its EHCI (`ehci.present`) beside its UHCI (`usb.present`) alone: have a piix4-uhci too, or a qemu-xhci in place of both",
-            ));
+            return Err(ehci_alone());
         }
-        Ok(self.document.finish())
+        let text = self.document.finish();
+        let again = Dictionary::read(&text).and_then(|dictionary| Found::new(&dictionary));
+        let found = again.map_err(|_| {
+            unsayable("this change".to_owned(), "the text could not be read any more")
+        })?;
+        let controllers = found.controllers.iter().filter(|(model, ..)| !has(*model));
+        let devices = found.devices.iter().filter(|device| !self.devices.contains(&device.said));
+        let lines = controllers.map(|(_, line, _)| line).chain(devices.map(|device| &device.line));
+        let lines: Vec<&str> = lines.filter_map(|line| text.get(line.clone())).take(3).collect();
+        if lines.is_empty() {
+            return Ok(text);
+        }
+        let why = format!(
+            "what the text says in vain so far would come with it: {}; take that out first",
+            lines.join(", ")
+        );
+        Err(unsayable("this change".to_owned(), &why))
     }
 
     pub(super) fn add_controller(&mut self, controller: &Controller) -> Result<(), Unsayable> {
@@ -156,7 +165,7 @@ impl<'a> Editor<'a> {
         match &device.kind {
             Kind::Host(host) => self.connect(&host.selector).map_err(cannot),
             Kind::Keyboard(input) if is_plain(*input) => {
-                if std::mem::replace(&mut self.keyboard, true) {
+                if !self.devices.insert(Said::Keyboard) {
                     return Err(cannot("VMware has one keyboard on USB"));
                 }
                 self.document.set_flag(KEYBOARD, true);
@@ -185,11 +194,11 @@ impl<'a> Editor<'a> {
                 .dictionary()
                 .get(&key)
                 .is_none_or(|entry| entry.value.trim().is_empty());
-            empty && !self.connected.contains(number)
+            empty && !self.devices.contains(&Said::AutoConnect(*number))
         };
         let number = (self.next..u16::MAX).find(unused).ok_or("there is no number left for it")?;
         self.document.set(&format!("{AUTO_CONNECT}{number}"), &pattern);
-        self.connected.insert(number);
+        self.devices.insert(Said::AutoConnect(number));
         self.next = number + 1;
         Ok(Said::AutoConnect(number))
     }
@@ -214,6 +223,7 @@ impl<'a> Editor<'a> {
             self.document.set(&key("speed"), "2");
         }
         self.items.insert((model, number), Item { port: None, hub });
+        self.devices.insert(Said::Item(model, number));
         self.place(model, number, port)?;
         Ok(Said::Item(model, number))
     }
@@ -242,6 +252,7 @@ impl<'a> Editor<'a> {
     }
 
     fn remove_device(&mut self, said: Said) {
+        self.devices.remove(&said);
         match said {
             Said::Item(model, number) => {
                 // The number is not given out again: its lines are gone.
@@ -249,11 +260,9 @@ impl<'a> Editor<'a> {
                 self.document.remove(|key| found::item(key) == Some((model, number)));
             }
             Said::Keyboard => {
-                self.keyboard = false;
                 self.document.set_flag(KEYBOARD, false);
             }
             Said::AutoConnect(number) => {
-                self.connected.remove(&number);
                 // VMware itself empties a line rather than leave a gap in the numbers.
                 let mut all = self
                     .document
@@ -289,12 +298,20 @@ impl<'a> Editor<'a> {
             .map(PortPath::root)
             .chain(behind)
             .filter(|port| !taken.contains(port));
-        let others = self.connected.len() + usize::from(self.keyboard);
+        let others = self.devices.iter().filter(|said| !matches!(said, Said::Item(..))).count();
         match free.position(|port| port == at.port) {
             Some(before) if before <= others => Ok(()),
             _ => Err(no_port(kind, at.port)),
         }
     }
+}
+
+/// The refusal of an EHCI where there is no UHCI.
+pub(super) fn ehci_alone() -> Unsayable {
+    unsayable(
+        "an EHCI without a UHCI".to_owned(),
+        "VMware has its EHCI (`ehci.present`) beside its UHCI (`usb.present`) alone: have a piix4-uhci too, or a qemu-xhci in place of both",
+    )
 }
 
 fn no_port(kind: &Kind, port: PortPath) -> Unsayable {

@@ -7,11 +7,12 @@ use vusb_model::capabilities::Capabilities;
 use vusb_model::device::{HostRef, Kind};
 use vusb_model::guest::Guest;
 use vusb_model::hardware::Hardware;
+use vusb_model::models::Model;
 use vusb_model::resolve::resolve;
 
 use super::dictionary::{Dictionary, escaped};
 use super::document::Document;
-use super::edit::Editor;
+use super::edit::{Editor, ehci_alone};
 use super::found::{Found, Said};
 use crate::config::{Unsayable, Written};
 
@@ -21,8 +22,13 @@ pub(crate) fn write(guest: &Guest, hardware: &Hardware) -> Written {
     // What this module writes itself can be read.
     let Ok(dictionary) = Dictionary::read(&head) else { return Written { text: head, lost } };
     let mut editor = Editor::new(Document::new(&head, dictionary), &Found::default());
+    let uhci = hardware.controllers().any(|controller| controller.model == Model::Piix4Uhci);
     for controller in hardware.controllers() {
-        lost.extend(editor.add_controller(controller).err());
+        let said = match controller.model {
+            Model::Ehci if !uhci => Err(ehci_alone()),
+            _ => editor.add_controller(controller),
+        };
+        lost.extend(said.err());
     }
     let mut places = BTreeMap::new();
     for (at, device) in hardware.devices() {
