@@ -74,12 +74,21 @@ struct Parts {
     other: Option<(Range<usize>, String)>,
     /// What to do.
     help: Option<String>,
+    /// Whether the text can be read all the same.
+    warning: bool,
 }
 
 impl Problem {
     pub(crate) fn new(span: Range<usize>, what: impl Into<String>) -> Problem {
         let what = what.into();
-        Problem(Box::new(Parts { span, what, label: None, other: None, help: None }))
+        Problem(Box::new(Parts {
+            span,
+            what,
+            label: None,
+            other: None,
+            help: None,
+            warning: false,
+        }))
     }
 
     pub(crate) fn label(mut self, label: impl Into<String>) -> Problem {
@@ -97,9 +106,15 @@ impl Problem {
         self
     }
 
+    /// The same, as something that a person should know of a text that can be read.
+    pub(crate) fn warning(mut self) -> Problem {
+        self.0.warning = true;
+        self
+    }
+
     /// The error, for the `text` that the places are in. `origin` is where it comes from: a file's name.
     pub(crate) fn in_text(self, text: &str, origin: &str) -> FormatError {
-        let Parts { span, what, label, other, help } = *self.0;
+        let Parts { span, what, label, other, help, warning } = *self.0;
         let span = on_one_line(text, span);
         let line = line_of(text, span.start);
         let column = column_of(text, span.start);
@@ -123,7 +138,8 @@ impl Problem {
                     .map(|(span, label)| AnnotationKind::Context.span(within(span)).label(label)),
             );
         let brief = format!("{}:{line}:{column}: {}", origin, what.replace('\n', " "));
-        let mut group = Level::ERROR.primary_title(what).element(snippet);
+        let level = if warning { Level::WARNING } else { Level::ERROR };
+        let mut group = level.primary_title(what).element(snippet);
         if let Some(help) = help {
             group = group.element(Level::HELP.message(normalize_untrusted_str(&help)));
         }

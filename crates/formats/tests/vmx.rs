@@ -244,29 +244,29 @@ usb.autoConnect.device1 = "vid:0781 pid:5581"
 usb.autoConnect.device2 = "0x781:0x5581"
 "#;
     assert_snapshot!(warnings(text), @r#"
-    error: usb:0: its parent 1 is no hub; it gets any port that is free
+    warning: usb:0: its parent 1 is no hub; it gets any port that is free
      --> web1.vmx:8:17
       |
     8 | usb:0.parent = "1"
       |                 ^
-    error: ehci:0 is a video of VMware's, which no other hypervisor has; it is left as it is
+    warning: ehci:0 is a video of VMware's, which no other hypervisor has; it is left as it is
      --> web1.vmx:3:1
       |
     3 | ehci:0.present = "TRUE"
       | ^^^^^^^^^^^^^^^^^^^^^^^
-    error: usb_xhci:4 is on a controller that is not there
+    warning: usb_xhci:4 is on a controller that is not there
       --> web1.vmx:10:1
        |
     10 | usb_xhci:4.present = "TRUE"
        | ^^^^^^^^^^^^^^^^^^^^^^^^^^^
        |
        = help: say usb_xhci.present = "TRUE" to have it
-    error: this names no USB device of the host: virtual-smartcard is a device that VMware makes up; it is left as it is
+    warning: this names no USB device of the host: virtual-smartcard is a device that VMware makes up; it is left as it is
       --> web1.vmx:12:28
        |
     12 | usb.autoConnect.device0 = "deviceType:virtual-smartcard"
        |                            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-    error: this device is named before; it is connected once
+    warning: this device is named before; it is connected once
       --> web1.vmx:14:28
        |
     14 | usb.autoConnect.device2 = "0x781:0x5581"
@@ -283,7 +283,7 @@ usb.autoConnect.device2 = "0x781:0x5581"
 #[test]
 fn an_ehci_is_not_alone() {
     assert_snapshot!(warnings("ehci.present = \"TRUE\"\n"), @r#"
-    error: VMware has its EHCI beside its UHCI alone: without `usb.present` there is neither
+    warning: VMware has its EHCI beside its UHCI alone: without `usb.present` there is neither
      --> web1.vmx:1:1
       |
     1 | ehci.present = "TRUE"
@@ -399,7 +399,7 @@ fn what_vmx_cannot_say() {
     assert_snapshot!(refused(WORKSTATION, &[pin]), @"port 2 for host:0781:5581: VMX has no ports for keyboards and devices of the host: VMware chooses one, and here they get the lowest that is free");
 
     let controller = |it: Controller| refused("", &[Edit::AddController(&it)]);
-    assert_snapshot!(controller(controller_with_companions()), @"hci0, an ich9-ehci1 and companions with 6 ports at index 0: VMware has no such controller: its are read as piix4-uhci, ehci, qemu-xhci, in that order USB 1, 2 and 3 (`--model`)");
+    assert_snapshot!(controller(controller_with_companions()), @"hci0, an ich9-ehci1 and companions with 6 ports at index 0: VMware has no such controller; for USB 2 there is an ehci beside a piix4-uhci (`--model ehci`)");
     assert_snapshot!(controller(self::controller(0, Model::QemuXhci, 15)), @"the 15 ports of hci0 (qemu-xhci): VMware's has 4, and nothing in VMX changes that (`--model qemu-xhci --ports 4`)");
     let second = self::controller(3, Model::QemuXhci, 4);
     assert_snapshot!(refused(WORKSTATION, &[Edit::AddController(&second)]), @"a second qemu-xhci (hci3): VMware has one controller of each sort at the most");
@@ -524,7 +524,7 @@ fn what_is_lost() {
         written.lost.iter().map(|it| format!("{}: {}", it.what, it.why)).collect();
     assert_snapshot!(lost.join("\n"), @"
     the architecture ppc64: VMware runs x86_64, i686 and aarch64; this says x86_64
-    hci0, an ich9-ehci1 and companions with 6 ports at index 0: VMware has no such controller: its are read as piix4-uhci, ehci, qemu-xhci, in that order USB 1, 2 and 3 (`--model`)
+    hci0, an ich9-ehci1 and companions with 6 ports at index 0: VMware has no such controller; for USB 2 there is an ehci beside a piix4-uhci (`--model ehci`)
     mouse (mouse0): its controller is none that VMX can say
     storage:a.img (disk): VMware makes no such device: on USB it has mice, keyboards, hubs and devices of the host
     the port of host:0781:5581, hci1:3: VMX has no ports for keyboards and devices of the host; read back it would be at hci0:1

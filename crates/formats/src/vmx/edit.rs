@@ -12,7 +12,7 @@ use vusb_model::selector::Selector;
 
 use super::dictionary::Dictionary;
 use super::document::Document;
-use super::found::{self, AUTO_CONNECT, CONTROLLERS, Found, KEYBOARD, Said, present, stem};
+use super::found::{self, AUTO_CONNECT, Found, KEYBOARD, Said, present, stem};
 use super::{HUB_PORTS, XHCI_PORTS, pattern};
 use crate::config::{Edit, Unsayable};
 
@@ -334,10 +334,14 @@ const fn root_ports(model: Model) -> u8 {
 fn sayable(controller: &Controller) -> Result<Model, Unsayable> {
     let (name, model) = (&controller.name, controller.model);
     if borders::names(model).vmware.is_none() {
-        let has = CONTROLLERS.map(Model::name).join(", ");
-        let why = format!(
-            "VMware has no such controller: its are read as {has}, in that order USB 1, 2 and 3 (`--model`)"
-        );
+        let instead = match model.usbversion() {
+            UsbVersion::V1 => "for USB 1 there is a piix4-uhci (`--model piix4-uhci`)",
+            UsbVersion::V2 => "for USB 2 there is an ehci beside a piix4-uhci (`--model ehci`)",
+            UsbVersion::V3 => {
+                "for USB 3 there is a qemu-xhci with 4 ports (`--model qemu-xhci --ports 4`)"
+            }
+        };
+        let why = format!("VMware has no such controller; {instead}");
         return Err(unsayable(controller.describe(), &why));
     }
     let ports = controller.ports;

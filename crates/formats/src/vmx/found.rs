@@ -14,8 +14,9 @@ use vusb_model::borders;
 use vusb_model::device::{HostRef, Hub, Input, Kind};
 use vusb_model::models::Model;
 
+use super::HUB_PORTS;
 use super::dictionary::{Dictionary, Entry, shown};
-use super::{HUB_PORTS, pattern};
+use super::pattern::{self, Pattern};
 use crate::error::Problem;
 
 /// The controllers that VMware has, in the order of their indexes: one of each at the most.
@@ -112,64 +113,66 @@ impl Found {
     fn read_items(&mut self, dictionary: &Dictionary<'_>) -> Result<(), Problem> {
         let items = Items::new(dictionary);
         for (model, number) in items.0.keys() {
-            let stem = stem(*model);
-            let Some(there) = dictionary.flag(&format!("{stem}:{number}.present"))? else {
-                continue;
-            };
-            let place =
-                || shown(there.key.trim_end_matches(|it: char| it != '.').trim_end_matches('.'));
-            if !self.has(*model) {
-                let what = format!("{} is on a controller that is not there", place());
-                let help = format!("say {stem}.present = \"TRUE\" to have it");
-                self.warnings.push(Problem::new(there.line.clone(), what).help(help));
-                continue;
+            let present = format!("{}:{number}.present", stem(*model));
+            if let Some(there) = dictionary.flag(&present)? {
+                self.read_item(dictionary, &items, (*model, *number), there);
             }
-            let port = items.path(*model, *number).unwrap_or_else(|(span, why)| {
-                let what = format!("{}: {why}; it gets any port that is free", place());
-                self.warnings.push(Problem::new(span, what));
-                None
-            });
-            let item = |property: &str| dictionary.get(&format!("{stem}:{number}.{property}"));
-            let device_type = item("devicetype");
-            let speed = item("speed").map(|entry| entry.value.trim());
-            let (kind, remarks) = match device_type
-                .map(|entry| entry.value.trim().to_ascii_lowercase())
-            {
-                Some(word) if matches!(word.as_str(), "hid" | "mouse") => {
-                    (Kind::Mouse(Input::default()), Vec::new())
-                }
-                Some(word) if word == "hub" => {
-                    let remark = speed
-                        .and_then(faster)
-                        .map(|speed| format!("VMware makes it a {speed} hub"));
-                    (Kind::Hub(Hub { ports: HUB_PORTS }), Vec::from_iter(remark))
-                }
-                other => {
-                    let what = match other {
-                        Some(word) => format!(
-                            "{} is a {} of VMware's, which no other hypervisor has; it is left as it is",
-                            place(),
-                            shown(&word)
-                        ),
-                        None => format!("{} does not say what it is; it is left as it is", place()),
-                    };
-                    self.warnings.push(Problem::new(there.line.clone(), what));
-                    self.held.extend(port.map(|port| (*model, *number, port)));
-                    continue;
-                }
-            };
-            self.devices.push(Device {
-                said: Said::Item(*model, *number),
-                kind,
-                port,
-                remarks,
-                line: there.line.clone(),
-                what: device_type
-                    .map_or_else(|| there.line.clone(), |entry| entry.value_span.clone()),
-                port_span: item("port").map(|entry| entry.value_span.clone()),
-            });
         }
         Ok(())
+    }
+
+    /// Reads the item that the line `there` says is there.
+    fn read_item(
+        &mut self,
+        dictionary: &Dictionary<'_>,
+        items: &Items,
+        (model, number): (Model, u16),
+        there: &Entry<'_>,
+    ) {
+        let name = format!("{}:{number}", stem(model));
+        let property = |word: &str| dictionary.get(&format!("{name}.{word}"));
+        if !self.has(model) {
+            let what = format!("{name} is on a controller that is not there");
+            let help = format!("say {} = \"TRUE\" to have it", present(model));
+            self.warnings.push(Problem::new(there.line.clone(), what).help(help));
+            return;
+        }
+        let port = items.path(model, number).unwrap_or_else(|(span, why)| {
+            let what = format!("{name}: {why}; it gets any port that is free");
+            self.warnings.push(Problem::new(span, what));
+            None
+        });
+        let device_type = property("devicetype");
+        let speed = property("speed").and_then(|entry| faster(entry.value.trim()));
+        let word = device_type.map(|entry| entry.value.trim().to_ascii_lowercase());
+        let (kind, remark) = match word.as_deref() {
+            Some("hid" | "mouse") => (Kind::Mouse(Input::default()), None),
+            Some("hub") => {
+                let remark = speed.map(|speed| format!("VMware makes it a {speed} hub"));
+                (Kind::Hub(Hub { ports: HUB_PORTS }), remark)
+            }
+            other => {
+                let why = other.map_or_else(
+                    || "does not say what it is".to_owned(),
+                    |word| {
+                        format!("is a {} of VMware's, which no other hypervisor has", shown(word))
+                    },
+                );
+                let what = format!("{name} {why}; it is left as it is");
+                self.warnings.push(Problem::new(there.line.clone(), what));
+                self.held.extend(port.map(|port| (model, number, port)));
+                return;
+            }
+        };
+        self.devices.push(Device {
+            said: Said::Item(model, number),
+            kind,
+            port,
+            remarks: Vec::from_iter(remark),
+            line: there.line.clone(),
+            what: device_type.unwrap_or(there).value_span.clone(),
+            port_span: property("port").map(|entry| entry.value_span.clone()),
+        });
     }
 
     fn read_keyboard(&mut self, dictionary: &Dictionary<'_>) -> Result<(), Problem> {
@@ -182,35 +185,31 @@ impl Found {
     }
 
     fn read_auto_connect(&mut self, dictionary: &Dictionary<'_>) {
-        let numbered =
-            dictionary.entries().iter().filter_map(|entry| Some((auto_connect(entry.key)?, entry)));
+        let entries = dictionary.entries().iter();
+        let numbered: BTreeMap<u16, &Entry<'_>> =
+            entries.filter_map(|entry| Some((auto_connect(entry.key)?, entry))).collect();
         let mut already = HashSet::new();
-        for (number, entry) in numbered.collect::<BTreeMap<_, _>>() {
-            let pattern = match entry.unescaped().map(|text| pattern::read(&text)) {
-                Ok(Ok(Some(pattern))) => pattern,
-                Ok(Ok(None)) => continue,
-                Ok(Err(why)) => {
-                    let what =
-                        format!("this names no USB device of the host: {why}; it is left as it is");
-                    self.warnings.push(entry.refuse(what));
-                    continue;
-                }
-                Err(problem) => {
-                    self.warnings.push(problem);
-                    continue;
-                }
+        for (number, entry) in numbered {
+            let no_device = |why: String| {
+                entry.refuse(format!(
+                    "this names no USB device of the host: {why}; it is left as it is"
+                ))
             };
-            if self.on_no_controller(entry) {
-                continue;
+            let read = |text: String| pattern::read(&text).map_err(no_device);
+            match entry.unescaped().and_then(read) {
+                Err(problem) => self.warnings.push(problem),
+                Ok(None) => {}
+                Ok(Some(_)) if self.on_no_controller(entry) => {}
+                Ok(Some(pattern)) if !already.insert(pattern.selector.clone()) => {
+                    let what = "this device is named before; it is connected once";
+                    self.warnings.push(entry.refuse(what));
+                }
+                Ok(Some(Pattern { selector, remarks })) => {
+                    let kind = Kind::Host(HostRef::new(selector));
+                    let device = portless(Said::AutoConnect(number), kind, entry);
+                    self.devices.push(Device { remarks, ..device });
+                }
             }
-            if !already.insert(pattern.selector.clone()) {
-                self.warnings
-                    .push(entry.refuse("this device is named before; it is connected once"));
-                continue;
-            }
-            let kind = Kind::Host(HostRef::new(pattern.selector));
-            let device = portless(Said::AutoConnect(number), kind, entry);
-            self.devices.push(Device { remarks: pattern.remarks, ..device });
         }
     }
 

@@ -62,7 +62,7 @@ const HUB_PORTS: u8 = 7;
 pub(crate) fn read(text: &str, origin: &str) -> Result<Config, FormatError> {
     let (mut config, warnings) = parse(text).map_err(|problem| problem.in_text(text, origin))?;
     let shown = warnings.into_iter().take(MOST_WARNINGS);
-    config.warnings = shown.map(|problem| problem.in_text(text, origin)).collect();
+    config.warnings = shown.map(|problem| problem.warning().in_text(text, origin)).collect();
     Ok(config)
 }
 
