@@ -10,9 +10,9 @@
 //!
 //! | VMX | here | why |
 //! |---|---|---|
-//! | `usb.present` | piix4-uhci, 2 ports | Intel's PIIX4 (8086:7112) before hardware version 7, and the same two-port UHCI under VMware's own number (15ad:0774) since |
+//! | `usb.present` | piix4-uhci, 2 ports | Intel's PIIX4 (8086:7112) in old guests, and a two-port UHCI under VMware's own number (15ad:0774) in newer ones |
 //! | `ehci.present`, with `usb.present` | ehci, 6 ports, no companions | VMware's EHCI (15ad:0770) sits in another PCI slot than its UHCI; slow devices are on the UHCI. It is a flag of that controller (`ehciEnabled` in the vSphere API), so it is not there alone |
-//! | `usb_xhci.present` | qemu-xhci, 4 ports | VMware's xHCI (15ad:0778, 0779, 077a) is nobody's real hardware; "eight root ports, four logical USB 3.0 and four logical USB 2.0" |
+//! | `usb_xhci.present` | qemu-xhci, 4 ports | VMware's xHCI (15ad:0778, 0779, 077a) is nobody's real hardware; by its manual it has eight root hub ports, four of USB 3 and four of USB 2 |
 //! | `usb:N.deviceType` = `hid` or `mouse` | mouse | what guests find there is "VMware Virtual USB Mouse" (0e0f:0003) |
 //! | `usb:N.deviceType` = `hub` | hub with 7 ports | "VMware Virtual USB Hub" (0e0f:0002): 7 ports |
 //! | `keyboard.vusb.enable` | keyboard | "VMware Virtual USB Keyboard"; it has no item of its own |
