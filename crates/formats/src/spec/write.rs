@@ -71,9 +71,22 @@ impl Text {
     }
 }
 
-/// A text in quotes, with what TOML wants escaped.
-fn quoted(value: impl Display) -> toml::Value {
-    toml::Value::String(value.to_string())
+/// A text in quotes on one line, with what TOML wants escaped: a spec whose lines end otherwise than in `\n` could not have a text of several
+/// lines that stays as it is.
+fn quoted(value: impl Display) -> String {
+    let text = toml::Value::String(value.to_string()).to_string();
+    if !text.contains(['\n', '\r']) {
+        return text;
+    }
+    let escaped = value.to_string().chars().fold(String::new(), |mut escaped, it| {
+        match it {
+            '"' | '\\' => escaped.extend(['\\', it]),
+            it if it.is_control() => escaped += &format!("\\u{:04x}", u32::from(it)),
+            it => escaped.push(it),
+        }
+        escaped
+    });
+    format!("\"{escaped}\"")
 }
 
 fn write_controller(out: &mut Text, spec: &ControllerSpec) {
