@@ -26,6 +26,7 @@ mod image;
 mod lines;
 pub mod modules;
 pub mod packages;
+mod systemd;
 mod transfers;
 
 pub use emulator::lost_a_guest;
