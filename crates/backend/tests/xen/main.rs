@@ -8,6 +8,7 @@ mod driver_domain;
 mod hostile;
 mod kinds;
 mod mistakes;
+mod packaged;
 mod soak;
 mod sound;
 mod stories;

@@ -37,6 +37,17 @@ impl Scene {
         mib: usize,
         describe: impl FnOnce(XenHostBuilder) -> XenHostBuilder,
     ) -> Scene {
+        let scene = Scene::without_backend(mib, describe);
+        scene.dom0("echo 'vusb:x:990:990::/nonexistent:/bin/false' >>/etc/passwd");
+        scene.start_backend();
+        scene
+    }
+
+    /// The same before the backend is started, and without a user for it.
+    pub(crate) fn without_backend(
+        mib: usize,
+        describe: impl FnOnce(XenHostBuilder) -> XenHostBuilder,
+    ) -> Scene {
         let folder = tempfile::tempdir().unwrap();
         let image = folder.path().join("stick.img");
         let words = (0u32..).map(|n| n.wrapping_mul(2_654_435_761) ^ (n >> 7));
@@ -47,9 +58,7 @@ impl Scene {
             builder.binary(&program("vusb")).binary(&program("vusb-backend")).start().unwrap();
         let guest = host.ready_guest().unwrap();
         let scene = Scene { host, guest, _folder: folder };
-        scene.dom0("echo 'vusb:x:990:990::/nonexistent:/bin/false' >>/etc/passwd");
         scene.plug_stick();
-        scene.start_backend();
         scene
     }
 
@@ -64,17 +73,26 @@ impl Scene {
         self.dom0(
             "setsid vusb-backend -v --user vusb </dev/null >>/var/log/backend.log 2>&1 & true",
         );
+        self.backend_serves();
+    }
+
+    /// Waits until a backend serves.
+    pub(crate) fn backend_serves(&self) {
         self.host
             .wait_until("xenstore-exists /local/domain/0/data/vusb-backend/version", PATIENCE)
             .unwrap();
     }
 
+    /// What the backend has said, also one that systemd has started.
+    fn log(&self) -> String {
+        self.host.sh("cat /var/log/*backend.log", PATIENCE).unwrap().text
+    }
+
     /// Runs a command in dom0 that has to succeed.
     pub(crate) fn dom0(&self, command: &str) -> String {
         eprintln!("dom0# {command}");
-        self.host.sh(command, PATIENCE).unwrap().ok().unwrap_or_else(|error| {
-            panic!("{error}\n{}", self.host.sh("cat /var/log/backend.log", PATIENCE).unwrap().text)
-        })
+        let output = self.host.sh(command, PATIENCE).unwrap().ok();
+        output.unwrap_or_else(|error| panic!("{error}\n{}", self.log()))
     }
 
     /// Runs `vusb` in dom0: what it printed, and its exit code.
@@ -87,8 +105,7 @@ impl Scene {
     /// Runs `vusb`, which has to succeed: what it printed last.
     pub(crate) fn does(&self, arguments: &str) -> String {
         let (said, code) = self.vusb(arguments);
-        let log = || self.host.sh("cat /var/log/backend.log", PATIENCE).unwrap().text;
-        assert_eq!(code, 0, "vusb {arguments}: {said}\n{}", log());
+        assert_eq!(code, 0, "vusb {arguments}: {said}\n{}", self.log());
         said.lines().last().unwrap_or_default().to_owned()
     }
 
