@@ -95,7 +95,8 @@ pub(super) fn add_default(
     one(hardware, &ControllerSpec::default(), slots, free).map(|settled| settled.at)
 }
 
-fn one(
+/// Adds one controller, unless the hardware has it.
+pub(super) fn one(
     hardware: &mut Hardware,
     spec: &ControllerSpec,
     slots: &mut Slots<'_>,

@@ -11,6 +11,7 @@ use crate::address::{Address, Index};
 use crate::device::{Identity, Kind, Mac};
 use crate::hardware::{Device, Hardware, wrong_speed};
 use crate::models::ControllerType;
+use crate::profile::Profile;
 use crate::refusal::Refusal;
 use crate::spec::{ControllerRef, DeviceSpec, Spec};
 use crate::speed::SpeedSet;
@@ -151,6 +152,10 @@ impl<'a> Placing<'a> {
 
     fn available(&self, kind: &Kind) -> Result<(), Refusal> {
         if let Kind::Other(other) = kind {
+            // Another tool's configuration may have one, and this tool's profile places it.
+            if self.spec.profile != Profile::Vusb1 {
+                return Ok(());
+            }
             return Err(Refusal::NotAskable { driver: other.driver.clone() });
         }
         let capabilities = self.slots.capabilities;
@@ -162,6 +167,9 @@ impl<'a> Placing<'a> {
     /// Whether a controller of that type can have the kind.
     fn fits_type(&self, kind: &Kind, bus: Index) -> Result<(), Refusal> {
         let Some(controller) = self.hardware.controller(bus) else { return Ok(()) };
+        if matches!(kind, Kind::Other(_)) {
+            return Ok(());
+        }
         let capabilities = self.slots.capabilities;
         capabilities.kind_on(kind.word(), controller.model.controller_type()).map_err(|why| {
             let (name, model) = (&controller.name, controller.model);
