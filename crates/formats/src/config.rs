@@ -11,8 +11,9 @@ use std::ops::Range;
 use vusb_model::address::Address;
 use vusb_model::guest::Guest;
 use vusb_model::hardware::{Controller, Device};
+use vusb_model::profile::Profile;
 use vusb_model::refusal::Refusal;
-use vusb_model::resolve::{Asked, Refused};
+use vusb_model::resolve::{Asked, Refused, libxl};
 use vusb_model::spec::Spec;
 
 use crate::error::{FormatError, Problem};
@@ -119,7 +120,16 @@ impl Config {
         };
         let fields = fields_of(refused.refusal.plain());
         let span = fields.iter().find_map(|field| place.fields.get(field)).unwrap_or(&place.span);
-        Some(Problem::new(span.clone(), refused.to_string()).in_text(text, origin))
+        let problem = Problem::new(span.clone(), refused.to_string());
+        let sentence = match self.spec.profile {
+            Profile::Libxl => libxl::sentence(&refused.refusal),
+            _ => None,
+        };
+        let problem = match sentence {
+            Some(sentence) => problem.help(format!("xl says: {sentence}")),
+            None => problem,
+        };
+        Some(problem.in_text(text, origin))
     }
 }
 

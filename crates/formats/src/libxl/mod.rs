@@ -1,4 +1,9 @@
-//! libxl's JSON, as `xl list -l` prints it.
+//! libxl's JSON, as `xl list -l` prints it; and what xl's two formats have in common: libxl's own structures.
+
+pub(crate) mod edit;
+pub(crate) mod meaning;
+pub(crate) mod say;
+pub(crate) mod usb;
 
 use vusb_model::guest::Guest;
 use vusb_model::hardware::Hardware;

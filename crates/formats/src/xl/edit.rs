@@ -1,0 +1,437 @@
+//! Changes to the text, each at one place, and all else as it was.
+//!
+//! An entry that comes looks like the last of its list, and a key that comes like its neighbours:
+//!
+//! ```text
+//!   usbdev = [ 'a', 'b' ]        one line:     , 'c' after the last
+//!   usbdev = [
+//!       'a',   # a stick         one a line:   a line of its own, with the indent of the last, and a comma if the last has one
+//!   ]
+//!   usbdev = []                  empty:        'c' between the brackets
+//! ```
+
+use std::ops::Range;
+
+use super::entry::with;
+use super::grammar::{Setting, Value, What};
+use super::read::{self, KEYS};
+use super::settings::Settings;
+use crate::libxl::edit::{Number, Text};
+use crate::libxl::say::{CtrlWords, DevWords};
+use crate::libxl::usb::Usb;
+
+/// A configuration that is being changed.
+pub(super) struct Cfg(pub(super) String);
+
+impl Text for Cfg {
+    const NUMBERED: bool = false;
+
+    fn usb(&self) -> Option<Usb> {
+        read::usb(&self.0).ok()
+    }
+
+    fn add_ctrl(&mut self, _: u16, words: CtrlWords) {
+        self.add_entry("usbctrl", &ctrl_entry("", words));
+    }
+
+    fn set_ctrl(&mut self, entry: usize, words: CtrlWords) {
+        self.set_entry("usbctrl", entry, |text| ctrl_entry(text, words));
+    }
+
+    fn remove_ctrl(&mut self, entry: usize) {
+        self.remove_entry("usbctrl", entry);
+    }
+
+    fn add_dev(&mut self, words: DevWords) {
+        self.add_entry("usbdev", &dev_entry(words));
+    }
+
+    fn set_dev(&mut self, entry: usize, ctrl: u16, port: u8) {
+        let wanted = [("controller", ctrl.to_string()), ("port", port.to_string())];
+        self.set_entry("usbdev", entry, |text| with(text, &wanted));
+    }
+
+    fn remove_dev(&mut self, entry: usize) {
+        self.remove_entry("usbdev", entry);
+    }
+
+    fn add_usbdevice(&mut self, word: &str) {
+        self.usbdevice_as_list();
+        self.add_entry("usbdevice", word);
+    }
+
+    fn remove_usbdevice(&mut self, entry: usize) {
+        self.usbdevice_as_list();
+        self.remove_entry("usbdevice", entry);
+    }
+
+    fn set(&mut self, number: Number, value: Option<i64>) {
+        let key = match number {
+            Number::Usb => "usb",
+            Number::Usbversion => "usbversion",
+            Number::Redirection => "spiceusbredirection",
+        };
+        self.set_number(key, value);
+    }
+}
+
+/// An entry of `usbctrl` that says all of it. A type that says as much stays as it is written.
+fn ctrl_entry(entry: &str, words: CtrlWords) -> String {
+    let kind = super::entry::pairs(entry).filter(|pair| pair.key == "type").last();
+    let is_pv = |name: &str| matches!(name, "pv" | "qusb");
+    let kind = kind
+        .and_then(|pair| pair.value)
+        .filter(|kind| is_pv(&kind.to_ascii_lowercase()) && is_pv(words.kind.name()))
+        .unwrap_or(words.kind.name())
+        .to_owned();
+    let wanted = [
+        ("type", kind),
+        ("version", words.version.to_string()),
+        ("ports", words.ports.to_string()),
+    ];
+    with(entry, &wanted)
+}
+
+/// An entry of `usbdev` that says all of it.
+pub(super) fn dev_entry(words: DevWords) -> String {
+    let DevWords { hostbus, hostaddr, ctrl, port } = words;
+    format!("type=hostdev,hostbus={hostbus},hostaddr={hostaddr},controller={ctrl},port={port}")
+}
+
+/// An entry of `usbctrl`, written anew.
+pub(super) fn new_ctrl_entry(words: CtrlWords) -> String {
+    ctrl_entry("", words)
+}
+
+impl Cfg {
+    /// What is set. The text was read before, so that it can be read.
+    fn settings(&self) -> Settings<'_> {
+        Settings::read(&self.0).unwrap_or(Settings { all: Vec::new() })
+    }
+
+    fn replace(&mut self, span: Range<usize>, new: &str) {
+        if self.0.get(span.clone()).is_some() {
+            self.0.replace_range(span, new);
+        }
+    }
+
+    /// One entry more in a list, which is begun if there is none.
+    fn add_entry(&mut self, key: &str, entry: &str) {
+        let settings = self.settings();
+        let list = settings.get(key).and_then(|found| {
+            let last = found.parts.last()?;
+            let quote = quote_of(&self.0, found.list()?.last().copied())
+                .or(style_quote(&self.0, &settings));
+            match &last.value.what {
+                What::List(values) => {
+                    Some((last.value.span.clone(), values.last().cloned(), quote))
+                }
+                What::Atom(_) => None,
+            }
+        });
+        let quote = style_quote(&self.0, &settings).unwrap_or('\'');
+        let Some((list, last, like)) =
+            list.map(|(list, last, quote)| (list, last.map(|it| it.span), quote))
+        else {
+            let text = quoted(entry, quote);
+            let padded = settings
+                .all
+                .iter()
+                .rfind(|it| matches!(&it.value.what, What::List(all) if !all.is_empty()));
+            let inner = |it: &Setting<'_>| self.0.get(it.value.span.start + 1..it.value.span.end);
+            let tight = padded.and_then(inner).is_some_and(|it| !it.starts_with([' ', '\t', '\n']));
+            let value = if tight { format!("[{text}]") } else { format!("[ {text} ]") };
+            return self.add_setting(key, &value);
+        };
+        let text = quoted(entry, like.unwrap_or(quote));
+        match last {
+            Some(last) => self.add_after(last, list, &text),
+            None => self.add_first(list, &text),
+        }
+    }
+
+    /// One entry more after the `last` of a list.
+    fn add_after(&mut self, last: Range<usize>, list: Range<usize>, entry: &str) {
+        let layout = Layout::of(&self.0, &last, &list);
+        let Some(indent) =
+            layout.indent.map(|indent| self.0.get(indent).unwrap_or_default().to_owned())
+        else {
+            // All on one line.
+            let gap = gap(&self.0, &list, &last).to_owned();
+            return match layout.comma {
+                Some(comma) => self.replace(comma..comma, &format!("{gap}{entry},")),
+                None => self.replace(last.end..last.end, &format!(",{gap}{entry}")),
+            };
+        };
+        let line = if layout.comma.is_some() {
+            format!("\n{indent}{entry},")
+        } else {
+            format!("\n{indent}{entry}")
+        };
+        let end = layout.comma.unwrap_or(last.end);
+        let at = rest_of_line(&self.0, end).unwrap_or(end);
+        self.replace(at..at, &line);
+        if layout.comma.is_none() {
+            self.replace(last.end..last.end, ",");
+        }
+    }
+
+    /// The first entry of an empty list.
+    fn add_first(&mut self, list: Range<usize>, entry: &str) {
+        let inner = list.start + 1..list.end - 1;
+        let between = self.0.get(inner.clone()).unwrap_or_default();
+        if !between.contains('\n') {
+            let pad = if between.is_empty() { "" } else { " " };
+            return self.replace(inner, &format!("{pad}{entry}{pad}"));
+        }
+        // The bracket at the end may stand on a line of its own, as it mostly does.
+        let line = line_start(&self.0, inner.end);
+        let own = self.0.get(line..inner.end).filter(|before| before.trim().is_empty());
+        match own.map(str::to_owned) {
+            Some(indent) => self.replace(line..line, &format!("{indent}    {entry},\n")),
+            None => self.replace(inner.end..inner.end, &format!(" {entry} ")),
+        }
+    }
+
+    /// An entry as `change` makes it.
+    fn set_entry(&mut self, key: &str, entry: usize, change: impl Fn(&str) -> String) {
+        let settings = self.settings();
+        let found = settings.get(key).and_then(|found| found.list());
+        let Some(value) = found.and_then(|list| list.get(entry).copied()) else { return };
+        let What::Atom(text) = &value.what else { return };
+        let changed = change(text);
+        if changed != *text {
+            let quote = quote_of(&self.0, Some(value)).unwrap_or('\'');
+            let span = value.span.clone();
+            self.replace(span, &quoted(&changed, quote));
+        }
+    }
+
+    /// One entry less. The last one goes with its key, if nothing else is on its lines.
+    fn remove_entry(&mut self, key: &str, entry: usize) {
+        let settings = self.settings();
+        let Some(found) = settings.get(key) else { return };
+        let mut left = entry;
+        for setting in &found.parts {
+            let What::List(values) = &setting.value.what else { return };
+            let Some(value) = values.get(left) else {
+                left -= values.len();
+                continue;
+            };
+            let (value, list) = (value.span.clone(), setting.value.span.clone());
+            let before = left.checked_sub(1).and_then(|it| values.get(it)).map(|it| it.span.end);
+            let single = values.len() == 1;
+            if single
+                && settings.void(key).is_none()
+                && found.parts.len() == 1
+                && let Some(lines) = lines_of(&self.0, setting)
+            {
+                return self.replace(lines, "");
+            }
+            let inner = self.0.get(list.start + 1..list.end - 1).unwrap_or_default();
+            if single && !inner.contains('\n') {
+                return self.replace(list, "[ ]");
+            }
+            let is_last = left + 1 == values.len();
+            return self.cut(value, &list, before.filter(|_| is_last));
+        }
+    }
+
+    /// Takes an entry out of its list. `before` is where the one before it ends, if this is the last.
+    fn cut(&mut self, value: Range<usize>, list: &Range<usize>, before: Option<usize>) {
+        let layout = Layout::of(&self.0, &value, list);
+        let end = layout.comma.unwrap_or(value.end);
+        if let Some(indent) = layout.indent
+            && let Some(rest) = rest_of_line(&self.0, end)
+        {
+            // A line of its own goes whole.
+            return self.replace(indent.start..(rest + 1).min(self.0.len()), "");
+        }
+        let between = |from: usize| self.0.get(from..value.start).unwrap_or_default();
+        match before {
+            // With the comma before it; the one after it stays for the others.
+            Some(before) if !between(before).contains('\n') => {
+                self.replace(before..value.end, "");
+            }
+            _ => {
+                let after = self.0.get(end..).unwrap_or_default();
+                let spaces = after.len() - after.trim_start_matches([' ', '\t']).len();
+                self.replace(value.start..end + spaces, "");
+            }
+        }
+    }
+
+    /// A list in place of a text.
+    fn usbdevice_as_list(&mut self) {
+        let settings = self.settings();
+        let Some(found) = settings.get("usbdevice") else { return };
+        if let ([one], Some(_)) = (found.parts.as_slice(), found.text()) {
+            let span = one.value.span.clone();
+            let value = self.0.get(span.clone()).unwrap_or_default();
+            let list = format!("[ {value} ]");
+            self.replace(span, &list);
+        }
+    }
+
+    fn set_number(&mut self, key: &str, value: Option<i64>) {
+        let settings = self.settings();
+        let Some(found) = settings.get(key) else {
+            if let Some(value) = value {
+                self.add_setting(key, &value.to_string());
+            }
+            return;
+        };
+        let now = found.text().and_then(|text| super::number::whole(&text));
+        if now.unwrap_or(0) == value.unwrap_or(0) {
+            return;
+        }
+        let [setting] = found.parts.as_slice() else { return };
+        let span = setting.value.span.clone();
+        match value {
+            Some(value) => self.replace(span, &value.to_string()),
+            None => match lines_of(&self.0, setting).filter(|_| settings.void(key).is_none()) {
+                Some(lines) => self.replace(lines, ""),
+                None => self.replace(span, "0"),
+            },
+        }
+    }
+
+    /// A key more, on a line of its own: after `usbctrl` or the last key about USB, or at the end.
+    fn add_setting(&mut self, key: &str, value: &str) {
+        let settings = self.settings();
+        let of = |key: &str| settings.all.iter().rposition(|setting| setting.key == key);
+        let after_ctrl = if key == "usbdev" { of("usbctrl") } else { None };
+        let after = after_ctrl.or(KEYS.iter().filter_map(|key| of(key)).max());
+        let like = after.or(settings.all.len().checked_sub(1)).and_then(|at| settings.all.get(at));
+        let equals = like.and_then(|it| self.0.get(it.key_span.end..it.value.span.start));
+        let equals =
+            equals.map_or(" = ", |it| if it.starts_with([' ', '\t']) { " = " } else { "=" });
+        let line = format!("{key}{equals}{value}");
+        match after {
+            Some(after) => {
+                let at = end_of_lines(&self.0, &settings, after);
+                self.replace(at..at, &format!("\n{line}"));
+            }
+            None if self.0.is_empty() || self.0.ends_with('\n') => self.0 += &format!("{line}\n"),
+            None => self.0 += &format!("\n{line}"),
+        }
+    }
+}
+
+/// How an entry stands in its list.
+struct Layout {
+    /// The white space before it, where it is the first on its line.
+    indent: Option<Range<usize>>,
+    /// Where the comma after it ends, if there is one.
+    comma: Option<usize>,
+}
+
+impl Layout {
+    fn of(text: &str, value: &Range<usize>, list: &Range<usize>) -> Layout {
+        let start = line_start(text, value.start);
+        let before = text.get(start..value.start).unwrap_or_default();
+        let indent = (start > list.start && before.trim().is_empty()).then_some(start..value.start);
+        Layout { indent, comma: comma_after(text, value.end..list.end) }
+    }
+}
+
+/// What is between a comma and the next entry of a list that is all on one line.
+fn gap<'t>(text: &'t str, list: &Range<usize>, last: &Range<usize>) -> &'t str {
+    let before = text.get(list.start..last.start).unwrap_or_default();
+    let gap = before.rfind(',').and_then(|comma| before.get(comma + 1..));
+    gap.filter(|gap| gap.chars().all(|it| it == ' ' || it == '\t')).unwrap_or(" ")
+}
+
+/// Where the comma ends that is next in this part of a list, past newlines and comments.
+fn comma_after(text: &str, part: Range<usize>) -> Option<usize> {
+    let mut at = part.start;
+    let rest = |at: usize| text.get(at..part.end).unwrap_or_default();
+    loop {
+        match rest(at).bytes().next()? {
+            b',' => return Some(at + 1),
+            b' ' | b'\t' | b'\n' => at += 1,
+            b'#' => at += rest(at).find('\n')?,
+            _ => return None,
+        }
+    }
+}
+
+/// The end of the line, if nothing but white space and a comment comes before it.
+fn rest_of_line(text: &str, at: usize) -> Option<usize> {
+    let rest = text.get(at..)?;
+    let line = rest.find('\n').unwrap_or(rest.len());
+    let content = rest.get(..line)?.trim_start_matches([' ', '\t']);
+    (content.is_empty() || content.starts_with('#')).then_some(at + line)
+}
+
+/// Where the line starts.
+fn line_start(text: &str, at: usize) -> usize {
+    text.get(..at).unwrap_or_default().rfind('\n').map_or(0, |newline| newline + 1)
+}
+
+/// The lines of an assignment, with their newline, if nothing else is on them: no other assignment, and no comment.
+fn lines_of(text: &str, setting: &Setting<'_>) -> Option<Range<usize>> {
+    let span = setting.span();
+    let start = line_start(text, span.start);
+    let alone = text.get(start..span.start)?.trim().is_empty();
+    let end = rest_of_line(text, span.end).filter(|_| alone)?;
+    let said = text.get(span.end..end)?.contains('#') || text.get(span)?.contains('#');
+    if said {
+        return None;
+    }
+    if end < text.len() {
+        return Some(start..end + 1);
+    }
+    // The last line, without a newline: the one before it becomes the last.
+    Some(start.saturating_sub(1)..end)
+}
+
+/// The end of the line on which the assignment ends, and all that share their lines with it.
+fn end_of_lines(text: &str, settings: &Settings<'_>, number: usize) -> usize {
+    let mut end = text.len();
+    for (at, setting) in settings.all.iter().enumerate().skip(number) {
+        let rest = text.get(setting.value.span.end..).unwrap_or_default();
+        end = setting.value.span.end + rest.find('\n').unwrap_or(rest.len());
+        let next = settings.all.get(at + 1);
+        if next.is_none_or(|next| next.key_span.start > end) {
+            break;
+        }
+    }
+    end
+}
+
+/// The quote that a value has.
+fn quote_of(text: &str, value: Option<&Value<'_>>) -> Option<char> {
+    let first = text.get(value?.span.start..)?.chars().next()?;
+    matches!(first, '\'' | '"').then_some(first)
+}
+
+/// The quote that the lists of the text have, or else any text in it.
+fn style_quote(text: &str, settings: &Settings<'_>) -> Option<char> {
+    let in_list = |setting: &Setting<'_>| match &setting.value.what {
+        What::List(values) => quote_of(text, values.last()),
+        What::Atom(_) => None,
+    };
+    let any = |setting: &Setting<'_>| quote_of(text, Some(&setting.value));
+    let lists = settings.all.iter().rev().find_map(in_list);
+    lists.or_else(|| settings.all.iter().rev().find_map(any))
+}
+
+/// A text in quotes.
+pub(super) fn quoted(text: &str, quote: char) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push(quote);
+    for char in text.chars() {
+        match char {
+            '\n' => out += "\\n",
+            '\\' => out += "\\\\",
+            _ if char == quote => {
+                out.push('\\');
+                out.push(char);
+            }
+            _ => out.push(char),
+        }
+    }
+    out.push(quote);
+    out
+}

@@ -1,0 +1,267 @@
+//! What a configuration says.
+
+use vusb_formats::config::Field;
+use vusb_model::digest::digest;
+use vusb_model::guest::{Hypervisor, Virtualization};
+use vusb_model::profile::Profile;
+
+use crate::support::{hardware, lines, read, resolved, warnings};
+
+#[test]
+fn a_guest_with_a_controller_and_a_stick() {
+    let text = r#"
+# A web server.
+name = "web1"
+uuid = '9c1ed4f0-22a4-4c1e-a56e-61b8b3f3c2d4'
+type = "hvm"
+memory = 2048
+vcpus = 2
+disk = [ 'phy:/dev/vg/web1,hda,w' ]
+usbctrl = [ 'type=devicemodel,version=3,ports=8' ]
+usbdev = [ 'type=hostdev,hostbus=3,hostaddr=14,controller=0,port=2' ]
+"#;
+    let config = read(text);
+    let guest = &config.guest;
+    assert_eq!(guest.name.as_deref(), Some("web1"));
+    assert_eq!(guest.uuid.as_deref(), Some("9c1ed4f0-22a4-4c1e-a56e-61b8b3f3c2d4"));
+    assert_eq!((guest.hypervisor, guest.virtualization), (Hypervisor::Xen, Virtualization::Hvm));
+    assert_eq!((guest.memory_kib, guest.vcpus), (Some(2048 * 1024), Some(2)));
+    assert_eq!((&guest.arch, config.spec.profile), (&None, Profile::Libxl));
+    assert_eq!(config.warnings, []);
+    assert_eq!(lines(&hardware(text)), ["0 hci0 nec-xhci 8", "0:2 host0 host:003.014"]);
+
+    let place = &config.devices[0];
+    assert_eq!(&text[place.fields[&Field::Port].clone()], "port=2");
+    assert_eq!(&text[place.fields[&Field::Controller].clone()], "controller=0");
+    assert_eq!(&text[place.fields[&Field::What].clone()], "hostaddr=14");
+    assert_eq!(&text[config.controllers[0].fields[&Field::Ports].clone()], "ports=8");
+}
+
+#[test]
+fn what_type_of_guest() {
+    for (text, is) in [
+        ("", Virtualization::Pv),
+        ("type='hvm'", Virtualization::Hvm),
+        ("type='pvh'", Virtualization::Pvh),
+        ("type='pv'", Virtualization::Pv),
+        ("builder='hvm'", Virtualization::Hvm),
+        ("builder='generic'", Virtualization::Pv),
+        ("builder='hvm'\ntype='hvm'", Virtualization::Hvm),
+        // xl compares as many letters as there are.
+        ("type='h'", Virtualization::Hvm),
+        ("kernel='/boot/vmlinuz'", Virtualization::Pv),
+    ] {
+        assert_eq!(read(text).guest.virtualization, is, "{text}");
+    }
+}
+
+#[test]
+fn controllers_unless_said() {
+    let all = "usbctrl = [ '', 'type=auto', 'version=1', 'type=pv,ports=31', 'TYPE=x' ]";
+    let all = all.replace(", 'TYPE=x'", "");
+    assert_eq!(
+        lines(&hardware(&all)),
+        ["0 pv0 xenusb2 8", "1 pv1 xenusb2 8", "2 pv2 xenusb1 8", "3 pv3 xenusb2 31"]
+    );
+    assert_eq!(
+        lines(&hardware("type='hvm'\nusbctrl = [ '', 'version=1', 'version=3', 'type=Qusb' ]")),
+        ["0 hci0 ehci 6", "1 hci1 piix3-uhci 2", "2 hci2 nec-xhci 8", "3 pv0 xenusb2 8"]
+    );
+    let kernel = &read("usbctrl = ['type=pv']").controllers[0].remarks;
+    assert!(kernel[0].contains("kernel"), "{kernel:?}");
+}
+
+/// Everything that the grammar has.
+#[test]
+fn the_grammar() {
+    let text = "a=1;b=0x1f ; c = [ 1, 'two' ,\"three\", [ 'a', [] ], # four\n\n\t]\n\
+                usbctrl = [ # none\n  \"\", 'ports=4' , ]  # two\n;;\n\
+                usbctrl += [\n'ports\\t' ]\n";
+    let text = text.replace("'ports\\t'", "'version=1,,  ports=3,'");
+    assert_eq!(lines(&hardware(&text)), ["0 pv0 xenusb2 8", "1 pv1 xenusb2 4", "2 pv2 xenusb1 3"]);
+    assert_eq!(read("name='a'\nname+=\"b\"").guest.name.as_deref(), Some("ab"));
+    assert_eq!(read(r#"name='it\'s "x"'"#).guest.name.as_deref(), Some(r#"it's "x""#));
+    assert_eq!(read("memory=0x200").guest.memory_kib, Some(512 * 1024));
+    assert_eq!(read("vcpus='4'").guest.vcpus, Some(4));
+}
+
+/// The last assignment counts; `+=` adds to what there was.
+#[test]
+fn a_key_set_twice() {
+    let text = "usbctrl = [ '', '' ]\nusbctrl = [ 'ports=4' ]\nusbctrl += [ 'ports=5' ]\n";
+    assert_eq!(lines(&hardware(text)), ["0 pv0 xenusb2 4", "1 pv1 xenusb2 5"]);
+    assert_eq!(
+        warnings(text),
+        ["warning: this is void: `usbctrl` is set again, and xl takes the last"]
+    );
+}
+
+/// A device without a controller comes to the lowest free port, in the order of the list.
+#[test]
+fn places_that_are_left_open() {
+    let text = "usbctrl = [ 'version=1,ports=2', '' ]\n\
+                usbdev = [ 'type=hostdev,hostbus=1,hostaddr=2', 'type=hostdev,hostbus=1,hostaddr=3,controller=1',\n\
+                           'type=hostdev,hostbus=1,hostaddr=4', 'type=hostdev,hostbus=1,hostaddr=5' ]";
+    assert_eq!(
+        lines(&hardware(text))[2..],
+        [
+            "0:1 host0 host:001.002",
+            "0:2 host2 host:001.004",
+            "1:1 host1 host:001.003",
+            "1:2 host3 host:001.005",
+        ]
+    );
+}
+
+#[test]
+fn qemus_own_controller() {
+    let tablet = "type='hvm'\nusb=1\nusbdevice='tablet'\n";
+    assert_eq!(
+        lines(&hardware(tablet)),
+        ["4095 hci0 piix3-uhci 2", "4095:1 tablet0 tablet:usbversion=2"]
+    );
+    // `usbdevice` implies `usb=1`.
+    let list = "type='hvm'\nusbdevice=['tablet', 'host:46d:c52b', 'host:8.2', 'braille']\n";
+    let made = resolved(list);
+    assert_eq!(
+        lines(&made.hardware),
+        [
+            "4095 hci0 piix3-uhci 2",
+            "4095:1 tablet0 tablet:usbversion=2",
+            "4095:2 hub0 hub",
+            "4095:2.1 host0 host:046d:c52b",
+            "4095:2.2 host1 host:008.002",
+            "4095:2.3 other0 other:braille",
+        ]
+    );
+    let alone = "type='hvm'\nusb=1\n";
+    assert_eq!(lines(&hardware(alone)), ["4095 hci0 piix3-uhci 2"]);
+    assert_eq!(lines(&hardware("type='hvm'\nusb=0\nusbversion=0\n")), [""; 0]);
+    for (version, model) in [(1, "piix3-uhci 2"), (2, "ich9-ehci1 6"), (3, "nec-xhci 4")] {
+        let text = format!("type='hvm'\nusbversion={version}\n");
+        assert_eq!(lines(&hardware(&text)), [format!("4095 hci0 {model}")]);
+    }
+}
+
+#[test]
+fn redirection() {
+    let text = "type='hvm'\nspice=1\nspiceusbredirection=2\n";
+    assert_eq!(
+        lines(&hardware(text)),
+        ["4095 hci0 ich9-ehci1 6", "4095:1 redir0 redir:spicevmc", "4095:2 redir1 redir:spicevmc"]
+    );
+    let text = "type='hvm'\nspiceusbredirection=2\n";
+    assert_eq!(lines(&hardware(text)), [""; 0]);
+    assert_eq!(warnings(text), ["warning: nothing is redirected, for the guest has no SPICE"]);
+}
+
+/// The two families do not know about each other.
+#[test]
+fn no_usbdev_lands_on_qemus_own_controller() {
+    let text = "type='hvm'\nusb=1\nusbdevice='tablet'\nusbctrl=['']\nusbdev=['type=hostdev,hostbus=1,hostaddr=2']\n";
+    assert_eq!(
+        lines(&hardware(text)),
+        [
+            "0 hci1 ehci 6",
+            "4095 hci0 piix3-uhci 2",
+            "0:1 host0 host:001.002",
+            "4095:1 tablet0 tablet:usbversion=2",
+        ]
+    );
+}
+
+/// Numbers are what xl makes of them, and a person is told where that is not what stands there.
+#[test]
+fn numbers_as_xl_reads_them() {
+    let dev =
+        |text: &str| format!("usbctrl=['ports=10']\nusbdev=['type=hostdev,hostbus=1,{text}']\n");
+    for (text, device, says) in [
+        (
+            "hostaddr=010",
+            "0:1 host0 host:001.008",
+            "xl reads `010` as 8, for a zero in front makes it octal",
+        ),
+        (
+            "hostaddr=014",
+            "0:1 host0 host:001.012",
+            "xl reads `014` as 12, for a zero in front makes it octal",
+        ),
+        ("hostaddr=258", "0:1 host0 host:001.002", "xl reads `258` as 2, for it keeps eight bits"),
+        ("hostaddr=3x", "0:1 host0 host:001.003", "xl reads `3x` as 3 and drops the rest"),
+        (
+            "hostaddr=3,controller=x",
+            "0:1 host0 host:001.003",
+            "xl reads `x` as 0, for no digit is at its start",
+        ),
+        (
+            "hostaddr=3,controller=0,port=x",
+            "0:1 host0 host:001.003",
+            "xl reads `x` as 0, for no digit is at its start",
+        ),
+        (
+            "hostaddr=3,controller=0,port=2.1",
+            "0:2 host0 host:001.003",
+            "xl reads `2.1` as 2 and drops the rest",
+        ),
+    ] {
+        let text = dev(text);
+        assert_eq!(lines(&hardware(&text))[1..], [device], "{text}");
+        assert_eq!(warnings(&text), [format!("warning: {says}")], "{text}");
+    }
+    for plain in ["hostaddr=3", "hostaddr=0x10", "hostaddr=003", "hostaddr=3,controller=0,port=010"]
+    {
+        assert_eq!(warnings(&dev(plain)), [""; 0], "{plain}");
+    }
+}
+
+#[test]
+fn what_xl_passes_over() {
+    for (text, says) in [
+        (
+            "usbctrl = 'version=2'",
+            "xl passes this over: `usbctrl` is a single value and should be a list",
+        ),
+        (
+            "usbctrl = [ [ 'version=2' ], '' ]",
+            "xl reads `usbctrl` up to here alone: this is a list, and not a text",
+        ),
+        ("usb = 1", "xl passes this over: it is for HVM guests, and this one is PV or PVH"),
+        (
+            "usbdevice = 'tablet'",
+            "xl passes this over: it is for HVM guests, and this one is PV or PVH",
+        ),
+        ("usbversion = 2", "xl passes this over: it is for HVM guests, and this one is PV or PVH"),
+        ("type='hvm'\nusb = 'yes'", "xl passes this over: it reads no number for `usb`"),
+        ("memory = 5\nmemory += 5", "xl passes this over: it reads no number for `memory`"),
+        ("vcpus = [ 2 ]", "xl passes this over: `vcpus` is a list and should be a single value"),
+    ] {
+        assert_eq!(warnings(text), [format!("warning: {says}")], "{text}");
+        assert_eq!(lines(&hardware(text)), [""; 0], "{text}");
+    }
+    assert_eq!(
+        warnings("memory = 0512"),
+        ["warning: xl reads `0512` as 330, for a zero in front makes it octal"]
+    );
+}
+
+#[test]
+fn what_works_and_does_not_last() {
+    let text = "usbctrl=['']\nusbdev=['hostbus=1,hostaddr=2']\n";
+    assert_eq!(
+        warnings(text),
+        [
+            "warning: without type=hostdev this works when the guest starts, and is lost when it is saved or restarts"
+        ]
+    );
+    let text = "type='hvm'\nusbdev=['type=hostdev,hostbus=1,hostaddr=2']\n";
+    assert!(warnings(text)[0].contains("libxl does not really make one"));
+    assert_eq!(lines(&hardware(text)), ["0 hci0 ehci 6", "0:1 host0 host:001.002"]);
+}
+
+/// The same hardware, said in two ways.
+#[test]
+fn a_digest_is_of_what_the_guest_sees() {
+    let short = "usbdev=['type=hostdev,hostbus=1,hostaddr=2']\n";
+    let long = "usbctrl=['type=qusb,version=2,ports=8']\nusbdev=['type=hostdev,hostbus=1,hostaddr=2,controller=0,port=1']\n";
+    assert_eq!(digest(&hardware(short)), digest(&hardware(long)));
+}

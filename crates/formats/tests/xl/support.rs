@@ -1,0 +1,81 @@
+//! Reading and resolving in one go, and hardware in a line each.
+
+use vusb_formats::Format;
+use vusb_formats::config::{Config, Edit, Unsayable};
+use vusb_model::address::{Address, Index};
+use vusb_model::capabilities::Capabilities;
+use vusb_model::hardware::{Controller, Device, Hardware};
+use vusb_model::models::{Model, RootPorts};
+use vusb_model::resolve::{Resolved, resolve};
+use vusb_model::spec::{DeviceSpec, Spec};
+
+pub(crate) fn read(text: &str) -> Config {
+    Format::Xl.read(text, "web1.cfg").unwrap_or_else(|error| panic!("{error}"))
+}
+
+pub(crate) fn capabilities(config: &Config) -> Capabilities {
+    Capabilities { guest: config.guest.clone(), ..Capabilities::everything() }
+}
+
+pub(crate) fn resolved(text: &str) -> Resolved {
+    let config = read(text);
+    resolve(&Hardware::new(), &config.spec, &capabilities(&config))
+        .unwrap_or_else(|refused| panic!("{}", config.show(&refused, text, "web1.cfg").unwrap()))
+}
+
+pub(crate) fn hardware(text: &str) -> Hardware {
+    resolved(text).hardware
+}
+
+/// Each controller and each device in a line.
+pub(crate) fn lines(hardware: &Hardware) -> Vec<String> {
+    let controllers = hardware
+        .controllers()
+        .map(|it| format!("{} {} {} {}", it.index, it.name, it.model, it.ports.count()));
+    let devices = hardware.devices().map(|(at, it)| format!("{at} {} {}", it.name, it.kind));
+    controllers.chain(devices).collect()
+}
+
+/// The first lines of the warnings.
+pub(crate) fn warnings(text: &str) -> Vec<String> {
+    let warnings = read(text).warnings;
+    warnings.iter().map(|it| it.to_string().lines().next().unwrap_or_default().to_owned()).collect()
+}
+
+pub(crate) fn error(text: &str) -> String {
+    Format::Xl.read(text, "web1.cfg").unwrap_err().to_string()
+}
+
+pub(crate) fn edit(text: &str, edits: &[Edit<'_>]) -> Result<String, Unsayable> {
+    Format::Xl.edit(text, edits)
+}
+
+pub(crate) fn device(kind: &str, name: &str) -> Device {
+    Device { name: name.parse().unwrap(), kind: kind.parse().unwrap() }
+}
+
+pub(crate) fn at(text: &str) -> Address {
+    let (bus, port) = text.split_once(':').unwrap();
+    Address { bus: bus.parse().unwrap(), port: port.parse().unwrap() }
+}
+
+pub(crate) fn controller(index: u16, name: &str, model: Model, ports: u8) -> Controller {
+    let ports = RootPorts::of(model, ports.try_into().unwrap());
+    Controller::new(Index::new(index).unwrap(), name.parse().unwrap(), model, ports)
+}
+
+/// The text with one device more, as a whole program does it: asked for, resolved, edited, and read again.
+pub(crate) fn with_device(text: &str, asked: DeviceSpec) -> String {
+    let config = read(text);
+    let before = hardware(text);
+    let spec = Spec { controllers: Vec::new(), devices: vec![asked], ..config.spec.clone() };
+    let wanted = resolve(&before, &spec, &capabilities(&config)).unwrap().hardware;
+    let mut edits: Vec<Edit<'_>> = Vec::new();
+    let new = |index: &Controller| before.controller(index.index).is_none();
+    edits.extend(wanted.controllers().filter(|it| new(it)).map(Edit::AddController));
+    let devices = wanted.devices().filter(|(at, _)| before.device(*at).is_none());
+    edits.extend(devices.map(|(at, device)| Edit::AddDevice(at, device)));
+    let text = edit(text, &edits).unwrap();
+    assert_eq!(vusb_model::diff::diff(&wanted, &hardware(&text)), []);
+    text
+}
