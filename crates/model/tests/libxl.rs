@@ -151,7 +151,7 @@ fn another_backend_domain() {
 #[test]
 fn tablets_go_to_qemus_own_controller() {
     let controllers = [qemus_own(None), controller(None, None, None)];
-    let devices = ["tablet:usbversion=2", "1-1", "mouse:usbversion=2", "keyboard"].map(device);
+    let devices = ["tablet", "1-1", "mouse:usbversion=2", "keyboard"].map(device);
     let resolved = hvm(&controllers, &devices).unwrap();
     assert_eq!(
         shown(&resolved.hardware),
@@ -162,7 +162,7 @@ fn tablets_go_to_qemus_own_controller() {
             "4095:1 tablet0 tablet:usbversion=2",
             "4095:2 hub0 hub",
             "4095:2.1 mouse0 mouse:usbversion=2",
-            "4095:2.2 keyboard0 keyboard",
+            "4095:2.2 keyboard0 keyboard:usbversion=2",
         ]
     );
     assert_eq!(resolved.added_devices.len(), 1);

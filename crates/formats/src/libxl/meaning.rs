@@ -301,7 +301,12 @@ fn device(dev: &Dev) -> Result<DeviceSpec, Problem> {
     let problem = |field, what: String| Problem::new(at(&dev.place, field), what);
     if dev.hostbus == 0 || !(1..=MAX_USB_ADDRESS).contains(&dev.hostaddr) {
         let what = format!("no device is at bus {}, address {}", dev.hostbus, dev.hostaddr);
-        return Err(problem(Field::What, what).help(
+        let problem = problem(Field::What, what);
+        let problem = match &dev.doubt {
+            Some(doubt) => problem.label(doubt),
+            None => problem,
+        };
+        return Err(problem.help(
             "hostbus is 1 to 255 and hostaddr 1 to 127, both in decimal without zeros in front, as `lsusb` numbers them; xl says: USB device \
              is not assignable.",
         ));

@@ -78,6 +78,8 @@ pub(crate) struct Dev {
     pub(crate) typed: bool,
     pub(crate) hostbus: u8,
     pub(crate) hostaddr: u8,
+    /// Why bus or address is another number than stands there.
+    pub(crate) doubt: Option<String>,
     /// The controller's number; -1 leaves it open.
     pub(crate) ctrl: i64,
     /// The port; 0 leaves it open.
@@ -88,7 +90,7 @@ pub(crate) struct Dev {
 impl Default for Dev {
     fn default() -> Self {
         let place = Place::default();
-        Dev { typed: false, hostbus: 0, hostaddr: 0, ctrl: -1, port: 0, place }
+        Dev { typed: false, hostbus: 0, hostaddr: 0, doubt: None, ctrl: -1, port: 0, place }
     }
 }
 

@@ -306,14 +306,18 @@ fn dev(entry: &Entry<'_>, warnings: &mut Vec<Problem>) -> Result<Dev, Problem> {
                 continue;
             }
             ("hostbus", Some(_)) => {
-                dev.hostbus = entry.number(&pair, byte(value), warnings);
+                let read = byte(value);
+                dev.doubt = dev.doubt.or(read.doubt.clone());
+                dev.hostbus = entry.number(&pair, read, warnings);
                 if dev.hostbus != 0 {
                     continue;
                 }
                 Field::What
             }
             ("hostaddr", Some(_)) => {
-                dev.hostaddr = entry.number(&pair, byte(value), warnings);
+                let read = byte(value);
+                dev.doubt = dev.doubt.or(read.doubt.clone());
+                dev.hostaddr = entry.number(&pair, read, warnings);
                 Field::What
             }
             ("controller", Some(_)) => {

@@ -24,7 +24,8 @@
 //!    spec: what is given a port by itself is in the way of what asks for that port later.
 //! 6. **QEMU's own controller** comes with the first device that wants one: piix3-uhci (`-usb`) for a tablet, mouse or keyboard, the ICH9
 //!    group (`usbversion=2`) for a redirected device. The two exclude each other.
-//! 7. **A device on it without a port** gets the first free one. When a single port is left, QEMU plugs a hub in there and the device goes
+//! 7. **Tablets, mice and keyboards** can run at high speed (`usbversion=2`): QEMU makes them so, and libxl does not tell it otherwise.
+//! 8. **A device on it without a port** gets the first free one. When a single port is left, QEMU plugs a hub in there and the device goes
 //!    behind it.
 //!
 //! Where this is stricter than libxl: a port that does not exist and a speed that the controller does not take are refused here, while libxl
@@ -130,7 +131,7 @@ pub(super) fn resolve(
     let mut places = Places::new(base, hardware, capabilities.guest.virtualization);
     for (number, device) in spec.devices.iter().enumerate() {
         let refused = |refusal| Refused::of(Asked::Device(number), refusal);
-        places.place(device, &mut slots, &mut free).map_err(refused)?;
+        places.place(&as_qemu_makes_it(device), &mut slots, &mut free).map_err(refused)?;
     }
     let Places { hardware, mut placed, hubs, added, .. } = places;
     let count = placed.len();
@@ -147,6 +148,15 @@ pub(super) fn resolve(
         added,
         added_devices: hubs.iter().map(|hub: &Settled<Address>| hub.at).collect(),
     })
+}
+
+/// The device that QEMU makes of it: rule 7.
+fn as_qemu_makes_it(device: &DeviceSpec) -> DeviceSpec {
+    let mut device = device.clone();
+    if let Kind::Tablet(input) | Kind::Mouse(input) | Kind::Keyboard(input) = &mut device.kind {
+        input.usbversion = UsbVersion::V2;
+    }
+    device
 }
 
 /// A refusal in the words of this profile. Of a device that nobody asked for (there are `asked` others) nobody is to blame.
@@ -286,7 +296,7 @@ fn fill(spec: &ControllerSpec, guest: Virtualization) -> Result<ControllerSpec, 
     })
 }
 
-/// The work of finding a place for each device: rules 5 to 7.
+/// The work of finding a place for each device: rules 5 to 8.
 struct Places<'a> {
     base: &'a Hardware,
     /// What the base has that there is only one of.
@@ -526,7 +536,7 @@ impl<'a> Places<'a> {
         }
     }
 
-    /// The port that QEMU gives the next device on its own controller, and the hub that it adds on the way: rule 7.
+    /// The port that QEMU gives the next device on its own controller, and the hub that it adds on the way: rule 8.
     fn next_of_own(&mut self) -> Result<Address, Refusal> {
         let mut free = self.free_of_own();
         if let [hub] = free.as_slice() {
