@@ -73,7 +73,27 @@ pub(crate) fn edit<T: Text>(text: &mut T, edits: &[Edit<'_>]) -> Result<(), Unsa
     editor.check_removals(edits, &usb)?;
     edits.iter().try_for_each(|edit| editor.one(edit))?;
     editor.keep_own();
+    let (own, ctrls, devs) = (editor.on_own.len(), editor.ctrls.len(), editor.devs.len());
+    let after = text.usb().map(|usb| (on_own(&usb), usb.ctrls.len(), usb.devs.len()));
+    // A text that is put together in parts, `usbdevice = 'tab'` and `usbdevice += 'let'`, has no one place to change.
+    if after != Some((own, ctrls, devs)) {
+        return Err(unsayable(
+            "this change, in this text",
+            "what it concerns is put together from several assignments; write it as one",
+        ));
+    }
     Ok(())
+}
+
+/// How many devices are on the controller that QEMU is started with, but for hubs.
+fn on_own(usb: &Usb) -> usize {
+    let own = &usb.own;
+    let redirected = || own.redirected().map_or(0, |it| usize::try_from(it.value).unwrap_or(0));
+    match (usb.guest.virtualization, own.is_usb()) {
+        (Virtualization::Hvm, true) => own.devices().count(),
+        (Virtualization::Hvm, false) => redirected(),
+        _ => 0,
+    }
 }
 
 /// An entry: the place in the spec that was read, or `None` for one that has come since.
@@ -99,16 +119,11 @@ struct Editor<'t, T> {
 
 impl<'t, T: Text> Editor<'t, T> {
     fn new(text: &'t mut T, usb: &Usb) -> Editor<'t, T> {
-        let hvm = usb.guest.virtualization == Virtualization::Hvm;
         let own = &usb.own;
-        let redirected =
-            own.redirected().map_or(0, |count| usize::try_from(count.value).unwrap_or(0));
+        let hvm = usb.guest.virtualization == Virtualization::Hvm;
         let is_usb = hvm && own.is_usb();
-        let (has_own, on_own) = match (hvm, is_usb) {
-            (false, _) => (false, 0),
-            (true, true) => (true, own.devices().count()),
-            (true, false) => (own.version().is_some() || redirected > 0, redirected),
-        };
+        let on_own = on_own(usb);
+        let has_own = is_usb || (hvm && own.version().is_some()) || on_own > 0;
         let first = usize::from(has_own);
         let version = own.version().map_or(2, |version| version.value);
         let version = u8::try_from(version).ok().and_then(|version| version.try_into().ok());
@@ -125,7 +140,7 @@ impl<'t, T: Text> Editor<'t, T> {
             has_own,
             version: version.filter(|_| has_own && !is_usb),
             on_own: (0..on_own).map(Some).collect(),
-            redirected: !is_usb && redirected > 0,
+            redirected: !is_usb && on_own > 0,
             spice: own.spice,
             ctrls: (first..first + usb.ctrls.len()).map(Some).collect(),
             numbers: numbers.collect(),

@@ -1,7 +1,16 @@
-//! libxl's JSON, as `xl list -l` prints it; and what xl's two formats have in common: libxl's own structures.
+//! libxl's JSON, as `xl list -l` prints it; and what both of xl's formats have in common: libxl's own structures.
+//!
+//! ```text
+//!   xl.cfg ──xl::read──┐                                  ┌──edit──▶ xl::edit, change: the text
+//!                      ├──▶ usb ──meaning──▶ Config       │
+//!   JSON ────read──────┘                        edits, hardware ──say──▶ words
+//! ```
 
+mod change;
 pub(crate) mod edit;
+mod json;
 pub(crate) mod meaning;
+mod read;
 pub(crate) mod say;
 pub(crate) mod usb;
 
@@ -9,21 +18,22 @@ use vusb_model::guest::Guest;
 use vusb_model::hardware::Hardware;
 
 use crate::config::{Config, Edit, Unsayable, Written};
-use crate::error::{FormatError, Problem};
+use crate::error::FormatError;
 
-fn not_yet() -> String {
-    "not in this build yet".to_owned()
-}
-
+/// Reads a configuration.
 pub(crate) fn read(text: &str, origin: &str) -> Result<Config, FormatError> {
-    Err(Problem::new(0..0, not_yet()).in_text(text, origin))
+    let usb = read::usb(text).map_err(|problem| problem.in_text(text, origin))?;
+    meaning::config(usb, text, origin)
 }
 
-pub(crate) fn edit(_: &str, _: &[Edit<'_>]) -> Result<String, Unsayable> {
-    Err(Unsayable { what: "this format".to_owned(), why: not_yet() })
+/// The text with these changes.
+pub(crate) fn edit(text: &str, edits: &[Edit<'_>]) -> Result<String, Unsayable> {
+    let mut json = change::Json(text.to_owned());
+    edit::edit(&mut json, edits)?;
+    Ok(json.0)
 }
 
-pub(crate) fn write(_: &Guest, _: &Hardware) -> Written {
-    let lost = vec![Unsayable { what: "this format".to_owned(), why: not_yet() }];
-    Written { text: String::new(), lost }
+/// A whole configuration.
+pub(crate) fn write(guest: &Guest, hardware: &Hardware) -> Written {
+    change::write(guest, hardware)
 }

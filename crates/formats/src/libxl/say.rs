@@ -1,6 +1,6 @@
 //! From hardware to libxl's words: one controller, one device, or all of it; and what has none.
 
-use vusb_model::address::{Address, Index};
+use vusb_model::address::{Address, Index, PortPath};
 use vusb_model::capabilities::Capabilities;
 use vusb_model::device::{Chardev, HUB_PORTS, HostRef, Input, Kind, Redir};
 use vusb_model::guest::{Guest, Virtualization};
@@ -293,7 +293,7 @@ fn own_plan(
 /// What QEMU would plug in elsewhere than it is, for it takes one port after the other.
 fn moved(
     version: Option<UsbVersion>,
-    devices: &[(vusb_model::address::PortPath, &Device)],
+    devices: &[(PortPath, &Device)],
     virtualization: Virtualization,
 ) -> Vec<Unsayable> {
     let guest = Guest { virtualization, ..Guest::default() };
@@ -312,7 +312,7 @@ fn moved(
     };
     let capabilities = Capabilities { guest, ..Capabilities::everything() };
     let why = "QEMU gives its own controller's ports away one after the other, and plugs a hub into the last; libxl has no say in it";
-    let all = |devices: &[(vusb_model::address::PortPath, &Device)]| {
+    let all = |devices: &[(PortPath, &Device)]| {
         devices
             .iter()
             .map(|(port, device)| unsayable(format!("port {port} of {}", device.name), why))
@@ -332,7 +332,9 @@ fn moved(
             resolved
                 .added_devices
                 .iter()
-                .filter(|hub| !devices.iter().any(|(port, _)| *port == hub.port))
+                .filter(|hub| {
+                    !devices.iter().any(|(port, it)| *port == hub.port && it.kind.hub_ports() > 0)
+                })
                 .map(|hub| {
                     unsayable(format!("no hub at port {} of QEMU's own controller", hub.port), why)
                 }),

@@ -314,4 +314,6 @@ fn what_xl_has_no_word_for() {
     let said = edit(hvm, &[Edit::AddDevice(at("0:1"), &found)]).unwrap();
     assert!(said.contains("hostbus=2,hostaddr=7"), "{said}");
     assert!(edit("usbctrl = [", &[]).is_err());
+    let parts = "type='hvm'\nusbdevice='tab'\nusbdevice+='let'\n";
+    assert!(edit(parts, &[Edit::RemoveDevice(0)]).unwrap_err().why.contains("several assignments"));
 }
