@@ -1,4 +1,4 @@
-//! The rules of `vusb-1`, held by examples: each file in `golden/` is a spec, with what it must come to.
+//! The rules of the profiles, held by examples: each file in `golden/` is a spec, with what it must come to.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -111,6 +111,11 @@ fn capabilities(name: &str) -> Capabilities {
     match name {
         "everything" => Capabilities::everything(),
         "pv" => Capabilities { default_type: ControllerType::Pv, ..Capabilities::everything() },
+        "xen-pv" => {
+            let virtualization = vusb_model::guest::Virtualization::Pv;
+            let guest = vusb_model::guest::Guest { virtualization, ..Default::default() };
+            Capabilities { guest, ..Capabilities::everything() }
+        }
         "qemu-running" => qemu(true),
         "qemu-stopped" => qemu(false),
         "qemu-one-slot" => {
