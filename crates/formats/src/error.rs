@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet, normalize_untrusted_str};
 
-/// A text that cannot be read. It shows itself as several lines, the place among them, without a newline at the end.
+/// A text that cannot be read, or a warning of one that can. It shows itself as several lines, the place among them, without a newline at the end.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FormatError {
     line: usize,

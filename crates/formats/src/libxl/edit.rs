@@ -8,7 +8,7 @@
 
 use std::collections::HashSet;
 
-use vusb_model::address::{Address, Index};
+use vusb_model::address::Address;
 use vusb_model::device::Kind;
 use vusb_model::guest::Virtualization;
 use vusb_model::hardware::{Controller, Device};
@@ -225,7 +225,10 @@ impl<'t, T: Text> Editor<'t, T> {
         if !T::NUMBERED && number != next {
             return Err(unsayable(
                 format!("index {number} of {}", controller.name),
-                format!("xl numbers controllers by their place in usbctrl, and the next is {next}"),
+                format!(
+                    "xl numbers controllers by their place in usbctrl, and the next is {next}; a controller that libxl adds by itself has \
+                     to be said first"
+                ),
             ));
         }
         self.text.add_ctrl(number, words);
@@ -273,7 +276,7 @@ impl<'t, T: Text> Editor<'t, T> {
         if at.bus == QEMUS_OWN {
             return self.add_on_own(device);
         }
-        let words = say::dev(device, at, say::number(at.bus))?;
+        let words = say::dev(device, at, at.bus.get())?;
         self.text.add_dev(words);
         self.devs.push(None);
         Ok(())
@@ -379,7 +382,7 @@ impl<'t, T: Text> Editor<'t, T> {
             return Err(unsayable(format!("port {port}"), why));
         }
         let entry = entry_of(&self.devs, number)?;
-        self.text.set_dev(entry, Index::get(bus), port.port());
+        self.text.set_dev(entry, bus.get(), port.port());
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! From hardware to libxl's words: one controller, one device, or all of it; and what has none.
 
-use vusb_model::address::{Address, Index, PortPath};
+use vusb_model::address::{Address, PortPath};
 use vusb_model::capabilities::Capabilities;
 use vusb_model::device::{Chardev, HUB_PORTS, HostRef, Input, Kind, Redir};
 use vusb_model::guest::{Guest, Virtualization};
@@ -340,9 +340,4 @@ fn moved(
                 }),
         )
         .collect()
-}
-
-/// The number of an index, as libxl counts.
-pub(crate) const fn number(index: Index) -> u16 {
-    index.get()
 }

@@ -49,15 +49,21 @@ pub(super) fn byte(text: &str) -> Read<u8> {
     let doubt = if base == 8 && is_decimal && decimal.parse() != Ok(u64::from(number)) {
         Some(format!("xl reads `{said}` as {number}, for a zero in front makes it octal"))
     } else if read.is_empty() && base != 8 {
-        Some(format!("xl reads `{said}` as 0, for no digit is at its start"))
+        Some(format!("xl reads `{said}` as 0, for no digit is at its start{}", hex(decimal)))
     } else if !rest.trim_end_matches(' ').is_empty() {
-        Some(format!("xl reads `{said}` as {number} and drops the rest"))
+        Some(format!("xl reads `{said}` as {number} and drops the rest{}", hex(decimal)))
     } else if kept != u64::from(number) {
         Some(format!("xl reads `{said}` as {number}, for it keeps eight bits"))
     } else {
         None
     };
     Read { number, doubt }
+}
+
+/// What to add for a number that is one in hexadecimal: libvirt's converter writes them so, without the `0x` that xl wants.
+fn hex(text: &str) -> &'static str {
+    let is_hex = !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+    if is_hex { "; libvirt writes hexadecimal here, for which xl wants 0x in front" } else { "" }
 }
 
 /// A whole text as a number in the base that it says (`strtol` with base 0). `None` if it is none, or too large.

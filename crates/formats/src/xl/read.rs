@@ -309,9 +309,6 @@ fn dev(entry: &Entry<'_>, warnings: &mut Vec<Problem>) -> Result<Dev, Problem> {
                 let read = byte(value);
                 dev.doubt = dev.doubt.or(read.doubt.clone());
                 dev.hostbus = entry.number(&pair, read, warnings);
-                if dev.hostbus != 0 {
-                    continue;
-                }
                 Field::What
             }
             ("hostaddr", Some(_)) => {
@@ -333,7 +330,11 @@ fn dev(entry: &Entry<'_>, warnings: &mut Vec<Problem>) -> Result<Dev, Problem> {
                 return Err(entry.unknown(&pair, "usbdev", known));
             }
         };
-        dev.place.fields.insert(field, entry.at(&pair.at));
+        let at = entry.at(&pair.at);
+        // Bus and address are one thing in two words.
+        let before = dev.place.fields.get(&field).filter(|_| field == Field::What);
+        let span = before.map_or(at.clone(), |it| it.start.min(at.start)..it.end.max(at.end));
+        dev.place.fields.insert(field, span);
     }
     Ok(dev)
 }

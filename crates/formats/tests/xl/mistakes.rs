@@ -139,10 +139,10 @@ fn versions_and_counts() {
 fn no_such_device() {
     assert_snapshot!(error("usbdev = [ 'type=hostdev,hostbus=001,hostaddr=009' ]\n"), @r#"
     error: no device is at bus 1, address 0
-     --> web1.cfg:1:38
+     --> web1.cfg:1:26
       |
     1 | usbdev = [ 'type=hostdev,hostbus=001,hostaddr=009' ]
-      |                                      ^^^^^^^^^^^^ xl reads `009` as 0, for a zero in front makes it octal
+      |                          ^^^^^^^^^^^^^^^^^^^^^^^^ xl reads `009` as 0, for a zero in front makes it octal
       |
       = help: hostbus is 1 to 255 and hostaddr 1 to 127, both in decimal without zeros in front, as `lsusb` numbers them; xl says: USB device is not assignable.
     "#);

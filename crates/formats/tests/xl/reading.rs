@@ -33,7 +33,7 @@ usbdev = [ 'type=hostdev,hostbus=3,hostaddr=14,controller=0,port=2' ]
     let place = &config.devices[0];
     assert_eq!(&text[place.fields[&Field::Port].clone()], "port=2");
     assert_eq!(&text[place.fields[&Field::Controller].clone()], "controller=0");
-    assert_eq!(&text[place.fields[&Field::What].clone()], "hostaddr=14");
+    assert_eq!(&text[place.fields[&Field::What].clone()], "hostbus=3,hostaddr=14");
     assert_eq!(&text[config.controllers[0].fields[&Field::Ports].clone()], "ports=8");
 }
 
