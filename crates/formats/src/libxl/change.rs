@@ -5,9 +5,9 @@ use vusb_model::hardware::Hardware;
 
 use super::edit::{Number, Text};
 use super::json::{Node, Tree, pretty, push, remove_element, remove_member, set};
-use super::read;
 use super::say::{CtrlWords, DevWords, OwnPlan, plan};
 use super::usb::{CtrlType, Usb};
+use super::{meaning, read};
 use crate::config::Written;
 
 /// A configuration that is being changed.
@@ -23,8 +23,12 @@ const SPICE: Path = &["b_info", "type.hvm", "spice"];
 impl Text for Json {
     const NUMBERED: bool = true;
 
-    fn usb(&self) -> Option<Usb> {
-        read::usb(&self.0).ok()
+    fn usb(&self) -> Result<Usb, String> {
+        let read = || read::usb(&self.0).map_err(|problem| meaning::in_a_line(problem, &self.0));
+        match meaning::refused(read()?, &self.0) {
+            Some(refused) => Err(refused),
+            None => read(),
+        }
     }
 
     fn add_ctrl(&mut self, number: u16, words: CtrlWords) {
@@ -34,7 +38,7 @@ impl Text for Json {
     fn set_ctrl(&mut self, entry: usize, words: CtrlWords) {
         let CtrlWords { kind, version, ports } = words;
         let is_pv = |kind: CtrlType| matches!(kind, CtrlType::Pv | CtrlType::Qusb);
-        let there = self.usb().and_then(|usb| usb.ctrls.get(entry).map(|ctrl| ctrl.kind));
+        let there = read::usb(&self.0).ok().and_then(|usb| Some(usb.ctrls.get(entry)?.kind));
         if !(is_pv(kind) && there.is_some_and(is_pv)) {
             self.set_in("usbctrls", entry, "type", Tree::Text(kind.name().to_owned()));
         }

@@ -36,8 +36,11 @@ pub(crate) trait Text {
     /// Whether each controller says its own number; else its place in the list is its number.
     const NUMBERED: bool;
 
-    /// What it says now. `None` if it says nothing that libxl takes.
-    fn usb(&self) -> Option<Usb>;
+    /// What it says now.
+    ///
+    /// # Errors
+    /// In a line, why it cannot be read or libxl refuses it.
+    fn usb(&self) -> Result<Usb, String>;
     /// One controller more, at the end of the list.
     fn add_ctrl(&mut self, number: u16, words: CtrlWords);
     /// All that a controller is.
@@ -61,22 +64,20 @@ pub(crate) trait Text {
 /// Makes all changes.
 ///
 /// # Errors
-/// The format cannot say one of them. The text is of no use then.
+/// The format cannot say one of them, or the text is none that libxl takes. It is of no use then.
 pub(crate) fn edit<T: Text>(text: &mut T, edits: &[Edit<'_>]) -> Result<(), Unsayable> {
-    let usb = text.usb().ok_or_else(|| {
-        unsayable(
-            "a change of this text",
-            "it cannot be read as it is; reading it says where it is wrong",
-        )
-    })?;
+    let usb =
+        text.usb().map_err(|error| unsayable("a change of a text that cannot be read", error))?;
     let mut editor = Editor::new(text, &usb);
     editor.check_removals(edits, &usb)?;
     edits.iter().try_for_each(|edit| editor.one(edit))?;
     editor.keep_own();
-    let (own, ctrls, devs) = (editor.on_own.len(), editor.ctrls.len(), editor.devs.len());
-    let after = text.usb().map(|usb| (on_own(&usb), usb.ctrls.len(), usb.devs.len()));
+    let wanted = (editor.on_own.len(), editor.ctrls.len(), editor.devs.len());
+    let after = text.usb().map_err(|error| {
+        unsayable("this change", format!("what it would come to is none that libxl takes: {error}"))
+    })?;
     // A text that is put together in parts, `usbdevice = 'tab'` and `usbdevice += 'let'`, has no one place to change.
-    if after != Some((own, ctrls, devs)) {
+    if (on_own(&after), after.ctrls.len(), after.devs.len()) != wanted {
         return Err(unsayable(
             "this change, in this text",
             "what it concerns is put together from several assignments; write it as one",
@@ -130,7 +131,7 @@ impl<'t, T: Text> Editor<'t, T> {
         let mut next = 0;
         let numbers = usb.ctrls.iter().map(|ctrl| {
             let number = ctrl.devid.unwrap_or(next);
-            next = number + 1;
+            next = number.saturating_add(1);
             u16::try_from(number).unwrap_or(u16::MAX)
         });
         Editor {

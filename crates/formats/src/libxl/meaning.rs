@@ -28,118 +28,164 @@ const MAX_REDIRECTED: i64 = 4;
 /// # Errors
 /// libxl refuses it.
 pub(crate) fn config(usb: Usb, text: &str, origin: &str) -> Result<Config, FormatError> {
-    meaning(usb)
-        .map(|(mut config, warnings)| {
-            config.warnings = warnings
-                .into_iter()
-                .map(|warning| warning.warning().in_text(text, origin))
-                .collect();
-            config
-        })
-        .map_err(|problem| problem.in_text(text, origin))
+    let Meaning { mut config, warnings } =
+        Meaning::of(usb).map_err(|problem| problem.in_text(text, origin))?;
+    let warnings = warnings.into_iter().map(|it| it.warning().in_text(text, origin));
+    config.warnings = warnings.collect();
+    Ok(config)
 }
 
-fn meaning(usb: Usb) -> Result<(Config, Vec<Problem>), Problem> {
-    let Usb { guest, ctrls, devs, own, mut warnings } = usb;
-    let guest_is = guest.virtualization;
-    let mut config = Config { guest, ..Config::default() };
-    let mut spec = Spec { profile: Profile::Libxl, ..Spec::default() };
-    if guest_is == Virtualization::Hvm {
-        qemus(&own, &mut spec, &mut config, &mut warnings)?;
-    } else {
-        passed_over(&own, &mut warnings);
-    }
-    if let Some(lonely) = devs.iter().find(|dev| dev.ctrl == -1)
-        && ctrls.is_empty()
-        && guest_is == Virtualization::Hvm
-    {
-        let what = "no controller is in the list, and for an HVM guest libxl does not really make one: the guest fails to start";
-        warnings.push(Problem::new(lonely.place.span.clone(), what).help(
-            "say one: usbctrl = [ 'type=devicemodel,version=2' ]; QEMU says: Bus 'xenusb-0.0' not found",
-        ));
-    }
-    let mut next = 0;
-    for ctrl in ctrls {
-        let index = ctrl.devid.unwrap_or(next);
-        spec.controllers.push(controller(&ctrl, index, guest_is)?);
-        next = index + 1;
-        config.controllers.push(ctrl.place);
-    }
-    for dev in devs {
-        if !dev.typed {
-            let what = "without type=hostdev this works when the guest starts, and is lost when it is saved or restarts";
-            warnings.push(
-                Problem::new(dev.place.span.clone(), what).help(
+/// In a line, why libxl refuses what a text says.
+pub(crate) fn refused(usb: Usb, text: &str) -> Option<String> {
+    Meaning::of(usb).err().map(|problem| in_a_line(problem, text))
+}
+
+/// A problem in a line: where, and what.
+pub(crate) fn in_a_line(problem: Problem, text: &str) -> String {
+    let error = problem.in_text(text, "");
+    let shown = error.to_string();
+    let what = shown.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    format!("line {}: {what}", error.line())
+}
+
+/// What was made of a text so far.
+#[derive(Default)]
+struct Meaning {
+    config: Config,
+    warnings: Vec<Problem>,
+}
+
+impl Meaning {
+    fn of(usb: Usb) -> Result<Meaning, Problem> {
+        let Usb { guest, ctrls, devs, own, warnings } = usb;
+        let is = guest.virtualization;
+        let spec = Spec { profile: Profile::Libxl, ..Spec::default() };
+        let config = Config { guest, spec, ..Config::default() };
+        let mut meaning = Meaning { config, warnings };
+        if is == Virtualization::Hvm {
+            meaning.own(&own)?;
+            meaning.without_controller(&ctrls, &devs);
+        } else {
+            meaning.passed_over(&own);
+        }
+        let mut next = 0;
+        for ctrl in ctrls {
+            let index = ctrl.devid.unwrap_or(next);
+            meaning.controller(controller(&ctrl, index, is)?, ctrl.place);
+            next = index.saturating_add(1);
+        }
+        for dev in devs {
+            if !dev.typed {
+                meaning.warn(
+                    &dev.place.span,
+                    "without type=hostdev this works when the guest starts, and is lost when it is saved or restarts",
                     "add type=hostdev: without it libxl's record has neither bus nor address",
-                ),
+                );
+            }
+            meaning.device(device(&dev)?, dev.place);
+        }
+        Ok(meaning)
+    }
+
+    fn controller(&mut self, asked: ControllerSpec, place: Place) {
+        self.config.spec.controllers.push(asked);
+        self.config.controllers.push(place);
+    }
+
+    fn device(&mut self, asked: DeviceSpec, place: Place) {
+        self.config.spec.devices.push(asked);
+        self.config.devices.push(place);
+    }
+
+    fn warn(&mut self, span: &Range<usize>, what: &str, help: &str) {
+        self.warnings.push(Problem::new(span.clone(), what).help(help));
+    }
+
+    /// The controller that QEMU is started with, and what is on it.
+    fn own(&mut self, own: &Own) -> Result<(), Problem> {
+        let in_vain = |count: &&Said<i64>| count.value > 0 && !own.spice;
+        if let Some(count) = own.redirection.as_ref().filter(in_vain) {
+            self.warn(
+                &count.span,
+                "nothing is redirected, for the guest has no SPICE",
+                "add spice=1; xl says: spice disabled, disabling usbredirection",
             );
         }
-        spec.devices.push(device(&dev)?);
-        config.devices.push(dev.place);
+        exclusive(own)?;
+        if own.is_usb() { self.own_of_usb(own) } else { self.own_of_version(own) }
     }
-    config.spec = spec;
-    Ok((config, warnings))
-}
 
-/// The controller that QEMU is started with, and what is on it.
-fn qemus(
-    own: &Own,
-    spec: &mut Spec,
-    config: &mut Config,
-    warnings: &mut Vec<Problem>,
-) -> Result<(), Problem> {
-    if let Some(count) = own.redirection.as_ref().filter(|count| count.value > 0 && !own.spice) {
-        let what = "nothing is redirected, for the guest has no SPICE";
-        warnings.push(
-            Problem::new(count.span.clone(), what)
-                .help("add spice=1; xl says: spice disabled, disabling usbredirection"),
-        );
-    }
-    exclusive(own)?;
-    let controller =
-        |spec: &mut Spec, config: &mut Config, asked: ControllerSpec, span: &Range<usize>| {
-            spec.controllers.push(asked);
-            config.controllers.push(place(Field::Model, span));
-        };
-    let device = |spec: &mut Spec, config: &mut Config, kind: Kind, span: &Range<usize>| {
-        let controller = Some(ControllerRef::Index(QEMUS_OWN));
-        spec.devices.push(DeviceSpec { controller, ..DeviceSpec::new(kind) });
-        config.devices.push(place(Field::What, span));
-    };
-    if own.is_usb() {
-        let on = own.usb.as_ref().filter(|usb| usb.value).map(|usb| &usb.span);
-        let implied =
-            own.device.as_ref().map(|it| &it.span).or(own.list.as_ref().map(|it| &it.span));
-        if let Some(span) = on.or(implied) {
-            controller(spec, config, qemus_own(None), span);
+    /// The controller of `usb`, with what `usbdevice` names.
+    fn own_of_usb(&mut self, own: &Own) -> Result<(), Problem> {
+        let said = own.usb.as_ref().filter(|usb| usb.value).map(|usb| &usb.span);
+        let text = own.device.as_ref().map(|device| &device.span);
+        let list = own.list.as_ref().map(|list| &list.span);
+        if let Some(span) = said.or(text).or(list) {
+            self.controller(qemus_own(None), place(Field::Model, span));
         }
         for said in own.devices() {
-            device(spec, config, usbdevice(said)?, &said.span);
+            self.device(on_own(usbdevice(said)?), place(Field::What, &said.span));
         }
-        return Ok(());
+        Ok(())
     }
-    let redirected = own.redirected();
-    let version = match own.version() {
-        Some(said) => Some((version(said)?, &said.span)),
-        None => redirected.map(|count| (UsbVersion::V2, &count.span)),
-    };
-    if let Some((version, span)) = version {
-        controller(spec, config, qemus_own(Some(version)), span);
-    }
-    if let Some(count) = redirected {
-        if !(1..=MAX_REDIRECTED).contains(&count.value) {
-            let what = format!(
-                "{} devices cannot be redirected: it is 0 to {MAX_REDIRECTED}",
-                count.value
-            );
-            return Err(Problem::new(count.span.clone(), what)
+
+    /// The controller of `usbversion`, with what is redirected.
+    fn own_of_version(&mut self, own: &Own) -> Result<(), Problem> {
+        let redirected = own.redirected();
+        let version = match own.version() {
+            Some(said) => Some((version(said)?, &said.span)),
+            None => redirected.map(|count| (UsbVersion::V2, &count.span)),
+        };
+        if let Some((version, span)) = version {
+            self.controller(qemus_own(Some(version)), place(Field::Model, span));
+        }
+        let Some(Said { value, span }) = redirected else { return Ok(()) };
+        if !(1..=MAX_REDIRECTED).contains(value) {
+            let what = format!("{value} devices cannot be redirected: it is 0 to {MAX_REDIRECTED}");
+            return Err(Problem::new(span.clone(), what)
                 .help("xl says: usbredirection parameter is invalid, it must be between 1 and 4"));
         }
-        for _ in 0..count.value {
-            device(spec, config, Kind::Redir(Redir { chardev: Chardev::Spicevmc }), &count.span);
+        for _ in 0..*value {
+            let kind = Kind::Redir(Redir { chardev: Chardev::Spicevmc });
+            self.device(on_own(kind), place(Field::What, span));
+        }
+        Ok(())
+    }
+
+    /// Host devices of an HVM guest that is given no controller for them.
+    fn without_controller(&mut self, ctrls: &[Ctrl], devs: &[Dev]) {
+        let lonely = devs.iter().find(|dev| dev.ctrl == -1).filter(|_| ctrls.is_empty());
+        if let Some(dev) = lonely {
+            self.warn(
+                &dev.place.span,
+                "no controller is in the list, and for an HVM guest libxl does not really make one: the guest fails to start",
+                "say one: usbctrl = [ 'type=devicemodel,version=2' ]; QEMU says: Bus 'xenusb-0.0' not found",
+            );
         }
     }
-    Ok(())
+
+    /// Keys that are for HVM guests, in one that is none.
+    fn passed_over(&mut self, own: &Own) {
+        let spans = [
+            own.usb.as_ref().filter(|usb| usb.value).map(|usb| &usb.span),
+            own.version().map(|version| &version.span),
+            own.redirected().map(|count| &count.span),
+            own.device.as_ref().map(|device| &device.span),
+            own.list.as_ref().map(|list| &list.span),
+        ];
+        for span in spans.into_iter().flatten() {
+            self.warn(
+                span,
+                "xl passes this over: it is for HVM guests, and this one is PV or PVH",
+                "a controller of usbctrl serves every guest",
+            );
+        }
+    }
+}
+
+/// A device on the controller that QEMU is started with.
+fn on_own(kind: Kind) -> DeviceSpec {
+    DeviceSpec { controller: Some(ControllerRef::Index(QEMUS_OWN)), ..DeviceSpec::new(kind) }
 }
 
 fn place(field: Field, span: &Range<usize>) -> Place {
@@ -217,23 +263,6 @@ fn host(text: &str) -> Option<Selector> {
         return Some(Selector::Id { id, serial: None });
     }
     text.parse().ok().filter(|selector| matches!(selector, Selector::Address(_)))
-}
-
-/// Keys that are for HVM guests, in one that is none.
-fn passed_over(own: &Own, warnings: &mut Vec<Problem>) {
-    let spans = [
-        own.usb.as_ref().filter(|usb| usb.value).map(|usb| &usb.span),
-        own.version().map(|version| &version.span),
-        own.redirected().map(|count| &count.span),
-        own.device.as_ref().map(|device| &device.span),
-        own.list.as_ref().map(|list| &list.span),
-    ];
-    for span in spans.into_iter().flatten() {
-        let what = "xl passes this over: it is for HVM guests, and this one is PV or PVH";
-        warnings.push(
-            Problem::new(span.clone(), what).help("a controller of usbctrl serves every guest"),
-        );
-    }
 }
 
 fn controller(ctrl: &Ctrl, index: i64, guest: Virtualization) -> Result<ControllerSpec, Problem> {

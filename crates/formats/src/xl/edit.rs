@@ -17,6 +17,7 @@ use super::grammar::{Setting, Value, What};
 use super::read::{self, KEYS};
 use super::settings::Settings;
 use crate::libxl::edit::{Number, Text};
+use crate::libxl::meaning;
 use crate::libxl::say::{CtrlWords, DevWords};
 use crate::libxl::usb::Usb;
 
@@ -26,8 +27,12 @@ pub(super) struct Cfg(pub(super) String);
 impl Text for Cfg {
     const NUMBERED: bool = false;
 
-    fn usb(&self) -> Option<Usb> {
-        read::usb(&self.0).ok()
+    fn usb(&self) -> Result<Usb, String> {
+        let read = || read::usb(&self.0).map_err(|problem| meaning::in_a_line(problem, &self.0));
+        match meaning::refused(read()?, &self.0) {
+            Some(refused) => Err(refused),
+            None => read(),
+        }
     }
 
     fn add_ctrl(&mut self, _: u16, words: CtrlWords) {
@@ -118,33 +123,15 @@ impl Cfg {
     /// One entry more in a list, which is begun if there is none.
     fn add_entry(&mut self, key: &str, entry: &str) {
         let settings = self.settings();
-        let list = settings.get(key).and_then(|found| {
-            let last = found.parts.last()?;
-            let quote = quote_of(&self.0, found.list()?.last().copied())
-                .or(style_quote(&self.0, &settings));
-            match &last.value.what {
-                What::List(values) => {
-                    Some((last.value.span.clone(), values.last().cloned(), quote))
-                }
-                What::Atom(_) => None,
-            }
-        });
         let quote = style_quote(&self.0, &settings).unwrap_or('\'');
-        let Some((list, last, like)) =
-            list.map(|(list, last, quote)| (list, last.map(|it| it.span), quote))
-        else {
-            let text = quoted(entry, quote);
-            let padded = settings
-                .all
-                .iter()
-                .rfind(|it| matches!(&it.value.what, What::List(all) if !all.is_empty()));
-            let inner = |it: &Setting<'_>| self.0.get(it.value.span.start + 1..it.value.span.end);
-            let tight = padded.and_then(inner).is_some_and(|it| !it.starts_with([' ', '\t', '\n']));
-            let value = if tight { format!("[{text}]") } else { format!("[ {text} ]") };
-            return self.add_setting(key, &value);
+        let last_part = settings.get(key).and_then(|found| Some(&found.parts.last()?.value));
+        let Some(Value { span, what: What::List(values) }) = last_part else {
+            let list = new_list(&self.0, &settings, &quoted(entry, quote));
+            return self.add_setting(key, &list);
         };
-        let text = quoted(entry, like.unwrap_or(quote));
-        match last {
+        let (list, last) = (span.clone(), values.last());
+        let text = quoted(entry, quote_of(&self.0, last).unwrap_or(quote));
+        match last.map(|last| last.span.clone()) {
             Some(last) => self.add_after(last, list, &text),
             None => self.add_first(list, &text),
         }
@@ -315,6 +302,18 @@ impl Cfg {
             None if self.0.is_empty() || self.0.ends_with('\n') => self.0 += &format!("{line}\n"),
             None => self.0 += &format!("\n{line}"),
         }
+    }
+}
+
+/// A list of one entry, with spaces inside its brackets or without, as the last list of the text has them.
+fn new_list(text: &str, settings: &Settings<'_>, entry: &str) -> String {
+    let is_list = |it: &&Setting<'_>| matches!(&it.value.what, What::List(all) if !all.is_empty());
+    let like = settings.all.iter().rev().find(is_list).map(|it| &it.value.span);
+    let inside = like.and_then(|span| text.get(span.start + 1..span.end));
+    if inside.is_some_and(|inside| !inside.starts_with([' ', '\t', '\n'])) {
+        format!("[{entry}]")
+    } else {
+        format!("[ {entry} ]")
     }
 }
 

@@ -313,7 +313,10 @@ fn what_xl_has_no_word_for() {
     host.at = Some(vusb_model::selector::BusAddress { bus: 2, address: 7 });
     let said = edit(hvm, &[Edit::AddDevice(at("0:1"), &found)]).unwrap();
     assert!(said.contains("hostbus=2,hostaddr=7"), "{said}");
-    assert!(edit("usbctrl = [", &[]).is_err());
+    let broken = edit("name = 'x'\nusbctrl = [", &[]).unwrap_err();
+    assert_eq!(broken.why, "line 2: a list is not closed at the end of the file");
+    let many = "type='hvm'\nspice=1\nspiceusbredirection=9000000000000000000\n";
+    assert!(edit(many, &[Edit::RemoveDevice(0)]).unwrap_err().why.contains("cannot be redirected"));
     let parts = "type='hvm'\nusbdevice='tab'\nusbdevice+='let'\n";
     assert!(edit(parts, &[Edit::RemoveDevice(0)]).unwrap_err().why.contains("several assignments"));
 }

@@ -187,6 +187,11 @@ fn numbers_as_xl_reads_them() {
             "xl reads `014` as 12, for a zero in front makes it octal",
         ),
         ("hostaddr=258", "0:1 host0 host:001.002", "xl reads `258` as 2, for it keeps eight bits"),
+        (
+            "hostaddr=1f",
+            "0:1 host0 host:001.001",
+            "xl reads `1f` as 1 and drops the rest; libvirt writes hexadecimal here, for which xl wants 0x in front",
+        ),
         ("hostaddr=3x", "0:1 host0 host:001.003", "xl reads `3x` as 3 and drops the rest"),
         (
             "hostaddr=3,controller=x",
