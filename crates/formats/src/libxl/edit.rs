@@ -16,6 +16,7 @@ use vusb_model::models::UsbVersion;
 use vusb_model::name::Name;
 use vusb_model::resolve::libxl::{QEMUS_OWN, qemus_own};
 
+use super::meaning;
 use super::say::{self, CtrlWords, DevWords, unsayable};
 use super::usb::Usb;
 use crate::config::{Edit, Unsayable};
@@ -222,19 +223,29 @@ impl<'t, T: Text> Editor<'t, T> {
         }
         let words = say::ctrl(controller, self.guest)?;
         let number = controller.index.get();
+        self.say_implied(number)?;
         let next = u16::try_from(self.ctrls.len()).unwrap_or(u16::MAX);
         if !T::NUMBERED && number != next {
             return Err(unsayable(
                 format!("index {number} of {}", controller.name),
-                format!(
-                    "xl numbers controllers by their place in usbctrl, and the next is {next}; a controller that libxl adds by itself has \
-                     to be said first"
-                ),
+                format!("xl numbers controllers by their place in usbctrl, and the next is {next}"),
             ));
         }
         self.text.add_ctrl(number, words);
         self.ctrls.push(None);
         self.numbers.push(number);
+        Ok(())
+    }
+
+    /// Says the controllers below this number that libxl adds by itself: it would not, once the list has another with room.
+    fn say_implied(&mut self, below: u16) -> Result<(), Unsayable> {
+        let implied = self.text.usb().map(meaning::implied).unwrap_or_default();
+        for controller in implied.iter().filter(|it| it.index.get() < below) {
+            let number = controller.index.get();
+            self.text.add_ctrl(number, say::ctrl(controller, self.guest)?);
+            self.ctrls.push(None);
+            self.numbers.push(number);
+        }
         Ok(())
     }
 

@@ -6,11 +6,14 @@ use std::num::NonZeroU8;
 use std::ops::Range;
 
 use vusb_model::address::{Index, PortPath};
+use vusb_model::capabilities::Capabilities;
 use vusb_model::device::{Chardev, HostRef, Input, Kind, Other, Redir};
 use vusb_model::guest::Virtualization;
+use vusb_model::hardware::{Controller, Hardware};
 use vusb_model::models::{ControllerType, UsbVersion};
 use vusb_model::profile::Profile;
 use vusb_model::resolve::libxl::{QEMUS_OWN, qemus_own};
+use vusb_model::resolve::resolve;
 use vusb_model::selector::{BusAddress, Selector, UsbId};
 use vusb_model::spec::{ControllerRef, ControllerSpec, DeviceSpec, Spec};
 
@@ -33,6 +36,17 @@ pub(crate) fn config(usb: Usb, text: &str, origin: &str) -> Result<Config, Forma
     let warnings = warnings.into_iter().map(|it| it.warning().in_text(text, origin));
     config.warnings = warnings.collect();
     Ok(config)
+}
+
+/// The controllers that libxl adds by itself for the devices of a text, by index. None if it cannot have them all.
+pub(crate) fn implied(usb: Usb) -> Vec<Controller> {
+    let Ok(Meaning { config, .. }) = Meaning::of(usb) else { return Vec::new() };
+    let capabilities = Capabilities { guest: config.guest, ..Capabilities::everything() };
+    let Ok(resolved) = resolve(&Hardware::new(), &config.spec, &capabilities) else {
+        return Vec::new();
+    };
+    let added = |it: &&Controller| resolved.added.contains(&it.index);
+    resolved.hardware.controllers().filter(added).map(Controller::bare).collect()
 }
 
 /// In a line, why libxl refuses what a text says.

@@ -144,6 +144,26 @@ fn a_controller_and_a_device() {
     );
 }
 
+/// A controller that libxl adds by itself is said when another comes: else the devices would go there.
+#[test]
+fn a_controller_beside_one_that_nobody_has_said() {
+    let text = "usbdev = [ 'type=hostdev,hostbus=1,hostaddr=2' ]\n";
+    let second = controller(1, "pv1", Model::Xenusb1, 4);
+    let with = edit(text, &[Edit::AddController(&second)]).unwrap();
+    assert_eq!(
+        lines(&hardware(&with)),
+        ["0 pv0 xenusb2 8", "1 pv1 xenusb1 4", "0:1 host0 host:001.002"]
+    );
+    assert!(
+        with.ends_with(
+            "usbctrl = [ 'type=qusb,version=2,ports=8', 'type=qusb,version=1,ports=4' ]\n"
+        )
+    );
+    let first = controller(0, "pv0", Model::Xenusb2, 8);
+    let with = edit(text, &[Edit::AddController(&first)]).unwrap();
+    assert_eq!(lines(&hardware(&with)), ["0 pv0 xenusb2 8", "0:1 host0 host:001.002"]);
+}
+
 #[test]
 fn tablets_and_redirected_devices() {
     let asked = |kind: &str| DeviceSpec::new(kind.parse().unwrap());
