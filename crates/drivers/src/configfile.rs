@@ -105,27 +105,26 @@ impl ConfigFile {
             step.apply(&mut wanted).map_err(|refusal| self.failed(refusal.to_string()))?;
         }
         let mut edits = seen.edits(steps).map_err(|it| self.unsayable(&it))?;
-        let first = self.edited(seen, &edits);
-        let mut tried = match &first {
-            Ok(after) if same(&after.resolved.hardware, &wanted) => return Ok(after.text.clone()),
-            tried => {
-                tried.as_ref().map(|after| after.resolved.hardware.clone()).unwrap_or_default()
-            }
-        };
+        let mut tried = self.edited(seen, &edits);
         for more in More::ALL {
-            for edit in seen.more(more, &tried, &wanted) {
+            let found = match &tried {
+                Ok(after) if same(&after.resolved.hardware, &wanted) => break,
+                Ok(after) => after.resolved.hardware.clone(),
+                Err(_) => Hardware::new(),
+            };
+            for edit in seen.more(more, &found, &wanted) {
                 if !edits.contains(&edit) {
                     edits.push(edit);
                 }
             }
-            if let Ok(after) = self.edited(seen, &edits) {
-                if same(&after.resolved.hardware, &wanted) {
-                    return Ok(after.text);
-                }
-                tried = after.resolved.hardware;
-            }
+            // What cannot be understood is only told if nothing can.
+            tried = self.edited(seen, &edits).or(tried);
         }
-        let what = difference(&first?.resolved.hardware, &wanted);
+        let after = tried?;
+        if same(&after.resolved.hardware, &wanted) {
+            return Ok(after.text);
+        }
+        let what = difference(&after.resolved.hardware, &wanted);
         let why = "the format has no words for it that its own tool would understand so; nothing was changed";
         Err(self.unsayable(&Unsayable { what, why: why.to_owned() }))
     }
@@ -198,7 +197,7 @@ impl ConfigFile {
 /// What can be said, beyond the steps, of what is there already.
 #[derive(Clone, Copy)]
 enum More {
-    /// The controllers that the text leaves to its tool.
+    /// The controllers and hubs that the text leaves to its tool.
     Unsaid,
     /// Where those things are that would move otherwise.
     Moved,
@@ -257,12 +256,18 @@ impl Seen {
         self.resolved.devices.iter().position(|it| it.at == at)
     }
 
-    /// The controllers that the text leaves to its tool.
+    /// The controllers and hubs that the text leaves to its tool.
     fn unsaid<'a>(&self, wanted: &'a Hardware) -> Vec<Edit<'a>> {
         let before = &self.resolved.hardware;
-        let there = wanted.controllers().filter(|it| before.controller(it.index).is_some());
-        let unsaid = there.filter(|it| self.controllers_at(it.index).next().is_none());
-        unsaid.map(Edit::AddController).collect()
+        let controllers = wanted.controllers().filter(|it| {
+            let there = before.controller(it.index).is_some();
+            there && self.controllers_at(it.index).next().is_none()
+        });
+        let devices = wanted
+            .devices()
+            .filter(|(at, _)| before.device(*at).is_some() && self.device_at(*at).is_none());
+        let devices = devices.map(|(at, device)| Edit::AddDevice(at, device));
+        controllers.map(Edit::AddController).chain(devices).collect()
     }
 
     /// What has to be said of what is there already, so that it stays as it is `wanted` and does not become as it is in `after`.

@@ -34,14 +34,25 @@ pub struct Converted {
 pub(crate) fn convert(vusb: &Vusb, wanted: &Wanted, to: Format) -> Result<Converted, Error> {
     let resolved = at_start(vusb, wanted)?;
     let Written { text, lost } = to.write(wanted.guest(), &resolved.hardware);
-    let mut lost: Vec<String> =
-        lost.into_iter().map(|Unsayable { what, why }| format!("{what}: {why}")).collect();
+    let mut lost = told(lost);
     if lost.is_empty()
         && let Some(other) = differs(to, &text, &resolved.hardware)
     {
         lost.push(other);
     }
     Ok(Converted { text, lost, notes: wanted.warnings().collect() })
+}
+
+/// A sentence for each reason, with all that is lost for it.
+fn told(lost: Vec<Unsayable>) -> Vec<String> {
+    let mut reasons: Vec<(String, Vec<String>)> = Vec::new();
+    for Unsayable { what, why } in lost {
+        match reasons.iter_mut().find(|(reason, _)| *reason == why) {
+            Some((_, all)) => all.push(what),
+            None => reasons.push((why, vec![what])),
+        }
+    }
+    reasons.into_iter().map(|(why, what)| format!("{}: {why}", what.join(", "))).collect()
 }
 
 /// What a text makes of hardware that is not as it should be.

@@ -5,8 +5,10 @@ use std::num::NonZeroU8;
 
 use vusb_host::SelectError;
 use vusb_model::address::{Address, PortPath};
-use vusb_model::device::Kind;
+use vusb_model::device::{Input, Kind};
 use vusb_model::hardware::{Device, Hardware};
+use vusb_model::models::UsbVersion;
+use vusb_model::profile::Profile;
 use vusb_model::refusal::Refusal;
 use vusb_model::spec::{ControllerRef, DeviceSpec, Spec};
 
@@ -86,7 +88,8 @@ fn note_brought_back(session: &mut Session<'_>, still: &Missing, at: Address) {
 /// The kind with everything that is known of what is behind it: a host device as it is plugged in now, paths absolute.
 fn prepared(session: &Session<'_>, spec: &DeviceSpec) -> Result<Kind, Error> {
     let Kind::Host(host) = &spec.kind else {
-        return Ok(files::absolute(&spec.kind, &session.folder()));
+        let kind = files::absolute(&spec.kind, &session.folder());
+        return Ok(if session.profile() == Profile::Vusb1 { kind } else { as_qemu_has_it(kind) });
     };
     let has = |it: &Device| matches!(&it.kind, Kind::Host(it) if it.selector == host.selector);
     if session.observed.hardware.devices().any(|(_, it)| has(it)) {
@@ -101,6 +104,17 @@ fn prepared(session: &Session<'_>, spec: &DeviceSpec) -> Result<Kind, Error> {
             Some(domain) => Error::AbsentThere { selector: host.selector.clone(), domain },
             None => SelectError::Absent { selector: host.selector.clone() }.into(),
         }),
+    }
+}
+
+/// Other tools leave it to QEMU how fast an input device is, and QEMU's are high-speed ones (`usb_version`, `hw/usb/dev-hid.c`).
+fn as_qemu_has_it(kind: Kind) -> Kind {
+    let input = Input { usbversion: UsbVersion::V2 };
+    match kind {
+        Kind::Tablet(_) => Kind::Tablet(input),
+        Kind::Mouse(_) => Kind::Mouse(input),
+        Kind::Keyboard(_) => Kind::Keyboard(input),
+        other => other,
     }
 }
 
