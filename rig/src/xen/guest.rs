@@ -130,18 +130,9 @@ impl XenGuestBuilder {
         }
         let text = self.text(&image);
         let Self { host, name, .. } = self;
-        let (line, shell) = host.take_line()?;
-        // setsid: what stays must not share a session with the command that starts it.
-        let create = format!(
-            "cat >/guest/{name}.cfg <<'END'\n{text}END\n\
-             xl create -q /guest/{name}.cfg && \
-             {{ setsid xen-relay {name} {line} </dev/null >/tmp/relay.{line} 2>&1 & }}"
-        );
-        host.sh(&create, BOOT_LIMIT)?.ok()?;
-        let shell = shell.lost_by(a_triple_fault);
-        shell.wait_booted(BOOT_LIMIT)?;
-        let shell = shell.lost_by(lost_a_guest);
-        Ok(XenGuest { host, name, shell, line })
+        let path = format!("/guest/{name}.cfg");
+        host.sh(&format!("cat >{path} <<'END'\n{text}END\n"), TOOL_LIMIT)?.ok()?;
+        XenGuest::create(host, name, &path)
     }
 
     /// The guest's image in dom0; brought there if it is not the usual one.
@@ -193,6 +184,21 @@ impl XenGuest {
         guest.id()?;
         guest.sh("true", TOOL_LIMIT)?.ok()?;
         Ok(guest)
+    }
+
+    /// Makes the guest that a file in dom0 describes, and waits until its shell answers.
+    pub(super) fn create(host: XenHost, name: String, path: &str) -> Result<Self> {
+        let (line, shell) = host.take_line()?;
+        // setsid: what stays must not share a session with the command that starts it.
+        let create = format!(
+            "xl create -q {path} && \
+             {{ setsid xen-relay {name} {line} </dev/null >/tmp/relay.{line} 2>&1 & }}"
+        );
+        host.sh(&create, BOOT_LIMIT)?.ok()?;
+        let shell = shell.lost_by(a_triple_fault);
+        shell.wait_booted(BOOT_LIMIT)?;
+        let shell = shell.lost_by(lost_a_guest);
+        Ok(XenGuest { host, name, shell, line })
     }
 
     /// Its name, as `xl` knows it.

@@ -456,6 +456,15 @@ impl XenHost {
         config.iter().fold(guest, |guest, line| guest.config(line)).start()
     }
 
+    /// Makes the guest that a file in dom0 describes: one that was made before has left its own as `/guest/NAME.cfg`. Waits until its
+    /// shell answers.
+    ///
+    /// # Errors
+    /// As [`XenGuestBuilder::start`].
+    pub fn create_from(&self, name: &str, path: &str) -> Result<XenGuest> {
+        XenGuest::create(self.clone(), name.to_owned(), path)
+    }
+
     /// The guest that [`XenHostBuilder::ready_guest`] asked for; to be called once.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail")]
 
 mod driver_domain;
+mod files;
 mod hostile;
 mod kinds;
 mod mistakes;

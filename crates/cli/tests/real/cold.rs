@@ -119,3 +119,41 @@ fn spare_slots_make_room_on_q35() {
     assert_eq!(t.vusb("controller add qemu:spare.qmp").ok(), "hci0");
     let _ = t.vusb("controller add qemu:spare.qmp").failed(9);
 }
+
+/// A libvirt domain with so many tablets on one UHCI of two ports.
+fn domain(tablets: usize) -> String {
+    let inputs = "    <input type='tablet' bus='usb'/>\n".repeat(tablets);
+    format!(
+        "<domain type='qemu'>\n  <name>web1</name>\n  <memory unit='MiB'>256</memory>\n  <os>\n    \
+         <type arch='x86_64' machine='pc'>hvm</type>\n  </os>\n  <devices>\n    \
+         <controller type='usb' index='0' model='piix3-uhci'/>\n{inputs}  </devices>\n</domain>\n"
+    )
+}
+
+#[test]
+#[ignore = "boots a guest; run by cargo xtask test"]
+fn a_libvirt_domain_starts_as_it_was_planned() {
+    let t = Terminal::new();
+    t.write("web1.xml", domain(16).as_bytes());
+    let guest = boot(&t, Guest::builder().machine("pc").args(arguments(&t, "web1.xml")));
+    // A UHCI, its root hub, three hubs for more ports, and all tablets behind them.
+    guest
+        .wait_until(
+            "[ $(cat /sys/bus/usb/devices/*/product | grep -c 'QEMU USB Tablet') = 16 ]",
+            SHORT,
+        )
+        .unwrap();
+    let tree = guest.usb_tree().unwrap();
+    let hubs: Vec<&str> =
+        tree.iter().filter(|it| it.name == "QEMU USB Hub").map(|it| it.path.as_str()).collect();
+    assert_eq!(hubs, ["1-1", "1-1.1", "1-2"]);
+    assert!(tree.iter().any(|it| it.path == "1-2.1" && it.name == "QEMU USB Tablet"), "{tree:?}");
+    assert_eq!(t.vusb("digest qemu:g.qmp").ok(), t.vusb("digest web1.xml").ok());
+    let (running, planned) = (t.list("qemu:g.qmp"), t.list("web1.xml"));
+    let places = |list: &serde_json::Value| -> Vec<String> {
+        let devices = list["controllers"][0]["devices"].as_array().unwrap().iter();
+        devices.map(|it| format!("{} {}", it["port"], it["kind"])).collect()
+    };
+    assert_eq!(places(&running), places(&planned));
+    assert_eq!(places(&planned).len(), 19);
+}

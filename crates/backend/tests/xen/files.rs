@@ -1,0 +1,39 @@
+//! A guest that does not run: its file is edited, and xl starts it.
+
+use crate::support::{STICK, Scene, disk_of};
+
+/// What a person writes about a guest: 190 lines of it.
+const COMMENTS: &str = "for n in $(seq 190); do echo \"# What I know of u2, line $n.\"; done";
+
+#[test]
+#[ignore = "boots Xen; run by cargo xtask test"]
+fn xl_starts_a_guest_with_what_vusb_wrote_into_its_file() {
+    let scene = Scene::new(16);
+    let there = scene.sum_of_stick();
+    scene.host.new_guest("u2").start().unwrap().destroy().unwrap();
+    scene.dom0(&format!(
+        "cd /guest && {{ {COMMENTS}; cat u2.cfg; }} >web2.cfg && cp web2.cfg before.cfg"
+    ));
+
+    assert_eq!(scene.does("controller add /guest/web2.cfg --ports 4"), "pv0");
+    assert_eq!(scene.does(&format!("device add /guest/web2.cfg {STICK} --port 2")), "pv0:2");
+    let changed = scene.dom0("cd /guest; diff before.cfg web2.cfg | grep '^[<>]'");
+    let lines: Vec<&str> = changed.lines().collect();
+    assert!(
+        matches!(lines.as_slice(), [a, b] if a.starts_with("> usbctrl") && b.starts_with("> usbdev")),
+        "{changed}"
+    );
+
+    let guest = scene.host.create_from("u2", "/guest/web2.cfg").unwrap();
+    let shown = scene.host.xl("usb-list u2").unwrap();
+    assert!(shown.contains("qusb") && shown.contains("Port 2: Bus 001"), "{shown}");
+    assert_eq!(disk_of(&guest), there);
+
+    // What runs is what the file says, and the file may be changed while it runs: for the next start.
+    let (in_file, running) = (scene.does("digest /guest/web2.cfg"), scene.does("digest xen:u2"));
+    assert_eq!(in_file, running);
+    scene.does("device remove /guest/web2.cfg pv0:2");
+    scene.does("controller remove /guest/web2.cfg pv0");
+    assert_eq!(scene.dom0("cd /guest; cmp before.cfg web2.cfg && echo same").trim(), "same");
+    guest.destroy().unwrap();
+}
