@@ -20,13 +20,13 @@ use std::path::{Path, PathBuf};
 
 use vusb_formats::config::{Config, Edit, Unsayable};
 use vusb_formats::{Format, FormatError};
-use vusb_model::address::{Address, Index, PortPath};
+use vusb_model::address::{Address, Index};
 use vusb_model::capabilities::{Capabilities, Support};
 use vusb_model::device::{HostRef, Kind};
 use vusb_model::diff::Step;
 use vusb_model::guest::{Guest, Hypervisor, Virtualization};
 use vusb_model::hardware::{Controller, Hardware};
-use vusb_model::models::{Companion, ControllerType, Model, RootPorts};
+use vusb_model::models::{ControllerType, Model};
 use vusb_model::name::Name;
 use vusb_model::profile::Profile;
 use vusb_model::resolve::{Resolved, resolve};
@@ -278,9 +278,9 @@ impl Seen {
         let controllers = controllers.flat_map(|it| {
             self.controllers_at(it.index).map(move |number| Edit::PinController(number, it))
         });
-        let devices = wanted
-            .devices()
-            .filter(|(at, device)| after.device(*at).is_none_or(|after| after.kind != device.kind));
+        let devices = wanted.devices().filter(|(at, device)| {
+            after.device(*at).is_none_or(|after| !is(&after.kind, &device.kind))
+        });
         let devices = devices.filter_map(|(at, _)| Some(Edit::PinDevice(self.device_at(at)?, at)));
         controllers.chain(devices).collect()
     }
@@ -298,25 +298,42 @@ impl Seen {
     }
 }
 
-/// A controller as the guest sees it, with what is on it: without index and name, which it does not see.
-type Shape<'a> = (Model, RootPorts, &'a [Companion], Option<&'a str>, Vec<(PortPath, &'a Kind)>);
-
-fn shape(controller: &Controller) -> Shape<'_> {
-    let devices = controller.devices().map(|(port, device)| (port, &device.kind)).collect();
-    let Controller { model, ports, companions, backend, .. } = controller;
-    (*model, *ports, companions, backend.as_deref(), devices)
+/// Whether both are the same to the guest, and in the same order: names and indexes are nothing that it sees.
+fn same(found: &Hardware, wanted: &Hardware) -> bool {
+    let devices = |found: &Controller, wanted: &Controller| {
+        let all = found.devices().zip(wanted.devices());
+        found.devices().len() == wanted.devices().len()
+            && all
+                .into_iter()
+                .all(|((at, found), (port, wanted))| at == port && is(&found.kind, &wanted.kind))
+    };
+    found.controllers().len() == wanted.controllers().len()
+        && found.controllers().zip(wanted.controllers()).all(|(found, wanted)| {
+            found.model == wanted.model
+                && found.ports == wanted.ports
+                && found.companions == wanted.companions
+                && found.backend == wanted.backend
+                && devices(found, wanted)
+        })
 }
 
-/// Whether both are the same to the guest, and in the same order.
-fn same(a: &Hardware, b: &Hardware) -> bool {
-    a.controllers().map(shape).eq(b.controllers().map(shape))
+/// Whether a device is the one that is wanted. A format that names host devices otherwise than it was asked to (xl by address alone)
+/// means the same one if that is where it is plugged in.
+fn is(found: &Kind, wanted: &Kind) -> bool {
+    match (found, wanted) {
+        (Kind::Host(found), Kind::Host(wanted)) => {
+            found == wanted
+                || matches!((&found.selector, wanted.at), (Selector::Address(at), Some(now)) if *at == now)
+        }
+        _ => found == wanted,
+    }
 }
 
 /// What is first found to be otherwise than it is wanted.
 pub fn difference(found: &Hardware, wanted: &Hardware) -> String {
     let missing = wanted
         .devices()
-        .find(|(at, it)| found.device(*at).is_none_or(|found| found.kind != it.kind));
+        .find(|(at, it)| found.device(*at).is_none_or(|found| !is(&found.kind, &it.kind)));
     if let Some((at, device)) = missing {
         return format!("{} at {}", device.name, wanted.place(at));
     }

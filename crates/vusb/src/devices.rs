@@ -55,6 +55,7 @@ pub(crate) fn add(vusb: &Vusb, domain: &DomainId, spec: &DeviceSpec) -> Result<O
     managed.extend(added.iter().cloned());
     session.record.added.extend(added.iter().cloned());
     let at = chosen(&resolved.hardware, settled.at);
+    let place = settled.at;
     if let (false, Some(device)) = (already, resolved.hardware.device(settled.at)) {
         managed.insert(device.name.clone());
     }
@@ -65,8 +66,25 @@ pub(crate) fn add(vusb: &Vusb, domain: &DomainId, spec: &DeviceSpec) -> Result<O
         renew,
         rebuild: BTreeSet::new(),
     })?;
+    note_other_name(&mut session, spec, place);
     let outcome = session.outcome(steps, already, at);
     Ok(Outcome { added_controllers: added, ..outcome })
+}
+
+/// Says that a file names a host device otherwise than it was asked for, for its format knows no other name.
+fn note_other_name(session: &mut Session<'_>, spec: &DeviceSpec, at: Address) {
+    let (Kind::Host(asked), Some(Device { kind: Kind::Host(written), .. })) =
+        (&spec.kind, session.observed.hardware.device(at))
+    else {
+        return;
+    };
+    if session.domain.is_file() && written.selector != asked.selector {
+        let note = format!(
+            "{} is written as {}: the file's format knows no other name for it, and it is another after each plug",
+            asked.selector, written.selector
+        );
+        session.note(note);
+    }
 }
 
 /// Says which missing things come back though nobody asked for them: the device at `at` needs them.
