@@ -131,7 +131,8 @@ impl Libvirt {
     /// # Errors
     /// [`Error::Command`].
     pub fn undefine(&self, name: &str) -> Result<()> {
-        self.virsh(&["undefine", name]).map(drop)
+        // Some machines keep variables of their firmware beside.
+        self.virsh(&["undefine", "--nvram", name]).map(drop)
     }
 
     /// The XML of a domain, with all that libvirt has filled in.

@@ -10,6 +10,7 @@ use crate::cache::Cache;
 use crate::command::run;
 use crate::error::{Error, Result};
 use crate::process::Qemu;
+use sha2::{Digest as _, Sha256};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -29,9 +30,17 @@ pub fn of_debian(suite: &str) -> Result<Qemu> {
     Ok(Qemu::at(release(suite)?.join("qemu-system-x86_64")))
 }
 
-/// What is fetched of a release: QEMU, and libvirt with what holds its XML against its schema, which is a script of shell.
-const PACKAGES: [&str; 9] = [
+/// What is fetched of a release: QEMU; libvirt, with what holds its XML against its schema, which is a script of shell; and the QEMUs of other
+/// architectures, for libvirt to ask.
+const PACKAGES: [&str; 16] = [
     "qemu-system-x86",
+    "qemu-system-arm",
+    "qemu-system-mips",
+    "qemu-system-misc",
+    "qemu-system-ppc",
+    "qemu-system-riscv",
+    "qemu-system-s390x",
+    "qemu-system-sparc",
     "libvirt-clients",
     "libvirt-daemon",
     "libvirt-daemon-driver-qemu",
@@ -44,7 +53,9 @@ const PACKAGES: [&str; 9] = [
 
 /// The folder that has these packages of a release, unpacked to `root`, with everything that they depend on.
 pub(crate) fn release(suite: &str) -> Result<PathBuf> {
-    Cache::open()?.entry(&format!("debian-{suite}"), |half| fetch(suite, half))
+    let packages: [u8; 32] = Sha256::digest(PACKAGES.join(" ")).into();
+    let key: String = packages.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    Cache::open()?.entry(&format!("debian-{suite}-{key}"), |half| fetch(suite, half))
 }
 
 /// A QEMU of another version than the installed one.

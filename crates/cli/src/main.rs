@@ -15,7 +15,7 @@
 //! | command | keys |
 //! |---|---|
 //! | `controller add`, `remove`, `device add`, `remove`, `apply` | `domain`, `already` (it was so: nothing was done), `dry_run`, `name` and `at` of what was added or removed (`hci0`, `hci0:1`), `added_controllers` (names of those that nobody asked for), `steps` (sentences), `notes` (sentences) |
-//! | `plan` | the same, and `fresh` (it is for a guest that is yet to be started, and `domain` may be left out), `controllers`: the whole hardware afterwards, each with `index`, `name`, `type`, `model`, `usbversion`, `ports`, `companions` (each `model`, `first_port`), `devices` (each `bus`, `port`, `name`, `kind` and what that kind has) |
+//! | `plan` | the same, and `fresh` (it is for a guest that is yet to be started, and `domain` may be left out), `controllers`: the whole hardware afterwards, each with `index`, `name`, `type`, `model`, `usbversion`, `ports`, `companions` (each `model`, `first_port`, `function`), `devices` (each `bus`, `port`, `name`, `kind` and what that kind has) |
 //! | `list DOMAIN` | `domain`, `address`, `profile`, `controllers` (each with its `devices`, for pv its `backend` if that is not domain 0, and `counters`: `requests`, `bytes_in`, `bytes_out`, `errors`, `in_flight`), `foreign`, `notes` |
 //! | `list` | `domains` (each as above), `unreachable` (each `domain`, `why`, `holds`, and `controllers` as they are on record) |
 //! | `controller list` | `domain`, `address`, `controllers` (without devices) |

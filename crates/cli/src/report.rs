@@ -6,9 +6,9 @@ use serde::Serialize;
 use vusb::model::address::{Address, Index};
 use vusb::model::diff::Step;
 use vusb::model::hardware::{Controller, Device, Hardware, PciAddress};
-use vusb::model::models::{Companion, ControllerType, Model, UsbVersion};
+use vusb::model::models::{ControllerType, Model, UsbVersion};
 use vusb::model::name::Name;
-use vusb::view::API;
+use vusb::view::{API, CompanionView};
 use vusb::{Chosen, Outcome, OutcomeView};
 
 use crate::screen::Screen;
@@ -138,7 +138,7 @@ struct PlannedController<'a> {
     usb2ports: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
     usb3ports: Option<u8>,
-    companions: &'a [Companion],
+    companions: Vec<CompanionView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     backend: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -191,7 +191,7 @@ impl<'a> From<&'a Controller> for PlannedController<'a> {
             ports: it.ports.count(),
             usb2ports: half(it.ports.usb2()),
             usb3ports: half(it.ports.usb3()),
-            companions: &it.companions,
+            companions: it.companions.iter().map(CompanionView::from).collect(),
             backend: it.backend.as_deref(),
             pci: it.pci.as_ref(),
             devices: devices.collect(),

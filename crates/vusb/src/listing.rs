@@ -16,8 +16,9 @@ use crate::hosts::Present;
 use crate::record::{Record, Records};
 use crate::session::{Session, remembered};
 use crate::view::{
-    API, AllView, ControllerState, ControllerView, CountersView, DeviceView, DomainView,
-    ForeignDeviceView, ForeignView, HostDeviceView, HostView, Origin, State, UnreachableView,
+    API, AllView, CompanionView, ControllerState, ControllerView, CountersView, DeviceView,
+    DomainView, ForeignDeviceView, ForeignView, HostDeviceView, HostView, Origin, State,
+    UnreachableView,
 };
 use crate::vusb::Vusb;
 
@@ -164,7 +165,7 @@ fn controller(it: &Controller, look: &impl Look) -> ControllerView {
         model: it.model,
         usbversion: it.model.usbversion(),
         ports: it.ports.count(),
-        companions: it.companions.clone(),
+        companions: it.companions.iter().map(CompanionView::from).collect(),
         backend: it.backend.clone(),
         pci: it.pci.clone(),
         origin: look.origin(&it.name),

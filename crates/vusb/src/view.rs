@@ -66,7 +66,7 @@ pub struct ControllerView {
     pub ports: u8,
     /// Its companions.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub companions: Vec<Companion>,
+    pub companions: Vec<CompanionView>,
     /// The domain whose devices it carries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
@@ -82,6 +82,22 @@ pub struct ControllerView {
     pub counters: Option<CountersView>,
     /// What is on it, hubs before what is behind them.
     pub devices: Vec<DeviceView>,
+}
+
+/// A companion of a controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct CompanionView {
+    /// What it is, and how many of the controller's ports come before its own two.
+    #[serde(flatten)]
+    pub companion: Companion,
+    /// The PCI function that it has in the controller's slot.
+    pub function: u8,
+}
+
+impl From<&Companion> for CompanionView {
+    fn from(companion: &Companion) -> CompanionView {
+        CompanionView { companion: *companion, function: companion.model.function() }
+    }
 }
 
 /// What a controller has carried since the guest connected to it.

@@ -19,13 +19,53 @@ const fn case(name: &'static str, machine: &'static str, devices: &'static str) 
 impl Case {
     /// Its XML.
     pub(crate) fn xml(&self) -> String {
-        format!(
-            "<domain type='qemu'>\n  <name>{DOMAIN}</name>\n  <memory unit='KiB'>65536</memory>\n  \
-             <os>\n    <type arch='x86_64' machine='{}'>hvm</type>\n  </os>\n  <devices>\n{}\n  </devices>\n</domain>\n",
-            self.machine, self.devices
-        )
+        xml("x86_64", self.machine, self.devices)
     }
 }
+
+/// A domain's XML.
+pub(crate) fn xml(arch: &str, machine: &str, devices: &str) -> String {
+    format!(
+        "<domain type='qemu'>\n  <name>{DOMAIN}</name>\n  <memory unit='KiB'>65536</memory>\n  \
+         <os>\n    <type arch='{arch}' machine='{machine}'>hvm</type>\n  </os>\n  <devices>\n{devices}\n  </devices>\n</domain>\n"
+    )
+}
+
+/// Machines of every architecture that libvirt gives USB by rules of its own.
+pub(crate) const MACHINES: [(&str, &str); 24] = [
+    ("i686", "pc"),
+    ("aarch64", "virt"),
+    ("aarch64", "raspi3b"),
+    ("armv7l", "virt"),
+    ("armv7l", "versatilepb"),
+    ("armv7l", "realview-eb"),
+    ("armv7l", "vexpress-a15"),
+    ("ppc64", "pseries"),
+    ("ppc64le", "pseries"),
+    ("ppc64", "mac99"),
+    ("ppc", "mac99"),
+    ("ppc", "g3beige"),
+    ("ppc", "ppce500"),
+    ("s390x", "s390-ccw-virtio"),
+    ("mips", "malta"),
+    ("mips64el", "malta"),
+    ("sparc", "SS-5"),
+    ("sparc64", "sun4u"),
+    ("alpha", "clipper"),
+    ("riscv64", "virt"),
+    ("riscv32", "virt"),
+    ("loongarch64", "virt"),
+    ("sh4", "r2d"),
+    ("m68k", "virt"),
+];
+
+/// What each of them is given: nothing, a controller without a model, and what some machines add more for.
+pub(crate) const GIVEN: [&str; 4] = [
+    "",
+    "<controller type='usb' index='0'/>",
+    "<controller type='usb' index='1'/>",
+    "<graphics type='vnc'/><input type='tablet' bus='usb'/>",
+];
 
 pub(crate) const ACCEPTED: &[Case] = &[
     case("nothing on i440fx", "pc", ""),

@@ -59,6 +59,34 @@ fn vusb_makes_of_a_domain_what_libvirt_makes_of_it() {
 
 #[test]
 #[ignore = "runs libvirtd; run by cargo xtask test"]
+fn every_architecture_has_the_controllers_that_libvirt_gives_it() {
+    let libvirt = Libvirt::start().unwrap();
+    let mut wrong = Vec::new();
+    for ((arch, machine), given) in
+        cases::MACHINES.iter().flat_map(|it| cases::GIVEN.map(|given| (*it, given)))
+    {
+        let xml = cases::xml(arch, machine, given);
+        let ours = ours::made(&xml);
+        let defined = libvirt.define(&xml);
+        let agree = match (&defined, &ours) {
+            (Ok(()), Ok(ours)) => theirs::made(&libvirt.dump(cases::DOMAIN).unwrap()) == *ours,
+            // libvirt sometimes finds out only when it starts the guest.
+            (Ok(()), Err(_)) => libvirt.native(cases::DOMAIN).is_err(),
+            (Err(_), ours) => ours.is_err(),
+        };
+        if !agree {
+            let theirs = defined.as_ref().map(|()| libvirt.dump(cases::DOMAIN).unwrap());
+            wrong.push(format!("{arch} {machine} {given}:\n  libvirt {theirs:?}\n  vusb {ours:?}"));
+        }
+        if defined.is_ok() {
+            libvirt.undefine(cases::DOMAIN).unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+#[ignore = "runs libvirtd; run by cargo xtask test"]
 fn vusb_refuses_what_libvirt_refuses() {
     let libvirt = Libvirt::start().unwrap();
     for Case { name, .. } in cases::REFUSED {

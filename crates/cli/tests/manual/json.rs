@@ -109,9 +109,11 @@ fn the_plan_has_the_hardware_in_full() {
     assert_eq!(controller["model"], "ich9-ehci1");
     assert_eq!(controller["index"], 0);
     assert_eq!(controller["ports"], 6);
-    let companion = |model: &str, first_port: u8| json!({"model": model, "first_port": first_port});
-    let group =
-        [companion("ich9-uhci1", 0), companion("ich9-uhci2", 2), companion("ich9-uhci3", 4)];
+    let companion = |number: u8| {
+        let (model, first_port) = (format!("ich9-uhci{}", number + 1), 2 * number);
+        json!({"model": model, "first_port": first_port, "function": number})
+    };
+    let group = [0, 1, 2].map(companion);
     assert_eq!(controller["companions"], json!(group));
     let device = &controller["devices"][0];
     assert_eq!(

@@ -60,9 +60,9 @@ impl<'a> Machine<'a> {
         matches!(self.arch, "ppc64" | "ppc64le")
     }
 
-    /// Whether a controller can be had at all.
+    /// Whether a controller can be had at all: libvirt knows no PCI of these machines, and says so of any controller.
     pub(super) fn has_pci(self) -> bool {
-        !(self.is_x86() && self.name == "isapc")
+        !(self.is_x86() && self.name == "isapc" || matches!(self.arch, "sparc" | "m68k"))
     }
 
     /// Rule 4: the model of the controller that it has by itself, which may itself be left open. `None` if it has none.
