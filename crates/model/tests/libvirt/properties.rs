@@ -212,7 +212,10 @@ proptest! {
     /// Saying all that is there changes nothing, be it on top of it or anew.
     #[test]
     fn resolving_again_changes_nothing((spec, all) in some_spec()) {
-        let made = resolve(&Hardware::new(), &spec, &all).unwrap().hardware;
+        let made = resolve(&Hardware::new(), &spec, &all).unwrap();
+        // What libvirt counts and no guest sees (an xHCI of 0 ports) cannot be said of hardware, and makes libvirt add no other.
+        prop_assume!(made.controllers.iter().all(|it| made.hardware.controller(it.at).is_some()));
+        let made = made.hardware;
         let on_top = resolve(&made, &explicit(&made), &all).unwrap();
         prop_assert_eq!(&on_top.hardware, &made);
         prop_assert!(on_top.added.is_empty() && on_top.added_devices.is_empty());
