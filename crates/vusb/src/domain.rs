@@ -62,6 +62,16 @@ impl DomainId {
         }
     }
 
+    /// The same, a file by the name that all links to it lead to: another link to it names the same domain.
+    pub(crate) fn followed(&self) -> DomainId {
+        match self {
+            DomainId::File(path, format) => {
+                DomainId::File(path.canonicalize().unwrap_or_else(|_| path.clone()), *format)
+            }
+            other => other.clone(),
+        }
+    }
+
     /// Whether it is a file, and no guest that runs.
     pub const fn is_file(&self) -> bool {
         matches!(self, DomainId::File(..))
@@ -125,6 +135,11 @@ mod tests {
         assert_eq!(parse(&address("link/gone/a")), address("run/gone/a"));
         assert_eq!(DomainId::parse("web1", &real).unwrap(), None);
         assert_eq!(parse("xen:web1"), "xen:web1");
+        std::fs::write(real.join("web1.cfg"), "").unwrap();
+        std::os::unix::fs::symlink("web1.cfg", real.join("auto.cfg")).unwrap();
+        let file = |text: &str| DomainId::parse(text, &real).unwrap().unwrap();
+        assert_eq!(file("auto.cfg").followed(), file("web1.cfg"));
+        assert_eq!(file("none.cfg").followed(), file("none.cfg"));
         for text in ["xen:", "xen:a\nb", "xen:a/b"] {
             assert!(DomainId::parse(text, &real).is_err(), "{text:?}");
         }

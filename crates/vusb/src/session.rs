@@ -394,10 +394,11 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Takes the domain's lock.
+/// Takes the domain's lock: one for each domain, whichever of its names it is called by.
 pub(crate) fn lock(records: &Records, vusb: &Vusb, domain: &DomainId) -> Result<Lock, Error> {
     records.make_folder()?;
-    Lock::take(&records.path(domain, "lock"), &domain.to_string(), vusb.settings.timeout)
+    let path = records.path(&domain.followed(), "lock");
+    Lock::take(&path, &domain.to_string(), vusb.settings.timeout)
 }
 
 /// The steps that take a controller away with all that is on it, what is deepest first.
