@@ -25,7 +25,7 @@ use vusb_model::capabilities::{Capabilities, Support};
 use vusb_model::device::{HostRef, Kind};
 use vusb_model::diff::Step;
 use vusb_model::guest::{Guest, Hypervisor, Virtualization};
-use vusb_model::hardware::{Controller, Hardware};
+use vusb_model::hardware::{Controller, Device, Hardware};
 use vusb_model::models::{ControllerType, Model};
 use vusb_model::name::Name;
 use vusb_model::profile::Profile;
@@ -96,23 +96,35 @@ impl ConfigFile {
         })
     }
 
-    /// The new text that says the hardware with these steps taken: the first that does, of those that say more and more of what is
-    /// there already.
+    /// The new text that says the hardware with these steps taken. A hub that is there because of what was behind it alone goes with the
+    /// last of that, if the format has no words to keep it by.
     fn rewritten(&self, steps: &[Step]) -> Result<String, Error> {
         let seen = self.seen()?;
         let mut wanted = seen.resolved.hardware.clone();
         for step in steps {
             step.apply(&mut wanted).map_err(|refusal| self.failed(refusal.to_string()))?;
         }
-        let mut edits = seen.edits(steps).map_err(|it| self.unsayable(&it))?;
+        self.saying(steps, &wanted).or_else(|error| {
+            let bare = seen.without_idle_hubs(&wanted);
+            if same(&bare, &wanted) {
+                return Err(error);
+            }
+            self.saying(steps, &bare).map_err(|_| error)
+        })
+    }
+
+    /// The new text that says what is `wanted`: the first that does, of those that say more and more of what is there already.
+    fn saying(&self, steps: &[Step], wanted: &Hardware) -> Result<String, Error> {
+        let seen = self.seen()?;
+        let mut edits = seen.edits(steps);
         let mut tried = self.edited(seen, &edits);
         for more in More::ALL {
             let found = match &tried {
-                Ok(after) if same(&after.resolved.hardware, &wanted) => break,
+                Ok(after) if same(&after.resolved.hardware, wanted) => break,
                 Ok(after) => after.resolved.hardware.clone(),
                 Err(_) => Hardware::new(),
             };
-            for edit in seen.more(more, &found, &wanted) {
+            for edit in seen.more(more, &found, wanted) {
                 if !edits.contains(&edit) {
                     edits.push(edit);
                 }
@@ -121,12 +133,14 @@ impl ConfigFile {
             tried = self.edited(seen, &edits).or(tried);
         }
         let after = tried?;
-        if same(&after.resolved.hardware, &wanted) {
+        if same(&after.resolved.hardware, wanted) {
             return Ok(after.text);
         }
-        let what = difference(&after.resolved.hardware, &wanted);
-        let why = "the format has no words for it that its own tool would understand so; nothing was changed";
-        Err(self.unsayable(&Unsayable { what, why: why.to_owned() }))
+        Err(self.unsayable(&seen.unsaid_removal(steps, &after.resolved.hardware).unwrap_or_else(|| {
+            let what = difference(&after.resolved.hardware, wanted);
+            let why = "the format has no words for it that its own tool would understand so; nothing was changed";
+            Unsayable { what, why: why.to_owned() }
+        })))
     }
 
     fn edited(&self, seen: &Seen, edits: &[Edit<'_>]) -> Result<Seen, Error> {
@@ -223,8 +237,8 @@ impl Seen {
         }
     }
 
-    /// The edits that the steps are, on what the text says.
-    fn edits<'a>(&self, steps: &'a [Step]) -> Result<Vec<Edit<'a>>, Unsayable> {
+    /// The edits that the steps are, on what the text says. What it does not mention needs none to go: its tool has to leave it out.
+    fn edits<'a>(&self, steps: &'a [Step]) -> Vec<Edit<'a>> {
         let mut edits = Vec::new();
         for step in steps {
             match step {
@@ -233,17 +247,42 @@ impl Seen {
                 Step::RemoveController(it) => {
                     edits.extend(self.controllers_at(it.index).map(Edit::RemoveController));
                 }
-                Step::Unplug(at, device) => {
-                    let number = self.device_at(*at).ok_or_else(|| Unsayable {
-                        what: format!("taking {} away", device.name),
-                        why: "the file does not mention it: its tool adds it by itself, for there are more devices than ports"
-                            .to_owned(),
-                    })?;
-                    edits.push(Edit::RemoveDevice(number));
+                Step::Unplug(at, _) => {
+                    edits.extend(self.device_at(*at).map(Edit::RemoveDevice));
                 }
             }
         }
-        Ok(edits)
+        edits
+    }
+
+    /// The first that is to go and is there all the same, in what is `found`, for its tool adds it.
+    fn unsaid_removal(&self, steps: &[Step], found: &Hardware) -> Option<Unsayable> {
+        steps.iter().find_map(|step| match step {
+            Step::Unplug(at, device) if self.device_at(*at).is_none() => {
+                found.device(*at).filter(|there| there.kind == device.kind)?;
+                let why = "the file does not mention it: its tool adds it by itself, for there are more devices than ports";
+                Some(Unsayable { what: format!("taking {} away", device.name), why: why.to_owned() })
+            }
+            _ => None,
+        })
+    }
+
+    /// What is `wanted` without the hubs that the text does not mention and that have nothing behind them.
+    fn without_idle_hubs(&self, wanted: &Hardware) -> Hardware {
+        let mut bare = wanted.clone();
+        let unsaid = |(at, device): &(Address, &Device)| {
+            device.kind.hub_ports() > 0 && self.device_at(*at).is_none()
+        };
+        let hubs: Vec<Address> = wanted.devices().filter(unsaid).map(|(at, _)| at).collect();
+        // What is behind a hub comes after it.
+        for hub in hubs.into_iter().rev() {
+            let behind =
+                |(at, _): (Address, _)| at.bus == hub.bus && at.port.parent() == Some(hub.port);
+            if !bare.devices().any(behind) {
+                bare.unplug(hub);
+            }
+        }
+        bare
     }
 
     /// Which parts of the text the controller at `index` is: one, and one for each companion where the format says those apart.

@@ -364,6 +364,9 @@ impl<'a> Session<'a> {
         self.record.hardware = target;
         self.record.managed = managed;
         self.record.pending = None;
+        if self.domain.is_file() {
+            self.record.hardware = self.observed.hardware.clone();
+        }
         self.rebase();
         self.record.places = self.present.places(&self.base, &self.record.places);
         self.save()

@@ -94,3 +94,48 @@ fn a_mistake_in_a_file_is_shown_where_it_is() {
     "#);
     env.run("plan web1.toml").fails(3).says("web1.toml:7:8");
 }
+
+/// QEMU's own controller has two ports: the second device is behind a hub, which no line of the file says.
+const WEB2: &str = "\
+type = \"hvm\"
+usb = 1
+usbdevice = [ 'tablet', 'host:0781:5581' ]
+";
+
+#[test]
+fn a_hub_that_xl_adds_by_itself_goes_with_what_is_behind_it() {
+    let env = Environment::new();
+    env.write("web2.cfg", WEB2);
+    assert!(env.run("device list web2.cfg").stdout.contains("hci0:2.1"));
+    env.run("device remove web2.cfg 0781:5581").prints("").says("removed hci0:2.1 (host0)");
+    assert_eq!(env.read("web2.cfg"), WEB2.replace(", 'host:0781:5581'", ""));
+    env.write("web2.cfg", WEB2);
+    env.run("device remove web2.cfg hub0").fails(4).says("with devices behind it");
+    env.run("device remove web2.cfg hub0 --force").prints("");
+    assert_eq!(env.read("web2.cfg"), WEB2.replace(", 'host:0781:5581'", ""));
+    env.write("web2.cfg", WEB2);
+    env.run("controller remove web2.cfg hci0 --force").prints("");
+    assert_eq!(env.read("web2.cfg"), "type = \"hvm\"\n");
+}
+
+#[test]
+fn hubs_that_libvirt_adds_go_with_their_controller() {
+    let env = Environment::new();
+    let three = "<domain type='kvm'>
+  <os><type arch='x86_64' machine='pc'>hvm</type></os>
+  <devices>
+    <controller type='usb' model='piix3-uhci'/>
+    <input type='mouse' bus='usb'/>
+    <input type='mouse' bus='usb'/>
+    <input type='mouse' bus='usb'/>
+  </devices>
+</domain>
+";
+    env.write("web3.xml", three);
+    assert!(env.run("device list web3.xml").stdout.contains("hub0"));
+    env.run("controller remove web3.xml usb --force").prints("");
+    assert!(
+        env.read("web3.xml")
+            .contains("<devices>\n    <controller type='usb' model='none'/>\n  </devices>")
+    );
+}
