@@ -224,26 +224,33 @@ impl Cfg {
         }
     }
 
-    /// Takes an entry out of its list. `before` is where the one before it ends, if this is the last.
+    /// Takes an entry out of its list. `before` is where the one before it ends, if this is the last: that one is the last then, and has a
+    /// comma after it if this one has.
     fn cut(&mut self, value: Range<usize>, list: &Range<usize>, before: Option<usize>) {
         let layout = Layout::of(&self.0, &value, list);
         let end = layout.comma.unwrap_or(value.end);
+        let comma = before
+            .filter(|_| layout.comma.is_none())
+            .and_then(|before| comma_after(&self.0, before..value.start))
+            .map_or(0..0, |end| end - 1..end);
         if let Some(indent) = layout.indent
             && let Some(rest) = rest_of_line(&self.0, end)
         {
             // A line of its own goes whole.
-            return self.replace(indent.start..(rest + 1).min(self.0.len()), "");
+            self.replace(indent.start..(rest + 1).min(self.0.len()), "");
+            return self.replace(comma, "");
         }
         let between = |from: usize| self.0.get(from..value.start).unwrap_or_default();
         match before {
             // With the comma before it; the one after it stays for the others.
-            Some(before) if !between(before).contains('\n') => {
+            Some(before) if !between(before).contains('#') => {
                 self.replace(before..value.end, "");
             }
             _ => {
                 let after = self.0.get(end..).unwrap_or_default();
                 let spaces = after.len() - after.trim_start_matches([' ', '\t']).len();
                 self.replace(value.start..end + spaces, "");
+                self.replace(comma, "");
             }
         }
     }

@@ -210,9 +210,13 @@ fn removing() {
         (
             2,
             "usbdev = [\n  ONE, # a\n  TWO, # b\n  THREE # c\n]\n",
-            "usbdev = [\n  ONE, # a\n  TWO, # b\n]\n",
+            // The last has no comma here.
+            "usbdev = [\n  ONE, # a\n  TWO # b\n]\n",
         ),
-        (1, "usbdev = [ ONE, # a\n  TWO ]\n", "usbdev = [ ONE, # a\n  ]\n"),
+        (1, "usbdev = [\n  ONE,\n  TWO,\n]\n", "usbdev = [\n  ONE,\n]\n"),
+        (1, "usbdev = [ ONE,\n           TWO ] # c\n", "usbdev = [ ONE ] # c\n"),
+        (0, "usbdev = [\n  ONE, TWO ]\n", "usbdev = [\n  TWO ]\n"),
+        (1, "usbdev = [ ONE, # a\n  TWO ]\n", "usbdev = [ ONE # a\n  ]\n"),
         (1, "usbdev = [ ONE ]\nusbdev += [ TWO ]\n", "usbdev = [ ONE ]\nusbdev += [ ]\n"),
     ] {
         let words =
