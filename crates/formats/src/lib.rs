@@ -3,7 +3,7 @@
 //! | module | format |
 //! |---|---|
 //! | [`spec`] | this project's own spec, in TOML |
-//! | `libvirt` | libvirt's domain XML |
+//! | [`libvirt`] | libvirt's domain XML |
 //! | `xl` | xl's configuration, `xl.cfg(5)` |
 //! | `libxl` | libxl's JSON, as `xl list -l` prints it |
 //! | `vmx` | VMware's configuration |
@@ -18,7 +18,7 @@
 pub mod config;
 mod error;
 mod format;
-mod libvirt;
+pub mod libvirt;
 mod libxl;
 pub mod spec;
 mod splice;

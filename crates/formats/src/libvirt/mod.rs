@@ -30,9 +30,12 @@ mod numbers;
 mod write;
 mod xml;
 
+use vusb_model::name::Name;
+
 use crate::config::Config;
 use crate::error::FormatError;
 use domain::Domain;
+use names::{Alias, alias_of};
 
 pub(crate) use edit::edit;
 pub(crate) use write::write;
@@ -45,4 +48,12 @@ pub(crate) fn read(text: &str, origin: &str) -> Result<Config, FormatError> {
     let warnings = std::mem::take(&mut domain.warnings);
     let warnings = warnings.into_iter().map(|problem| problem.in_text(text, origin)).collect();
     Ok(Config { warnings, ..domain.into_config() })
+}
+
+/// The alias that says a name, which is QEMU's id then; `None` where libvirt gives an alias of its own choice.
+pub fn alias(name: &Name) -> Option<String> {
+    match alias_of(name) {
+        Alias::Own(alias) => Some(alias),
+        Alias::Automatic | Alias::Impossible => None,
+    }
 }

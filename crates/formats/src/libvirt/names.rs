@@ -89,15 +89,16 @@ pub(super) fn is_automatic(alias: &str) -> bool {
 /// own aliases; others only in the description of a guest that runs (`live`), where they are QEMU's ids.
 pub(super) fn name_of(node: Node<'_>, live: bool, automatic: Option<String>) -> Option<Name> {
     let alias = child(node, "alias").and_then(|alias| attr(alias, "name"));
-    let kept = alias.and_then(|alias| match alias.value.strip_prefix(USER) {
-        Some(own) if !is_automatic(own) && !own.starts_with(USER) => {
-            own.parse().ok().or_else(|| alias.value.parse().ok())
-        }
-        Some(_) => alias.value.parse().ok(),
-        None if live => alias.value.parse().ok(),
-        None => None,
+    let kept = alias.and_then(|alias| {
+        own_name(alias.value).or_else(|| alias.value.parse().ok().filter(|_| live))
     });
     kept.or_else(|| automatic?.parse().ok())
+}
+
+/// The name in a user's own alias: what is behind `ua-`, or all of it where that is no name, or one that libvirt gives by itself.
+fn own_name(alias: &str) -> Option<Name> {
+    let own = alias.strip_prefix(USER)?;
+    own.parse().ok().filter(|_| !is_automatic(own)).or_else(|| alias.parse().ok())
 }
 
 /// Whether an element has an alias of its user's own, so that libvirt gives it none.
@@ -120,12 +121,11 @@ pub(super) enum Alias {
 
 /// How `name` is said as an alias.
 pub(super) fn alias_of(name: &Name) -> Alias {
-    let name = name.as_str();
-    match name {
-        _ if is_automatic(name) => Alias::Automatic,
-        _ if name.contains('.') => Alias::Impossible,
-        _ if name.starts_with(USER) => Alias::Own(name.to_owned()),
-        _ => Alias::Own(format!("{USER}{name}")),
+    match name.as_str() {
+        text if is_automatic(text) => Alias::Automatic,
+        text if text.contains('.') => Alias::Impossible,
+        text if own_name(text).as_ref() == Some(name) => Alias::Own(text.to_owned()),
+        text => Alias::Own(format!("{USER}{text}")),
     }
 }
 
@@ -212,5 +212,9 @@ mod tests {
         assert_eq!(alias("ua-1"), Alias::Own("ua-1".to_owned()));
         assert_eq!(alias("input7"), Alias::Automatic);
         assert_eq!(alias("web.stick"), Alias::Impossible);
+        for name in ["stick", "ua-1", "ua-stick", "ua-input7", "ua-ua-stick", "ua-ua-input7"] {
+            let Alias::Own(alias) = alias(name) else { panic!("{name}") };
+            assert_eq!(own_name(&alias).map(|name| name.to_string()).as_deref(), Some(name));
+        }
     }
 }

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use vusb_formats::config::Property;
+use vusb_formats::libvirt::alias;
 use vusb_model::address::{Address, PortPath};
 use vusb_model::device::{ImageFormat, Kind, NetBackend, Storage};
 use vusb_model::hardware::{Controller, Device, Hardware, PciAddress};
@@ -99,7 +100,7 @@ fn id_of(name: &Name, stem: &str) -> String {
         (stem == "usb" && rest.is_empty())
             || (!rest.is_empty() && rest.bytes().all(|it| it.is_ascii_digit()))
     });
-    if own || name.as_str().starts_with("ua-") { name.to_string() } else { format!("ua-{name}") }
+    if own { name.to_string() } else { alias(name).unwrap_or_else(|| format!("ua-{name}")) }
 }
 
 /// The number at the end of an id.
