@@ -17,7 +17,7 @@
 //! 1. **Controllers first**, in the order of the spec, those with an index or a name before those without.
 //! 2. **Model**: the one that is given; else the one of the given version ([`Model::of_version`]); else `xenusb2` for pv and
 //!    `qemu-xhci` for emulated. Type `auto` is what the capabilities say. What contradicts itself is refused.
-//! 3. **Ports**: 16 unless said, cut to what the model has. A number that is said must be one that the model can have.
+//! 3. **Ports**: 16 unless said, cut to what the model has: 4 for an xHCI of VMware's, which has no other number. A number that is said must be one that the model can have.
 //! 4. An **ICH9 EHCI** brings its three companions unless the spec says which it has.
 //! 5. **Index**: the lowest free one. **Name**: `hciN` for emulated and `pvN` for pv, `deviceN` by the word of the kind, N the lowest
 //!    that is free.
@@ -42,6 +42,7 @@ mod refused;
 mod room;
 mod twice;
 
+pub use controllers::VMWARE_XHCI_PORTS;
 pub use refused::{Asked, Refused};
 
 use crate::address::{Address, Index};

@@ -139,3 +139,15 @@ fn hubs_that_libvirt_adds_go_with_their_controller() {
             .contains("<devices>\n    <controller type='usb' model='none'/>\n  </devices>")
     );
 }
+
+#[test]
+fn a_vmx_without_usb_gets_the_controller_that_vmware_has() {
+    let env = Environment::new();
+    env.write("web4.vmx", "displayName = \"web4\"\n");
+    env.run("controller add web4.vmx").prints("hci0");
+    assert_eq!(env.read("web4.vmx"), "displayName = \"web4\"\nusb_xhci.present = \"TRUE\"\n");
+    assert!(env.run("list web4.vmx").stdout.contains("0/4"));
+    env.write("web4.vmx", "displayName = \"web4\"\n");
+    env.run("device add web4.vmx 0781:5581").prints("hci0:1").says("added controller hci0");
+    env.run("controller add web4.vmx --ports 5").fails(9).says("VMware's has 4");
+}

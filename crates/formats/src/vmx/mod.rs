@@ -40,6 +40,7 @@ use std::ops::Range;
 use vusb_model::address::Index;
 use vusb_model::guest::{Guest, Hypervisor};
 use vusb_model::models::Model;
+use vusb_model::resolve::VMWARE_XHCI_PORTS as XHCI_PORTS;
 use vusb_model::spec::{ControllerRef, ControllerSpec, DeviceSpec, Spec};
 
 pub(crate) use self::edit::edit;
@@ -49,9 +50,6 @@ use self::dictionary::Dictionary;
 use self::found::{Device, Found, Said};
 use crate::config::{Config, Field, Place};
 use crate::error::{FormatError, Problem};
-
-/// How many ports VMware's xHCI has with both halves, since hardware version 11.
-const XHCI_PORTS: u8 = 4;
 
 /// The most warnings that are given: each is shown with its place, and who has more has another problem.
 const MOST_WARNINGS: usize = 100;

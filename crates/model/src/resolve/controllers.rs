@@ -6,6 +6,7 @@ use std::num::NonZeroU8;
 use super::{Asked, Refused, Settled, instead_of, not_implemented};
 use crate::address::Index;
 use crate::capabilities::Capabilities;
+use crate::guest::Hypervisor;
 use crate::hardware::{Controller, Hardware, Item, article};
 use crate::models::{Companion, ControllerType, Model, RootPorts};
 use crate::name::Name;
@@ -14,6 +15,9 @@ use crate::spec::{ControllerSpec, Spec};
 
 /// How many ports a controller has unless said: the default of libxl's proposal of 2014.
 const DEFAULT_PORTS: u8 = 16;
+
+/// How many ports VMware's xHCI has (with both halves, since hardware version 11): its guests cannot have another number.
+pub const VMWARE_XHCI_PORTS: u8 = 4;
 
 /// The capabilities, and how many more emulated controllers may be added under them.
 pub(super) struct Slots<'a> {
@@ -135,7 +139,11 @@ fn decide(spec: &ControllerSpec, capabilities: &Capabilities) -> Result<Decided,
         (None, Model::Ich9Ehci1) => Companion::GROUP.to_vec(),
         (None, _) => Vec::new(),
     };
-    Ok(Decided { model, ports: decide_ports(spec, model, DEFAULT_PORTS)?, companions })
+    let default = match capabilities.guest.hypervisor {
+        Hypervisor::Vmware if model.is_xhci() => VMWARE_XHCI_PORTS,
+        _ => DEFAULT_PORTS,
+    };
+    Ok(Decided { model, ports: decide_ports(spec, model, default)?, companions })
 }
 
 pub(super) fn decide_model(
