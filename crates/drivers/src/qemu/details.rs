@@ -318,7 +318,11 @@ fn blocks(answer: &Value) -> Vec<Block> {
         let inserted = entry.get("inserted")?;
         Some(Block {
             names: [text(inserted.get("node-name")), text(entry.get("device"))],
-            format: text(inserted.get("drv")),
+            format: match text(inserted.get("drv")).as_str() {
+                // libvirt gives a raw image no node of a format: what reads the file is all there is.
+                "file" | "host_device" => "raw".to_owned(),
+                format => format.to_owned(),
+            },
             file: text(inserted.get("file")),
             readonly: inserted.get("ro").and_then(Value::as_bool).unwrap_or(false),
         })
@@ -334,4 +338,28 @@ fn chardevs(answer: &Value) -> HashMap<String, String> {
         ))
     };
     answer.as_array().into_iter().flatten().filter_map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_file_without_a_format_of_its_own_is_raw() {
+        let of = |driver: &str| {
+            let inserted = json!({"node-name": "n", "drv": driver, "file": "/a.img", "ro": true});
+            let found = blocks(&json!([{"device": "", "inserted": inserted}]));
+            found.into_iter().map(|block| block.format).collect::<String>()
+        };
+        for (driver, format) in [
+            ("raw", "raw"),
+            ("file", "raw"),
+            ("host_device", "raw"),
+            ("qcow2", "qcow2"),
+            ("nbd", "nbd"),
+        ] {
+            assert_eq!(of(driver), format);
+        }
+    }
 }
