@@ -241,7 +241,8 @@ Examples:
 /// `vusb qemu-args --help`.
 pub(crate) const QEMU_ARGS: &str = "\
 The arguments are for a QEMU without USB of its own: no -usb, and -machine usb=off where the machine has one. They \
-are quoted for a shell; with --json they are an array.
+are quoted for a shell; with --json they are an array. For libvirt's XML they are as libvirt writes them, and bring \
+the PCI buses that the controllers are on.
 
 Examples:
   eval \"qemu-system-x86_64 -m 1G $(vusb qemu-args web1.toml)\"

@@ -9,8 +9,8 @@
 
 use vusb_drivers::configfile;
 use vusb_drivers::qemu::{ArgumentOptions, Details, arguments, arguments_as_libvirt};
-use vusb_formats::Format;
 use vusb_formats::config::{Unsayable, Written};
+use vusb_formats::{Format, libvirt};
 use vusb_model::digest::digest;
 use vusb_model::hardware::Hardware;
 use vusb_model::resolve::{Resolved, resolve};
@@ -85,7 +85,8 @@ pub(crate) fn qemu_args(
     }
     let order: Vec<_> = resolved.devices.iter().map(|settled| settled.at).collect();
     let order = [order, resolved.added_devices.clone()].concat();
-    let all = arguments_as_libvirt(&resolved.hardware, &order, &details(wanted, &resolved))?;
+    let (details, root) = (details(wanted, &resolved), libvirt::root_bus(wanted.guest()));
+    let all = arguments_as_libvirt(&resolved.hardware, &order, &details, root)?;
     let spare = arguments(&Hardware::new(), options)?;
     Ok([spare, all].concat())
 }

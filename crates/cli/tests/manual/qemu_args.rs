@@ -60,3 +60,28 @@ fn what_qemu_cannot_have() {
     env.write("web1.toml", "[[device]]\nhost = \"0781:5581\"\n");
     env.run("qemu-args web1.toml").fails(3);
 }
+
+/// As virt-manager writes it for q35: the controller sits behind a root port. Each bus comes before what is on it.
+#[test]
+fn the_pci_buses_that_libvirts_controllers_are_on() {
+    let env = Environment::new();
+    let domain = |machine: &str, at: &str| {
+        format!(
+            "<domain type='kvm'><os><type arch='x86_64' machine='{machine}'>hvm</type></os><devices>
+            <controller type='usb' model='qemu-xhci'><address type='pci' {at} function='0x0'/></controller>
+            </devices></domain>"
+        )
+    };
+    env.write("web1.xml", &domain("q35", "bus='0x02' slot='0x00'"));
+    assert_snapshot!(env.run("qemu-args web1.xml").snapshot(), @r#"
+    -device '{"driver":"pcie-root-port","chassis":1,"id":"pci.2"}' \
+    -device '{"driver":"qemu-xhci","id":"usb","bus":"pci.2","addr":"0x0"}'
+    "#);
+    env.write("web1.xml", &domain("pc", "bus='0x01' slot='0x03'"));
+    assert_snapshot!(env.run("qemu-args web1.xml").snapshot(), @r#"
+    -device '{"driver":"pci-bridge","chassis_nr":1,"id":"pci.1"}' \
+    -device '{"driver":"qemu-xhci","id":"usb","bus":"pci.1","addr":"0x3"}'
+    "#);
+    env.write("web1.xml", &domain("pc", "bus='0x00' slot='0x03'"));
+    assert!(!env.run("qemu-args web1.xml").stdout.contains("bridge"));
+}

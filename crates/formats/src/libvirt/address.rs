@@ -202,7 +202,7 @@ const PCI: &str = "pci.0";
 const PCIE: &str = "pcie.0";
 
 /// What QEMU calls the first PCI bus: machines with PCI Express call it `pcie.0` (`qemuDomainHasPCIeRoot`).
-pub(super) fn root_bus(guest: &Guest) -> &'static str {
+pub fn root_bus(guest: &Guest) -> &'static str {
     let machine = guest.machine.as_deref().unwrap_or_default();
     let virt = machine == "virt" || machine.starts_with("virt-");
     let express = match guest.arch() {

@@ -37,6 +37,7 @@ use crate::error::FormatError;
 use domain::Domain;
 use names::{Alias, alias_of};
 
+pub use address::root_bus;
 pub(crate) use edit::edit;
 pub(crate) use write::write;
 

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! The order is that of libvirt's `qemuBuildCommandLine` (`src/qemu/qemu_command.c`, 11.3). Within a kind, things come in the order
-//! of the configuration.
+//! of the configuration. A PCI bus that a controller is on and that the machine does not have by itself comes before all: by libvirt's
+//! name, and behind a bridge in a slot that QEMU chooses, for what is on PCI beside USB is not known here.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +30,8 @@ const XHCI_PORTS: u8 = 4;
 /// What a configuration says of a device beyond the model, by the device's name.
 pub type Details = BTreeMap<Name, Vec<(&'static str, Property)>>;
 
-/// QEMU's arguments for the hardware of a libvirt domain. `order` has the devices in the order of its configuration.
+/// QEMU's arguments for the hardware of a libvirt domain. `order` has the devices in the order of its configuration; `root` is the PCI
+/// bus that the machine has by itself.
 ///
 /// # Errors
 /// QEMU cannot have it: a paravirtual controller, a host device that is not plugged in, a device that vusb does not know.
@@ -37,8 +39,12 @@ pub fn arguments_as_libvirt(
     hardware: &Hardware,
     order: &[Address],
     details: &Details,
+    root: &str,
 ) -> Result<Vec<String>, Error> {
     let mut out = Out(Vec::new());
+    for (chassis, at) in (1_u8..).zip(beyond(hardware, root)) {
+        out.bridge(at, chassis, root);
+    }
     let mut group_slots = GROUP_SLOTS.into_iter();
     for controller in hardware.controllers() {
         out.controller(controller, &mut group_slots)?;
@@ -58,6 +64,14 @@ pub fn arguments_as_libvirt(
         plug.write(&mut out)?;
     }
     Ok(out.0)
+}
+
+/// A controller's place on each PCI bus that is not the `root`.
+fn beyond<'a>(hardware: &'a Hardware, root: &str) -> impl Iterator<Item = &'a PciAddress> {
+    let places = hardware.controllers().filter_map(|it| it.pci.as_ref());
+    let buses: BTreeMap<&str, &PciAddress> = places.map(|at| (at.bus.as_str(), at)).collect();
+    let root = root.to_owned();
+    buses.into_values().filter(move |at| !at.bus.is_empty() && at.bus != root)
 }
 
 /// When a kind has its turn.
@@ -140,6 +154,21 @@ impl Out {
 
     fn device(&mut self, object: &Object) {
         self.push("-device", object.text());
+    }
+
+    /// A bridge to the bus that `at` is on. A root port's bus has one slot, the first.
+    fn bridge(&mut self, at: &PciAddress, chassis: u8, root: &str) {
+        let (driver, number) = match (root, at.slot) {
+            ("pcie.0", 0) => ("pcie-root-port", Some("chassis")),
+            ("pcie.0", _) => ("pcie-pci-bridge", None),
+            _ => ("pci-bridge", Some("chassis_nr")),
+        };
+        let mut object = Object::new(driver);
+        if let Some(number) = number {
+            object.put(number, chassis);
+        }
+        object.put("id", at.bus.clone());
+        self.device(&object);
     }
 
     fn controller(
