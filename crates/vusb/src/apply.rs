@@ -286,6 +286,15 @@ pub(crate) fn started_with(vusb: &Vusb, wanted: &Wanted) -> Result<Outcome, Erro
     })
 }
 
+/// Host devices named as they were written: another tool's format need not know the names that last longer.
+fn keep_names(spec: &mut Spec, written: &Spec) {
+    for (device, written) in spec.devices.iter_mut().zip(&written.devices) {
+        if let (Kind::Host(host), Kind::Host(written)) = (&mut device.kind, &written.kind) {
+            host.selector.clone_from(&written.selector);
+        }
+    }
+}
+
 /// Everything that the file leaves open, decided for a guest that is started with it.
 pub(crate) fn at_start(vusb: &Vusb, wanted: &Wanted) -> Result<Resolved, Error> {
     let driver =
@@ -297,6 +306,9 @@ pub(crate) fn at_start(vusb: &Vusb, wanted: &Wanted) -> Result<Resolved, Error> 
     let mut spec = prepared(&wanted.file.spec, &wanted.folder, &present, &nothing)?;
     if spec.profile != Profile::Vusb1 {
         forget_speeds(&mut spec);
+    }
+    if wanted.format != Format::Vusb {
+        keep_names(&mut spec, &wanted.file.spec);
     }
     spec.address = driver.map(|domain| domain.to_string());
     resolve(&nothing, &spec, &wanted.capabilities()).map_err(|refused| wanted.refused(refused))

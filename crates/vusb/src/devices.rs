@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroU8;
 
+use vusb_formats::Format;
 use vusb_host::SelectError;
 use vusb_model::address::{Address, PortPath};
-use vusb_model::device::{Input, Kind};
+use vusb_model::device::{HostRef, Input, Kind};
 use vusb_model::hardware::{Device, Hardware};
 use vusb_model::models::UsbVersion;
 use vusb_model::profile::Profile;
 use vusb_model::refusal::Refusal;
+use vusb_model::selector::Selector;
 use vusb_model::spec::{ControllerRef, DeviceSpec, Spec};
 
 use crate::device_ref::DeviceRef;
@@ -115,7 +117,7 @@ fn prepared(session: &Session<'_>, spec: &DeviceSpec) -> Result<Kind, Error> {
     }
     let backend = backend(session, spec);
     match session.present.reference(&host.selector, &session.base, &backend)? {
-        Some(reference) => Ok(Kind::Host(reference)),
+        Some(reference) => Ok(Kind::Host(as_the_file_says(session, host, reference))),
         // A guest that does not run may be meant for a device that is not plugged in now.
         None if session.domain.is_file() => Ok(spec.kind.clone()),
         None => Err(match backend {
@@ -123,6 +125,21 @@ fn prepared(session: &Session<'_>, spec: &DeviceSpec) -> Result<Kind, Error> {
             None => SelectError::Absent { selector: host.selector.clone() }.into(),
         }),
     }
+}
+
+/// A new host device as the file's own tool names it. libxl knows addresses alone; libvirt too has no name that stands for an address and
+/// lasts longer, as this project's own specs and records have it.
+fn as_the_file_says(session: &Session<'_>, asked: &HostRef, found: HostRef) -> HostRef {
+    let has = |it: &Device| matches!(&it.kind, Kind::Host(it) if it.selector == found.selector);
+    if session.base.devices().any(|(_, it)| has(it)) {
+        return found;
+    }
+    let selector = match (&session.domain, found.at, &asked.selector) {
+        (DomainId::File(_, Format::Xl | Format::Json), Some(at), _) => Selector::Address(at),
+        (DomainId::File(_, Format::Libvirt), _, Selector::Address(at)) => Selector::Address(*at),
+        _ => found.selector,
+    };
+    HostRef { selector, ..found }
 }
 
 /// Other tools leave it to QEMU how fast an input device is, and QEMU's are high-speed ones (`usb_version`, `hw/usb/dev-hid.c`).

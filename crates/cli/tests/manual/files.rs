@@ -151,3 +151,28 @@ fn a_vmx_without_usb_gets_the_controller_that_vmware_has() {
     env.run("device add web4.vmx 0781:5581").prints("hci0:1").says("added controller hci0");
     env.run("controller add web4.vmx --ports 5").fails(9).says("VMware's has 4");
 }
+
+/// libxl knows addresses alone, and libvirt takes one; neither has this project's names that outlast the next plug.
+#[test]
+fn a_host_device_is_named_as_the_tool_of_the_file_names_it() {
+    let env = Environment::new();
+    env.plug_stick("1-4");
+    env.write("web1.cfg", "name = 'web1'\ntype = 'pv'\nusbctrl = [ 'ports=4' ]\n");
+    env.run("device add web1.cfg 0781:5581 --port 2").prints("pv0:2");
+    let entry = "usbdev = [ 'type=hostdev,hostbus=1,hostaddr=2,controller=0,port=2' ]";
+    assert_eq!(env.read("web1.cfg").lines().last(), Some(entry));
+    env.run("device add web1.cfg 1-4").prints("pv0:2").says("already");
+    env.run("device remove web1.cfg 1-4").prints("");
+
+    let xml = "<domain type='kvm'><name>web1</name><devices>\
+               <controller type='usb' model='qemu-xhci'/></devices></domain>\n";
+    env.write("web1.xml", xml);
+    env.run("device add web1.xml 001.002").prints("usb:1");
+    let written = "<address bus='1' device='2'/>";
+    assert!(env.read("web1.xml").contains(written));
+    // As it is written, and not as it is plugged in now.
+    let converted = env.run("convert web1.xml --to libvirt");
+    assert!(converted.stdout.contains(written), "{converted:?}");
+    env.run("device remove web1.xml 1-4").prints("");
+    assert_eq!(env.read("web1.xml"), xml);
+}
