@@ -20,6 +20,7 @@
 //!   bare       QEMU without a guest, for tests that need only its monitor
 //!   qemus      other versions of QEMU, side by side with the installed one
 //!
+//!   guide      the pages for people who come from another tool, and the commands on them
 //!   libvirt    a real libvirtd and virsh, without guests: what another tool makes of a configuration
 //! ```
 //!
@@ -50,6 +51,7 @@ pub mod command;
 pub mod cpio;
 pub mod error;
 pub mod guest;
+pub mod guide;
 pub mod image;
 pub mod kernel;
 pub mod libvirt;
@@ -67,6 +69,7 @@ pub mod xen;
 pub use bare::BareQemu;
 pub use error::{Error, Result};
 pub use guest::{Guest, GuestBuilder};
+pub use guide::Guide;
 pub use libvirt::Libvirt;
 pub use outer::Outer;
 pub use process::Qemu;

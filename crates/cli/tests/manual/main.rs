@@ -6,6 +6,7 @@ mod devices;
 mod environment;
 mod failures;
 mod files;
+mod guides;
 mod help;
 mod hosts;
 mod interrupted;
