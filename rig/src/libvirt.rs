@@ -4,6 +4,7 @@
 //!   test ─ define(xml) ─▶ virsh ─▶ libvirtd (an unprivileged user's session, in a folder of its own)
 //!        ◀─ dump(name): the XML with all that libvirt filled in
 //!        ◀─ native(name): the arguments of QEMU that it would start
+//!        ─ put(file, text), run(words): whatever a person may type
 //! ```
 //!
 //! No guest is started. libvirt is what this project's profile `libvirt` is held against: nothing that it fills in comes from code here.
@@ -28,18 +29,25 @@ const NOBODY: u32 = 65534;
 const PASSWD: &str = "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/mnt:/bin/sh\n";
 const GROUP: &str = "root:x:0:\nnogroup:x:65534:\n";
 
+/// The file of a domain, in the folder that programs are run in.
+const DOMAIN: &str = "domain.xml";
+
 /// How long the daemon may take to answer. It asks QEMU what it can do, which takes seconds.
 const START_LIMIT: Duration = Duration::from_secs(120);
 /// After how many seconds without a question it ends by itself.
 const IDLE: &str = "60";
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Runs a program in another tree, as an unprivileged user whose home is a folder of this machine's. The shell stays: as the first process of its
+/// Runs a program in another tree, as an unprivileged user whose home is a folder of this machine's, where it starts; with an editor that puts
+/// [`EDITED`] in the place of what it is to edit. The shell stays: as the first process of its
 /// namespace it takes leave of the QEMUs that libvirt starts to ask them, and waits to see ended.
 const IN_TREE: &str = r#"root=$1 home=$2; shift 2
 mount --rbind /dev "$root/dev" && mount -t proc proc "$root/proc" && mount --bind "$home" "$root/mnt" &&
-chroot --userspec=65534:65534 "$root" env -i PATH=/usr/bin:/usr/sbin:/bin:/sbin LC_ALL=C \
-    HOME=/mnt XDG_RUNTIME_DIR=/mnt/run "$@""#;
+chroot --userspec=65534:65534 "$root" env -i -C /mnt PATH=/usr/bin:/usr/sbin:/bin:/sbin LC_ALL=C \
+    HOME=/mnt TMPDIR=/mnt XDG_RUNTIME_DIR=/mnt/run EDITOR="cp edited.xml" "$@""#;
+
+/// What `virsh edit` makes of a domain, if it is there: see [`Libvirt::put`].
+pub const EDITED: &str = "edited.xml";
 
 /// A daemon with no domains; ended on drop.
 #[derive(Debug)]
@@ -89,7 +97,7 @@ impl Libvirt {
     fn wait(&self) -> Result<()> {
         let deadline = Instant::now() + START_LIMIT;
         loop {
-            match self.virsh(&["list"]) {
+            match self.run(&["list"]) {
                 Ok(_) => return Ok(()),
                 Err(error) if Instant::now() > deadline => return Err(error),
                 Err(_) => std::thread::sleep(PAUSE),
@@ -102,7 +110,7 @@ impl Libvirt {
     /// # Errors
     /// [`Error::Command`].
     pub fn version(&self) -> Result<String> {
-        let said = self.virsh(&["version", "--daemon"])?;
+        let said = self.run(&["version", "--daemon"])?;
         let line = said.lines().find_map(|line| line.strip_prefix("Running against daemon: "));
         Ok(line.unwrap_or_default().trim().to_owned())
     }
@@ -112,18 +120,21 @@ impl Libvirt {
     /// # Errors
     /// [`Error::Command`] with libvirt's words if it refuses.
     pub fn define(&self, xml: &str) -> Result<()> {
-        self.virsh(&["define", &self.written(xml)?]).map(drop)
+        self.put(DOMAIN, xml)?;
+        self.run(&["define", DOMAIN]).map(drop)
     }
 
-    /// A file with this text, by its path in the other tree.
-    fn written(&self, xml: &str) -> Result<String> {
+    /// A file with this name in the folder that `virsh` runs in. One of the name [`EDITED`] is what `virsh edit` makes of a domain.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Command`].
+    pub fn put(&self, name: &str, text: &str) -> Result<()> {
         let mut file = NamedTempFile::new().map_err(Error::io("create", Path::new("/tmp")))?;
-        file.write_all(xml.as_bytes()).map_err(Error::io("write", file.path()))?;
+        file.write_all(text.as_bytes()).map_err(Error::io("write", file.path()))?;
         let here = file.path().display().to_string();
-        let there = self.home.path().join("domain.xml").display().to_string();
+        let there = self.home.path().join(name).display().to_string();
         as_root("cp", &[&here, &there])?;
-        as_root("chmod", &["0644", &there])?;
-        Ok("/mnt/domain.xml".to_owned())
+        as_root("chmod", &["0644", &there])
     }
 
     /// Forgets a domain.
@@ -132,7 +143,7 @@ impl Libvirt {
     /// [`Error::Command`].
     pub fn undefine(&self, name: &str) -> Result<()> {
         // Some machines keep variables of their firmware beside.
-        self.virsh(&["undefine", "--nvram", name]).map(drop)
+        self.run(&["undefine", "--nvram", name]).map(drop)
     }
 
     /// The XML of a domain, with all that libvirt has filled in.
@@ -140,7 +151,7 @@ impl Libvirt {
     /// # Errors
     /// [`Error::Command`].
     pub fn dump(&self, name: &str) -> Result<String> {
-        self.virsh(&["dumpxml", "--inactive", name])
+        self.run(&["dumpxml", "--inactive", name])
     }
 
     /// The command line that libvirt would start QEMU with, as it writes it for a shell.
@@ -148,7 +159,7 @@ impl Libvirt {
     /// # Errors
     /// [`Error::Command`] with libvirt's words where it would not start it.
     pub fn native(&self, name: &str) -> Result<String> {
-        self.virsh(&["domxml-to-native", "qemu-argv", "--domain", name])
+        self.run(&["domxml-to-native", "qemu-argv", "--domain", name])
     }
 
     /// Holds a text against libvirt's schema of domains.
@@ -156,13 +167,17 @@ impl Libvirt {
     /// # Errors
     /// [`Error::Command`] with what is wrong.
     pub fn validate(&self, xml: &str) -> Result<()> {
-        let path = self.written(xml)?;
+        self.put(DOMAIN, xml)?;
         let mut command = in_tree(&self.root, self.home.path(), "virt-xml-validate");
-        command.args([path.as_str(), "domain"]);
+        command.args([DOMAIN, "domain"]);
         finish(command).map(drop)
     }
 
-    fn virsh(&self, words: &[&str]) -> Result<String> {
+    /// Runs `virsh` with these words: what it prints.
+    ///
+    /// # Errors
+    /// [`Error::Command`] with its words.
+    pub fn run(&self, words: &[&str]) -> Result<String> {
         let mut command = in_tree(&self.root, self.home.path(), "virsh");
         command.args(["-q", "-c", "qemu:///session"]).args(words).stdin(Stdio::null());
         finish(command)
