@@ -6,6 +6,7 @@
 
 mod driver_domain;
 mod files;
+mod guide;
 mod hostile;
 mod kinds;
 mod mistakes;
