@@ -5,10 +5,11 @@ use std::num::NonZeroU8;
 
 use vusb_formats::Format;
 use vusb_host::SelectError;
-use vusb_model::address::{Address, PortPath};
+use vusb_model::address::{Address, Index, PortPath};
 use vusb_model::device::{HostRef, Input, Kind};
 use vusb_model::hardware::{Device, Hardware};
 use vusb_model::models::UsbVersion;
+use vusb_model::name::Name;
 use vusb_model::profile::Profile;
 use vusb_model::refusal::Refusal;
 use vusb_model::selector::Selector;
@@ -48,11 +49,8 @@ pub(crate) fn add(vusb: &Vusb, domain: &DomainId, spec: &DeviceSpec) -> Result<O
     let mut missing = session.missing.clone();
     missing.want(settled.at);
     note_brought_back(&mut session, &missing, settled.at);
-    let added: Vec<_> = resolved
-        .added
-        .iter()
-        .filter_map(|index| Some(resolved.hardware.controller(*index)?.name.clone()))
-        .collect();
+    let new = resolved.added.clone();
+    let added = names(&resolved.hardware, &new);
     let mut managed = session.managed.clone();
     managed.extend(added.iter().cloned());
     session.record.added.extend(added.iter().cloned());
@@ -69,8 +67,20 @@ pub(crate) fn add(vusb: &Vusb, domain: &DomainId, spec: &DeviceSpec) -> Result<O
         rebuild: BTreeSet::new(),
     })?;
     note_other_name(&mut session, spec, place);
+    // What is in a file is called after its order there: what came may have taken the name of another.
+    let (at, added) = if session.domain.is_file() && !session.is_dry() {
+        (chosen(&session.base, place).or(at), names(&session.base, &new))
+    } else {
+        (at, added)
+    };
     let outcome = session.outcome(steps, already, at);
     Ok(Outcome { added_controllers: added, ..outcome })
+}
+
+/// The names of the controllers that are there.
+fn names(hardware: &Hardware, controllers: &[Index]) -> Vec<Name> {
+    let name = |index: &Index| Some(hardware.controller(*index)?.name.clone());
+    controllers.iter().filter_map(name).collect()
 }
 
 /// Says that a file names a host device otherwise than it was asked for, for its format knows no other name.

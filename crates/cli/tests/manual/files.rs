@@ -176,3 +176,14 @@ fn a_host_device_is_named_as_the_tool_of_the_file_names_it() {
     env.run("device remove web1.xml 1-4").prints("");
     assert_eq!(env.read("web1.xml"), xml);
 }
+
+/// QEMU's own controller comes first in xl's files, whenever it came.
+#[test]
+fn the_place_that_is_printed_is_the_one_that_the_file_has_now() {
+    let env = Environment::new();
+    env.write("win1.cfg", "name = 'win1'\ntype = 'hvm'\nusbctrl = [ 'version=3' ]\n");
+    env.run("device add win1.cfg tablet")
+        .prints("hci0:1")
+        .says("added controller hci0 (piix3-uhci, 2 ports)");
+    env.run("device remove win1.cfg hci0:1").prints("");
+}
