@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use vusb_formats::config::{Config, Edit, Unsayable};
 use vusb_formats::{Format, FormatError};
-use vusb_model::address::{Address, Index};
+use vusb_model::address::{Address, Index, PortPath};
 use vusb_model::capabilities::{Capabilities, Support};
 use vusb_model::device::{HostRef, Kind};
 use vusb_model::diff::Step;
@@ -106,7 +106,7 @@ impl ConfigFile {
         }
         self.saying(steps, &wanted).or_else(|error| {
             let bare = seen.without_idle_hubs(&wanted);
-            if same(&bare, &wanted) {
+            if same(&bare, &wanted, self.format) {
                 return Err(error);
             }
             self.saying(steps, &bare).map_err(|_| error)
@@ -120,7 +120,7 @@ impl ConfigFile {
         let mut tried = self.edited(seen, &edits);
         for more in More::ALL {
             let found = match &tried {
-                Ok(after) if same(&after.resolved.hardware, wanted) => break,
+                Ok(after) if same(&after.resolved.hardware, wanted, self.format) => break,
                 Ok(after) => after.resolved.hardware.clone(),
                 Err(_) => Hardware::new(),
             };
@@ -133,7 +133,7 @@ impl ConfigFile {
             tried = self.edited(seen, &edits).or(tried);
         }
         let after = tried?;
-        if same(&after.resolved.hardware, wanted) {
+        if same(&after.resolved.hardware, wanted, self.format) {
             return Ok(after.text);
         }
         Err(self.unsayable(&seen.unsaid_removal(steps, &after.resolved.hardware).unwrap_or_else(|| {
@@ -337,14 +337,14 @@ impl Seen {
     }
 }
 
-/// Whether both are the same to the guest, and in the same order: names and indexes are nothing that it sees.
-fn same(found: &Hardware, wanted: &Hardware) -> bool {
+/// Whether both are the same to the guest, and in the same order, as far as the format decides on it: names and indexes are nothing that
+/// the guest sees.
+fn same(found: &Hardware, wanted: &Hardware, format: Format) -> bool {
     let devices = |found: &Controller, wanted: &Controller| {
-        let all = found.devices().zip(wanted.devices());
-        found.devices().len() == wanted.devices().len()
-            && all
-                .into_iter()
-                .all(|((at, found), (port, wanted))| at == port && is(&found.kind, &wanted.kind))
+        let (found, wanted) = (placed(found, format), placed(wanted, format));
+        let mut all = found.iter().zip(&wanted);
+        found.len() == wanted.len()
+            && all.all(|((at, found), (port, wanted))| at == port && is(found, wanted))
     };
     found.controllers().len() == wanted.controllers().len()
         && found.controllers().zip(wanted.controllers()).all(|(found, wanted)| {
@@ -354,6 +354,16 @@ fn same(found: &Hardware, wanted: &Hardware) -> bool {
                 && found.backend == wanted.backend
                 && devices(found, wanted)
         })
+}
+
+/// What is on a controller, each with its port where the format says it; what has none comes first, in one order.
+fn placed(controller: &Controller, format: Format) -> Vec<(Option<PortPath>, &Kind)> {
+    let said = |port: PortPath, kind: &Kind| Some(port).filter(|_| format.has_ports_for(kind));
+    let devices = controller.devices();
+    let mut devices: Vec<_> =
+        devices.map(|(port, device)| (said(port, &device.kind), &device.kind)).collect();
+    devices.sort_by_cached_key(|(port, kind)| (*port, port.is_none().then(|| kind.to_string())));
+    devices
 }
 
 /// Whether a device is the one that is wanted. A format that names host devices otherwise than it was asked to (xl by address alone)

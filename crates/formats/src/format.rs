@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
+use vusb_model::device::Kind;
 use vusb_model::guest::Guest;
 use vusb_model::hardware::Hardware;
 
@@ -52,6 +53,11 @@ impl Format {
             "vmx" => Format::Vmx,
             _ => return None,
         })
+    }
+
+    /// Whether it says on which port a device of this kind is; else the hypervisor chooses one when the guest starts.
+    pub const fn has_ports_for(self, kind: &Kind) -> bool {
+        !matches!((self, kind), (Format::Vmx, Kind::Host(_) | Kind::Keyboard(_)))
     }
 
     /// Reads a configuration. `origin` is what the text is called in errors: the file's name.

@@ -187,3 +187,19 @@ fn the_place_that_is_printed_is_the_one_that_the_file_has_now() {
         .says("added controller hci0 (piix3-uhci, 2 ports)");
     env.run("device remove win1.cfg hci0:1").prints("");
 }
+
+/// VMX has no ports for devices of the host: VMware chooses them, so that they need not stay where they are shown.
+#[test]
+fn of_several_devices_in_a_vmx_any_can_go() {
+    let env = Environment::new();
+    let two = "usb.present = \"TRUE\"\nusb.autoConnect.device0 = \"vid:0781 pid:5581\"\n\
+        usb.autoConnect.device1 = \"vid:0951 pid:1666\"\n";
+    env.write("web5.vmx", two);
+    env.run("device remove web5.vmx 0781:5581").prints("");
+    assert_eq!(env.read("web5.vmx"), two.replace("vid:0781 pid:5581", ""));
+    env.write("web5.vmx", &two.replace("usb.auto", "#usb.auto"));
+    env.run("device add web5.vmx 0781:5581").prints("hci0:1");
+    env.run("device add web5.vmx keyboard").prints("hci0:2");
+    let kinds = env.run("device list web5.vmx").stdout;
+    assert!(kinds.contains("0781:5581") && kinds.contains("keyboard"), "{kinds}");
+}
