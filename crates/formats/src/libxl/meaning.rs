@@ -26,6 +26,9 @@ const MAX_USB_ADDRESS: u8 = 127;
 /// The most devices that are redirected over SPICE (`libxl_dm.c`).
 const MAX_REDIRECTED: i64 = 4;
 
+/// The most warnings that are given: each is shown with its place, and who has more has another problem.
+const MOST_WARNINGS: usize = 32;
+
 /// The configuration that a text says.
 ///
 /// # Errors
@@ -33,8 +36,8 @@ const MAX_REDIRECTED: i64 = 4;
 pub(crate) fn config(usb: Usb, text: &str, origin: &str) -> Result<Config, FormatError> {
     let Meaning { mut config, warnings } =
         Meaning::of(usb).map_err(|problem| problem.in_text(text, origin))?;
-    let warnings = warnings.into_iter().map(|it| it.warning().in_text(text, origin));
-    config.warnings = warnings.collect();
+    let shown = warnings.into_iter().take(MOST_WARNINGS);
+    config.warnings = shown.map(|it| it.warning().in_text(text, origin)).collect();
     Ok(config)
 }
 

@@ -270,3 +270,11 @@ fn a_digest_is_of_what_the_guest_sees() {
     let long = "usbctrl=['type=qusb,version=2,ports=8']\nusbdev=['type=hostdev,hostbus=1,hostaddr=2,controller=0,port=1']\n";
     assert_eq!(digest(&hardware(short)), digest(&hardware(long)));
 }
+
+/// Each has its place shown, and a text has room for thousands.
+#[test]
+fn warnings_have_an_end() {
+    let entries = "'hostbus=1,hostaddr=010', ".repeat(200);
+    let text = format!("usbctrl = [ 'ports=31' ]\nusbdev = [ {entries}]\n");
+    assert_eq!(read(&text).warnings.len(), 32);
+}
