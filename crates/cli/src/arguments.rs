@@ -62,7 +62,7 @@ pub(crate) enum Command {
     /// Show what a domain has, or what all recorded domains have
     #[command(after_help = help::LIST)]
     List {
-        /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, a name that is on record, or a file (.toml, .xml, .cfg, .vmx); all those on record if none is given
+        /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, a name that is on record, or a file (.toml, .xml, .cfg, .json, .vmx); all those on record if none is given
         domain: Option<String>,
     },
     /// Show what `apply` would do, or what a guest that is yet to be started would get
@@ -143,7 +143,7 @@ pub(crate) enum ControllerCommand {
     /// Remove a controller
     #[command(after_help = help::CONTROLLER_REMOVE)]
     Remove {
-        /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, a name that is on record, or a file (.toml, .xml, .cfg, .vmx)
+        /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, a name that is on record, or a file (.toml, .xml, .cfg, .json, .vmx)
         domain: String,
         /// The controller, by its name (hci0) or its index (0)
         controller: ControllerRef,
@@ -154,14 +154,14 @@ pub(crate) enum ControllerCommand {
     /// Show the controllers of a domain
     #[command(after_help = help::CONTROLLER_LIST)]
     List {
-        /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, a name that is on record, or a file (.toml, .xml, .cfg, .vmx)
+        /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, a name that is on record, or a file (.toml, .xml, .cfg, .json, .vmx)
         domain: String,
     },
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ControllerAdd {
-    /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, a name that is on record, or a file (.toml, .xml, .cfg, .vmx)
+    /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, a name that is on record, or a file (.toml, .xml, .cfg, .json, .vmx)
     pub(crate) domain: String,
     /// Its name [default: hciN, for pv pvN]
     #[arg(long)]
@@ -194,7 +194,7 @@ pub(crate) enum DeviceCommand {
     /// Pull a device out
     #[command(after_help = help::DEVICE_REMOVE)]
     Remove {
-        /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, a name that is on record, or a file (.toml, .xml, .cfg, .vmx)
+        /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, a name that is on record, or a file (.toml, .xml, .cfg, .json, .vmx)
         domain: String,
         /// The device: a name, a selector, or CONTROLLER:PORT
         device: String,
@@ -205,14 +205,14 @@ pub(crate) enum DeviceCommand {
     /// Show the devices of a domain
     #[command(after_help = help::DEVICE_LIST)]
     List {
-        /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, a name that is on record, or a file (.toml, .xml, .cfg, .vmx)
+        /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, a name that is on record, or a file (.toml, .xml, .cfg, .json, .vmx)
         domain: String,
     },
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct DeviceAdd {
-    /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, a name that is on record, or a file (.toml, .xml, .cfg, .vmx)
+    /// The domain: qemu:SOCKET, xen:NAME, sim:FILE, a name that is on record, or a file (.toml, .xml, .cfg, .json, .vmx)
     pub(crate) domain: String,
     /// The device: a selector of a host device, or what the hypervisor makes up; see below
     pub(crate) device: Kind,

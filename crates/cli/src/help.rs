@@ -54,6 +54,9 @@ Examples:
   vusb controller add xen:web1 --backend usbvm           usbvm's devices
   vusb controller add sim:play.json --dry-run            only says what
 
+In another tool's file, what is left open is what that tool would fill in: libvirt's model for the machine, xl's \
+8 ports, VMware's xHCI.
+
 A Xen guest that is PV or PVH gets a pv controller, which a vusb-backend in the backend domain serves; one that is \
 HVM gets an emulated one unless it is asked otherwise. A pv controller takes devices of the backend's machine alone.";
 
@@ -148,11 +151,13 @@ STATE:
              command is at work on it or the hypervisor is silent
   broken     a controller that carries nothing any more: `vusb apply DOMAIN`
              makes it anew
+  configured it is in the file of a guest that does not run
 What the hypervisor's command line or another tool made is marked as not vusb's.
 
 Examples:
   vusb list
   vusb list qemu:/run/web1.qmp
+  vusb list web1.xml
   vusb list web1 --json";
 
 /// `vusb plan --help`.
@@ -236,6 +241,7 @@ the USB is carried over, with the guest's name, memory and processors: the rest 
 Examples:
   vusb convert web1.cfg --to libvirt > web1.xml
   vusb convert web1.xml --to vusb
+  virsh dumpxml web1 | vusb convert /dev/stdin --from libvirt --to xl
   vusb convert web1.vmx --to xl --lossy > web1.cfg";
 
 /// `vusb qemu-args --help`.

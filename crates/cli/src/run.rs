@@ -254,8 +254,12 @@ impl Cli<'_> {
             return self.report(Verb::Apply, &outcome);
         }
         self.notes(&outcome.notes);
-        self.screen
-            .note("the spec names no running guest: this is what one gets that is started with it");
+        self.screen.note(match wanted.format {
+            Format::Vusb => {
+                "the spec names no running guest: this is what one gets that is started with it"
+            }
+            _ => "this is what a guest gets that is started with it",
+        });
         Ok(self.screen.result(&tables::planned(&outcome.hardware))?)
     }
 

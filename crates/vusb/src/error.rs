@@ -303,7 +303,7 @@ impl Error {
         match self {
             Error::Usage { hint, .. } => hint.iter().cloned().collect(),
             Error::NoSuchDomain { .. } => one(
-                "name a domain as qemu:SOCKET or xen:NAME, or by the name in a spec that was applied; `vusb list` shows those that are known",
+                "name a domain as qemu:SOCKET or xen:NAME, by its file (.toml, .xml, .cfg, .json, .vmx), or by the name in a spec that was applied; `vusb list` shows those that are known",
             ),
             Error::NoSuchDevice { .. } => {
                 one("name a device by its name, by its selector, or by its port as CONTROLLER:PORT")

@@ -10,7 +10,7 @@ fn a_domain_that_nobody_knows() {
     assert_snapshot!(env.run("list web1").snapshot(), @"
     ---- stderr
     error: there is no domain web1: no domain is known by name yet
-    hint: name a domain as qemu:SOCKET or xen:NAME, or by the name in a spec that was applied; `vusb list` shows those that are known
+    hint: name a domain as qemu:SOCKET or xen:NAME, by its file (.toml, .xml, .cfg, .json, .vmx), or by the name in a spec that was applied; `vusb list` shows those that are known
     ---- exit 3
     ");
 }
