@@ -28,6 +28,7 @@ use super::numbers::{Taken, decimal};
 use super::write::rank;
 use super::xml::{self, Node, all, attr, child, elements, is};
 use crate::config::{Edit, Unsayable};
+use crate::splice::{Splices, line_start};
 
 /// The text with these changes. See [`Format::edit`](crate::Format::edit).
 pub(crate) fn edit(text: &str, edits: &[Edit<'_>]) -> Result<String, Unsayable> {
@@ -42,37 +43,14 @@ pub(crate) fn edit(text: &str, edits: &[Edit<'_>]) -> Result<String, Unsayable> 
         editing.edit(edit)?;
     }
     editing.insert_all();
-    Ok(apply(text, editing.splices))
-}
-
-/// A place in the text and what comes there instead.
-struct Splice {
-    range: Range<usize>,
-    text: String,
-}
-
-/// Puts all splices into the text. Those at one place come in their order; what is inside of something that goes, goes with it.
-fn apply(text: &str, mut splices: Vec<Splice>) -> String {
-    splices.sort_by_key(|splice| (splice.range.start, splice.range.end));
-    let mut out = String::with_capacity(text.len());
-    let mut done = 0;
-    for splice in splices {
-        if splice.range.start < done {
-            continue;
-        }
-        out.push_str(text.get(done..splice.range.start).unwrap_or_default());
-        out.push_str(&splice.text);
-        done = splice.range.end;
-    }
-    out.push_str(text.get(done..).unwrap_or_default());
-    out
+    Ok(editing.splices.apply(text))
 }
 
 /// An edit under way.
 struct Editing<'t, 'd> {
     text: &'t str,
     domain: &'t Domain<'d>,
-    splices: Vec<Splice>,
+    splices: Splices,
     /// The elements that are to be added to `<devices>`.
     new: Vec<Element>,
     /// The disks' names that are taken, as numbers.
@@ -96,7 +74,7 @@ impl<'t, 'd> Editing<'t, 'd> {
         let mut editing = Editing {
             text,
             domain,
-            splices: Vec::new(),
+            splices: Splices::default(),
             new: Vec::new(),
             disks: Taken::default(),
             readers: Taken::default(),
@@ -130,7 +108,7 @@ impl<'t, 'd> Editing<'t, 'd> {
         self.new.extend(element::controller(controller, &self.domain.buses)?);
         // What says that there is no USB is no longer so.
         for node in &self.domain.disabled {
-            self.splices.push(removal(self.text, node.range()));
+            self.splices.remove(removal(self.text, node.range()));
         }
         Ok(())
     }
@@ -162,7 +140,7 @@ impl<'t, 'd> Editing<'t, 'd> {
     fn remove_controller(&mut self, number: usize) -> Result<(), Unsayable> {
         let found = found(&self.domain.controllers, number)?;
         if let Some(node) = found.said.element() {
-            self.splices.push(removal(self.text, node.range()));
+            self.splices.remove(removal(self.text, node.range()));
         }
         self.removed.insert(number);
         Ok(())
@@ -171,7 +149,7 @@ impl<'t, 'd> Editing<'t, 'd> {
     fn remove_device(&mut self, number: usize) -> Result<(), Unsayable> {
         match found(&self.domain.devices, number)?.said {
             Said::By(node) => {
-                self.splices.push(removal(self.text, node.range()));
+                self.splices.remove(removal(self.text, node.range()));
                 Ok(())
             }
             Said::ForCard(index) => Err(Unsayable {
@@ -251,8 +229,7 @@ impl<'t, 'd> Editing<'t, 'd> {
             match attr(node, name) {
                 Some(there) if there.value == value => {}
                 Some(there) => {
-                    self.splices
-                        .push(Splice { range: there.span, text: escaped(value, Some(quote)) });
+                    self.splices.replace(there.span, escaped(value, Some(quote)));
                 }
                 None => {
                     let value = escaped(value, Some(quote));
@@ -265,7 +242,7 @@ impl<'t, 'd> Editing<'t, 'd> {
         }
         let last = node.attributes().map(|attribute| attribute.range().end).max();
         let at = last.unwrap_or(node.range().start + 1 + node.tag_name().name().len());
-        self.splices.push(Splice { range: at..at, text: more });
+        self.splices.insert(at, more);
     }
 
     /// Adds what is new to `<devices>`.
@@ -311,7 +288,7 @@ impl<'t, 'd> Editing<'t, 'd> {
         let slash = tag.end.saturating_sub(2);
         let opening = self.text.get(tag.start..slash).unwrap_or_default();
         let start = tag.start + opening.trim_end().len();
-        self.splices.push(Splice { range: start..tag.end, text });
+        self.splices.replace(start..tag.end, text);
     }
 
     /// Adds elements to `parent`, behind the element `after` in it, or as the first.
@@ -325,11 +302,11 @@ impl<'t, 'd> Editing<'t, 'd> {
                 let line = |element: &Element| {
                     format!("{indent}{}{}", element.render(&style, &indent), style.newline)
                 };
-                (at, new.iter().map(line).collect())
+                (at, new.iter().map(line).collect::<String>())
             }
             None => (from, new.iter().map(|element| element.render(&style, "")).collect()),
         };
-        self.splices.push(Splice { range: at..at, text });
+        self.splices.insert(at, text);
     }
 
     /// How the elements in `parent` are indented: as the one that comes before, or as any, or one step more than `parent`.
@@ -398,23 +375,17 @@ fn name_in<'t>(text: &'t str, node: Node<'_>) -> &'t str {
 }
 
 /// What goes when an element goes: its lines, if nothing else is on them.
-fn removal(text: &str, element: Range<usize>) -> Splice {
+fn removal(text: &str, element: Range<usize>) -> Range<usize> {
     let start = line_start(text, element.start);
     let after = text.get(element.end..).unwrap_or_default();
     let rest = after.trim_start_matches([' ', '\t']);
     let line_end = ["\r\n", "\n"].into_iter().find(|end| rest.starts_with(end));
-    let range = match line_end {
+    match line_end {
         Some(end) if indent_of(text, element.start).is_some() => {
             start..element.end + (after.len() - rest.len()) + end.len()
         }
         _ => element,
-    };
-    Splice { range, text: String::new() }
-}
-
-/// Where the line starts that `at` is in.
-fn line_start(text: &str, at: usize) -> usize {
-    text.get(..at).and_then(|before| before.rfind('\n')).map_or(0, |newline| newline + 1)
+    }
 }
 
 /// What is before `at` on its line, if that is nothing but spaces.

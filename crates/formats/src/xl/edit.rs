@@ -20,6 +20,7 @@ use crate::libxl::edit::{Number, Text};
 use crate::libxl::meaning;
 use crate::libxl::say::{CtrlWords, DevWords};
 use crate::libxl::usb::Usb;
+use crate::splice::line_start;
 
 /// A configuration that is being changed.
 pub(super) struct Cfg(pub(super) String);
@@ -368,11 +369,6 @@ fn rest_of_line(text: &str, at: usize) -> Option<usize> {
     let line = rest.find('\n').unwrap_or(rest.len());
     let content = rest.get(..line)?.trim_start_matches([' ', '\t']);
     (content.is_empty() || content.starts_with('#')).then_some(at + line)
-}
-
-/// Where the line starts.
-fn line_start(text: &str, at: usize) -> usize {
-    text.get(..at).unwrap_or_default().rfind('\n').map_or(0, |newline| newline + 1)
 }
 
 /// The lines of an assignment, with their newline, if nothing else is on them: no other assignment, and no comment.
