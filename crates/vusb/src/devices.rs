@@ -55,8 +55,8 @@ pub(crate) fn add(vusb: &Vusb, domain: &DomainId, spec: &DeviceSpec) -> Result<O
     managed.extend(added.iter().cloned());
     session.record.added.extend(added.iter().cloned());
     let at = chosen(&resolved.hardware, settled.at);
-    let place = settled.at;
-    if let (false, Some(device)) = (already, resolved.hardware.device(settled.at)) {
+    let asked = resolved.hardware.device(settled.at).cloned();
+    if let (false, Some(device)) = (already, &asked) {
         managed.insert(device.name.clone());
     }
     let steps = session.commit(Change {
@@ -66,6 +66,7 @@ pub(crate) fn add(vusb: &Vusb, domain: &DomainId, spec: &DeviceSpec) -> Result<O
         renew,
         rebuild: BTreeSet::new(),
     })?;
+    let place = place_of(asked.as_ref(), settled.at, &session.base);
     note_other_name(&mut session, spec, place);
     // What is in a file is called after its order there: what came may have taken the name of another.
     let (at, added) = if session.domain.is_file() && !session.is_dry() {
@@ -75,6 +76,15 @@ pub(crate) fn add(vusb: &Vusb, domain: &DomainId, spec: &DeviceSpec) -> Result<O
     };
     let outcome = session.outcome(steps, already, at);
     Ok(Outcome { added_controllers: added, ..outcome })
+}
+
+/// Where a device is that was to be at `place`: elsewhere if the format leaves its port to its tool, and that chose another.
+fn place_of(asked: Option<&Device>, place: Address, hardware: &Hardware) -> Address {
+    let is_it = |there: &Device| asked.is_some_and(|asked| there.kind == asked.kind);
+    if hardware.device(place).is_some_and(is_it) {
+        return place;
+    }
+    hardware.devices().find(|(_, there)| is_it(there)).map_or(place, |(at, _)| at)
 }
 
 /// The names of the controllers that are there.
