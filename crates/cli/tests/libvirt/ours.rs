@@ -10,9 +10,14 @@ use crate::{Controller, Made};
 
 /// Runs `vusb` on an XML file: what it printed, or what it said was wrong.
 fn vusb(xml: &str, words: &[&str]) -> Result<Value, String> {
+    vusb_on("domain.xml", xml, words)
+}
+
+/// The same on a file of any format, by its name.
+fn vusb_on(name: &str, text: &str, words: &[&str]) -> Result<Value, String> {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("domain.xml");
-    fs::write(&path, xml).unwrap();
+    let path = dir.path().join(name);
+    fs::write(&path, text).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_vusb"));
     command.args(words).arg(&path).arg("--state-dir").arg(dir.path());
     let told = command.output().unwrap();
@@ -68,4 +73,15 @@ pub(crate) fn usb_devices(xml: &str) -> Result<Vec<Value>, String> {
     let words = told["arguments"].as_array().unwrap();
     let json = words.iter().filter_map(|word| serde_json::from_str(word.as_str()?).ok());
     Ok(in_order(json.filter(is_usb).collect()))
+}
+
+/// A configuration in another format.
+pub(crate) fn converted(name: &str, text: &str, to: &str) -> String {
+    let told = vusb_on(name, text, &["convert", "--to", to]).unwrap();
+    told["text"].as_str().unwrap().to_owned()
+}
+
+/// The digest of a configuration.
+pub(crate) fn digest(name: &str, text: &str) -> String {
+    vusb_on(name, text, &["digest"]).unwrap()["digest"].as_str().unwrap().to_owned()
 }
