@@ -116,19 +116,16 @@ impl ConfigFile {
     /// The new text that says what is `wanted`: the first that does, of those that say more and more of what is there already.
     fn saying(&self, steps: &[Step], wanted: &Hardware) -> Result<String, Error> {
         let seen = self.seen()?;
-        let mut edits = seen.edits(steps);
-        let mut tried = self.edited(seen, &edits);
+        let asked = seen.edits(steps);
+        let mut tried = self.edited(seen, &asked);
         for more in More::ALL {
             let found = match &tried {
                 Ok(after) if same(&after.resolved.hardware, wanted, self.format) => break,
                 Ok(after) => after.resolved.hardware.clone(),
                 Err(_) => Hardware::new(),
             };
-            for edit in seen.more(more, &found, wanted) {
-                if !edits.contains(&edit) {
-                    edits.push(edit);
-                }
-            }
+            let edits: Vec<Edit<'_>> =
+                asked.iter().cloned().chain(seen.more(more, &found, wanted)).collect();
             // What cannot be understood is only told if nothing can.
             tried = self.edited(seen, &edits).or(tried);
         }
@@ -208,7 +205,7 @@ impl ConfigFile {
     }
 }
 
-/// What can be said, beyond the steps, of what is there already.
+/// What can be said, beyond the steps, of what is there already: each says what the one before it says, and more.
 #[derive(Clone, Copy)]
 enum More {
     /// The controllers and hubs that the text leaves to its tool.
@@ -228,13 +225,15 @@ impl More {
 impl Seen {
     /// Edits that say more of what is there already. `after` is what would become of it without.
     fn more<'a>(&self, more: More, after: &Hardware, wanted: &'a Hardware) -> Vec<Edit<'a>> {
+        let mut edits = self.unsaid(wanted);
         match more {
-            More::Unsaid => self.unsaid(wanted),
-            More::Moved => self.pins(after, wanted),
-            More::Everything => self.pins(&Hardware::new(), wanted),
-            More::Nothing if wanted.controllers().len() == 0 => vec![Edit::NoUsb],
-            More::Nothing => Vec::new(),
+            More::Unsaid => {}
+            More::Moved => edits.extend(self.pins(after, wanted)),
+            More::Everything | More::Nothing => edits.extend(self.pins(&Hardware::new(), wanted)),
         }
+        let nothing = matches!(more, More::Nothing) && wanted.controllers().len() == 0;
+        edits.extend(nothing.then_some(Edit::NoUsb));
+        edits
     }
 
     /// The edits that the steps are, on what the text says. What it does not mention needs none to go: its tool has to leave it out.
