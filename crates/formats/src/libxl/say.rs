@@ -131,7 +131,8 @@ pub(crate) fn dev(device: &Device, at: Address, ctrl: u16) -> Result<DevWords, U
 }
 
 const NO_ADDRESS: &str = "libxl knows a device by bus and address alone, and where this one is plugged in is not known; plug it in, or name it \
-                          as BUS.ADDRESS (`vusb host list` shows them)";
+                          as BUS.ADDRESS (`vusb host list` shows them); QEMU's own controller of an HVM guest (`usb = 1`) takes vendor and product: say \
+                          --controller";
 
 /// Where a host device is: as it is named, or where it was found.
 fn place_of(host: &HostRef) -> Option<BusAddress> {
