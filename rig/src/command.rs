@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use std::ffi::OsStr;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -44,6 +45,15 @@ pub fn finish(mut command: Command) -> Result<String> {
     }
     let stderr = String::from_utf8_lossy(&out.stderr);
     Err(Error::Command { command: line, status: out.status.to_string(), output: stdout + &stderr })
+}
+
+/// A program that needs root's rights: through sudo where this is not root.
+pub fn as_root(program: &str) -> Command {
+    // A process's folder is its own user's.
+    let root = std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+    let mut command = Command::new(if root { program } else { "sudo" });
+    command.args((!root).then_some(program));
+    command
 }
 
 /// The command line as a person would type it, without quoting.

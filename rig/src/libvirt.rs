@@ -10,7 +10,7 @@
 //! No guest is started. libvirt is what this project's profile `libvirt` is held against: nothing that it fills in comes from code here.
 //! It is Debian 13's, 11.3, whatever this machine is: unpacked beside its QEMU ([`crate::qemus`]), and run in that tree as if it were `/`.
 
-use crate::command::{finish, run};
+use crate::command::{as_root, finish};
 use crate::error::{Error, Result};
 use crate::{packages, qemus};
 use std::fs;
@@ -19,9 +19,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::{NamedTempFile, TempDir};
-
-/// The release of Debian that has the libvirt whose rules the profile has: 11.3.
-const SUITE: &str = "trixie";
 
 /// `nobody` of Debian (`base-passwd`): the daemon of root's would be the whole system's.
 const NOBODY: u32 = 65534;
@@ -64,7 +61,7 @@ impl Libvirt {
     /// [`Error::Command`] if the packages cannot be installed or it does not answer; [`Error::Io`].
     pub fn start() -> Result<Libvirt> {
         packages::ensure()?;
-        let root = qemus::release(SUITE)?.join("root");
+        let root = qemus::release(qemus::LIBVIRTS)?.join("root");
         for folder in ["dev", "proc", "mnt"] {
             let folder = root.join(folder);
             fs::create_dir_all(&folder).map_err(Error::io("make the folder", &folder))?;
@@ -78,13 +75,14 @@ impl Libvirt {
         let run_dir = home.path().join("run");
         fs::create_dir(&run_dir).map_err(Error::io("make the folder", &run_dir))?;
         let nobody = format!("{NOBODY}:{NOBODY}");
+        // Before the folder is another user's.
+        let log = home.path().join("libvirtd.log");
+        let file = fs::File::create(&log).map_err(Error::io("create", &log))?;
         for folder in [home.path(), &run_dir] {
             let folder = folder.display().to_string();
-            as_root("chmod", &["0755", &folder])?;
-            as_root("chown", &[&nobody, &folder])?;
+            done_as_root("chmod", &["0755", &folder])?;
+            done_as_root("chown", &[&nobody, &folder])?;
         }
-        let log = home.path().with_extension("log");
-        let file = fs::File::create(&log).map_err(Error::io("create", &log))?;
         let mut command = in_tree(&root, home.path(), "libvirtd");
         command.args(["--timeout", IDLE]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
@@ -133,8 +131,8 @@ impl Libvirt {
         file.write_all(text.as_bytes()).map_err(Error::io("write", file.path()))?;
         let here = file.path().display().to_string();
         let there = self.home.path().join(name).display().to_string();
-        as_root("cp", &[&here, &there])?;
-        as_root("chmod", &["0644", &there])
+        done_as_root("cp", &[&here, &there])?;
+        done_as_root("chmod", &["0644", &there])
     }
 
     /// Forgets a domain.
@@ -194,22 +192,14 @@ impl Drop for Libvirt {
 
 /// A program in another tree: see [`IN_TREE`].
 fn in_tree(root: &Path, home: &Path, program: &str) -> Command {
-    let mut command = root_command("unshare");
+    let mut command = as_root("unshare");
     command.args(["--mount", "--kill-child", "--fork", "--pid", "--", "sh", "-c", IN_TREE, "sh"]);
     command.args([root, home]).arg(program);
     command
 }
 
-fn as_root(program: &str, words: &[&str]) -> Result<()> {
-    let mut command = root_command(program);
+fn done_as_root(program: &str, words: &[&str]) -> Result<()> {
+    let mut command = as_root(program);
     command.args(words);
     finish(command).map(drop)
-}
-
-/// A program that needs root's rights: through sudo where this is not root.
-fn root_command(program: &str) -> Command {
-    let root = run("id", &["-u"]).is_ok_and(|id| id.trim() == "0");
-    let mut command = Command::new(if root { program } else { "sudo" });
-    command.args((!root).then_some(program));
-    command
 }

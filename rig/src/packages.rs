@@ -1,7 +1,7 @@
 //! What the rig needs from Debian on this machine. Only what is missing is installed, and what is
 //! installed is said first. The guest's kernel is not among it: see [`crate::kernel`].
 
-use crate::command::{finish, run, run_in};
+use crate::command::{as_root, finish, run, run_in};
 use crate::error::{Error, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -94,8 +94,7 @@ fn install(packages: &[&str]) -> Result<()> {
 
 /// `apt-get`, quiet, without questions, through sudo where this is not root.
 fn apt_get(args: &[&str]) -> Command {
-    let root = run("id", &["-u"]).is_ok_and(|id| id.trim() == "0");
-    let mut command = Command::new(if root { "env" } else { "sudo" });
+    let mut command = as_root("env");
     command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"]);
     // Seconds that apt waits for another apt.
     command.args(["-o", "DPkg::Lock::Timeout=300"]);

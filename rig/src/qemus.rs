@@ -3,7 +3,7 @@
 //!
 //! The QEMU of another release of Debian is downloaded with everything that it depends on, down to
 //! the C library, and unpacked into the cache; nothing is installed. It is started through its own
-//! loader, and so runs on an older machine too. libvirt comes with it: see [`crate::libvirt`]. `apt-get` is given lists and a state of its own, so
+//! loader, and so runs on an older machine too. libvirt comes with the newest one: see [`crate::libvirt`]. `apt-get` is given lists and a state of its own, so
 //! that this machine's lists stay as they are; Debian's signatures are checked as always.
 
 use crate::cache::Cache;
@@ -30,10 +30,15 @@ pub fn of_debian(suite: &str) -> Result<Qemu> {
     Ok(Qemu::at(release(suite)?.join("qemu-system-x86_64")))
 }
 
-/// What is fetched of a release: QEMU; libvirt, with what holds its XML against its schema, which is a script of shell; and the QEMUs of other
-/// architectures, for libvirt to ask.
-const PACKAGES: [&str; 16] = [
-    "qemu-system-x86",
+/// What is fetched of each release.
+const QEMU: &str = "qemu-system-x86";
+
+/// The release whose libvirt is fetched too: 11.3, whose rules the profile has.
+pub(crate) const LIBVIRTS: &str = "trixie";
+
+/// What is fetched of [`LIBVIRTS`] beside: libvirt, with what holds its XML against its schema, which is a script of shell; and the QEMUs of
+/// other architectures, for libvirt to ask. Not every release has all of them.
+const LIBVIRT: [&str; 15] = [
     "qemu-system-arm",
     "qemu-system-mips",
     "qemu-system-misc",
@@ -53,9 +58,16 @@ const PACKAGES: [&str; 16] = [
 
 /// The folder that has these packages of a release, unpacked to `root`, with everything that they depend on.
 pub(crate) fn release(suite: &str) -> Result<PathBuf> {
-    let packages: [u8; 32] = Sha256::digest(PACKAGES.join(" ")).into();
-    let key: String = packages.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    Cache::open()?.entry(&format!("debian-{suite}-{key}"), |half| fetch(suite, half))
+    let packages = packages_of(suite);
+    let digest: [u8; 32] = Sha256::digest(packages.join(" ")).into();
+    let key: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    Cache::open()?.entry(&format!("debian-{suite}-{key}"), |half| fetch(suite, &packages, half))
+}
+
+/// What is fetched of a release.
+fn packages_of(suite: &str) -> Vec<&'static str> {
+    let libvirt = if suite == LIBVIRTS { &LIBVIRT[..] } else { &[] };
+    [&[QEMU], libvirt].concat()
 }
 
 /// A QEMU of another version than the installed one.
@@ -78,7 +90,7 @@ fn major(version: &str) -> String {
     version.split('.').next().unwrap_or_default().to_owned()
 }
 
-fn fetch(suite: &str, dir: &Path) -> Result<()> {
+fn fetch(suite: &str, packages: &[&str], dir: &Path) -> Result<()> {
     let (root, apt) = (dir.join("root"), dir.join("apt"));
     for path in [&root, &apt.join("state/lists/partial"), &apt.join("cache/archives/partial")] {
         fs::create_dir_all(path).map_err(Error::io("make the folder", path))?;
@@ -87,13 +99,11 @@ fn fetch(suite: &str, dir: &Path) -> Result<()> {
     write(&apt.join("sources.list"), &source)?;
     // An empty list of installed packages: apt then fetches all that QEMU depends on.
     write(&apt.join("status"), "")?;
-    eprintln!(
-        "vusb-rig: downloading QEMU and libvirt of {suite} (kept in the cache, not installed)"
-    );
+    eprintln!("vusb-rig: downloading QEMU of {suite} (kept in the cache, not installed)");
     apt_get(&apt, &["update"])?;
     let only_download = ["install", "-y", "--download-only", "--no-install-recommends"];
-    apt_get(&apt, &[&only_download[..], &PACKAGES].concat())?;
-    for package in packages(&apt.join("cache/archives"))? {
+    apt_get(&apt, &[&only_download[..], packages].concat())?;
+    for package in archives(&apt.join("cache/archives"))? {
         run("dpkg-deb", &["-x".as_ref(), package.as_os_str(), root.as_os_str()])?;
     }
     fs::remove_dir_all(&apt).map_err(Error::io("remove", &apt))?;
@@ -150,8 +160,8 @@ fn apt_get(apt: &Path, args: &[&str]) -> Result<()> {
     run("apt-get", &all).map(drop)
 }
 
-fn packages(archives: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(archives).map_err(Error::io("read the folder", archives))?;
+fn archives(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).map_err(Error::io("read the folder", folder))?;
     let paths = entries.filter_map(std::result::Result::ok).map(|entry| entry.path());
     Ok(paths.filter(|path| path.extension().is_some_and(|kind| kind == "deb")).collect())
 }
