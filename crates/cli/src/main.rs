@@ -23,6 +23,7 @@
 //! | `host list` | `backend` (with `--backend`), `devices` (each `busid`, `at`, `id`, `serial`, `vendor`, `product`, `speed`, `path`, `hub`, `protected`, `holder`), `notes` |
 //! | `models` | `here`: `qemu` and `xen`, each `there`, `what`; `models`: each `name`, `aliases`, `type`, `usbversion`, `ports` (`least`, `most`), `speeds`, `qemu`, `xen`, `hot` and `xen_hot` (may be null), `names` (`qemu`, `libxl` with `type` and `version`, `libvirt`, `vmware`, `virtualbox`, each may be null), `here` (`qemu`, `xen`: `hot`, `cold`, `no`, or null) |
 //! | `digest` | `digest`, `pci` |
+//! | `convert` | `format` (what it was written for), `text` (the whole file), `lost` (sentences: what that format cannot say, with `--lossy`) |
 //! | `qemu-args` | `arguments`: an array of strings |
 //! | `completions` | `shell`, `script` |
 //! | an error | `error`: `code` (the exit code), `kind`, `message`, `hints`; and `failed` (`step`, `undone`, `not_undone`) where a change failed halfway |

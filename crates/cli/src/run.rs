@@ -358,7 +358,7 @@ fn is_for_a_start(vusb: &Vusb, wanted: &Wanted) -> Result<bool> {
     if wanted.format != Format::Vusb {
         return Ok(true);
     }
-    match (&wanted.file.driver, &wanted.file.spec.domain) {
+    match (wanted.driver(), &wanted.spec().domain) {
         (Some(_), _) => Ok(false),
         (None, None) => Ok(true),
         (None, Some(name)) => match vusb.domain(name.as_str()) {

@@ -44,6 +44,8 @@ pub struct ConfigFile {
     format: Format,
     known: Known,
     seen: Option<Seen>,
+    /// The text that was found last for what was read, and the steps that it takes.
+    found: Option<(Vec<Step>, String)>,
 }
 
 /// What was read.
@@ -57,12 +59,7 @@ impl ConfigFile {
     /// The configuration at `path`. `known` says what is known of a host device: its speeds, by which this project's own profile
     /// places it. What other tools make of a file does not depend on what is plugged in.
     pub fn at(path: &Path, format: Format, known: Known) -> ConfigFile {
-        ConfigFile { path: path.to_owned(), format, known, seen: None }
-    }
-
-    /// What the file says of the guest. To be called after [`Driver::observe`].
-    pub fn guest(&self) -> Option<&Guest> {
-        self.seen.as_ref().map(|seen| &seen.config.guest)
+        ConfigFile { path: path.to_owned(), format, known, seen: None, found: None }
     }
 
     fn origin(&self) -> String {
@@ -168,7 +165,7 @@ impl Driver for ConfigFile {
             hardware,
             ..Observed::default()
         };
-        self.seen = Some(seen);
+        (self.seen, self.found) = (Some(seen), None);
         Ok(observed)
     }
 
@@ -178,7 +175,8 @@ impl Driver for ConfigFile {
 
     /// Finds the new text, and does not write it.
     fn check(&mut self, steps: &[Step]) -> Result<(), Error> {
-        self.rewritten(steps).map(drop)
+        self.found = Some((steps.to_vec(), self.rewritten(steps)?));
+        Ok(())
     }
 
     fn perform(&mut self, step: &Step) -> Result<(), Error> {
@@ -194,13 +192,16 @@ impl Driver for ConfigFile {
     }
 
     fn called(&self) -> Option<String> {
-        self.guest()?.name.clone()
+        self.seen.as_ref()?.config.guest.name.clone()
     }
 }
 
 impl ConfigFile {
     fn write(&mut self, steps: &[Step]) -> Result<(), Error> {
-        let new = self.rewritten(steps)?;
+        let new = match self.found.take() {
+            Some((found, text)) if found == steps => text,
+            _ => self.rewritten(steps)?,
+        };
         file::replace(&self.path, &self.seen()?.text, &new)
     }
 }

@@ -25,6 +25,8 @@ pub struct Config {
     pub guest: Guest,
     /// Its USB, with what the text leaves open left open. Its profile is that of the tool whose format it is.
     pub spec: Spec,
+    /// The running domain that it is for: a spec's `driver`. No other format says one.
+    pub driver: Option<String>,
     /// Where each controller of the spec is said, in its order.
     pub controllers: Vec<Place>,
     /// Where each device of the spec is said, in its order; and what else is said of it.

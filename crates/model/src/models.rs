@@ -313,6 +313,10 @@ impl CompanionModel {
     }
 }
 
+/// How many ports of each speed QEMU gives an xHCI where nobody says (`hw/usb/hcd-xhci-pci.c`). libvirt counts on it
+/// (`conf/domain_addr.c`), and libxl says nothing of them.
+pub const QEMU_XHCI_PORTS: u8 = 4;
+
 /// The PCI function of the EHCI in an ICH9 group.
 pub const ICH9_EHCI_FUNCTION: u8 = 7;
 

@@ -29,7 +29,7 @@ pub(crate) fn apply(vusb: &Vusb, wanted: &Wanted) -> Result<Outcome, Error> {
     let domain = domain_of(vusb, wanted)?;
     let mut session = Session::open(vusb, &domain)?;
     let called = called(&mut session, wanted)?;
-    let asked = session.with_backends(wanted.file.spec.clone())?;
+    let asked = session.with_backends(wanted.spec().clone())?;
     let mut spec = prepared(&asked, &wanted.folder, &session.present, &session.base)?;
     spec.address = Some(domain.to_string());
     let capabilities = session.capabilities()?;
@@ -71,7 +71,7 @@ pub(crate) fn apply(vusb: &Vusb, wanted: &Wanted) -> Result<Outcome, Error> {
 /// What the domain is called from now on. That a spec calls it otherwise than it is called is more likely a spec for another
 /// domain, with the wrong address in it.
 fn called(session: &mut Session<'_>, wanted: &Wanted) -> Result<Option<Name>, Error> {
-    let asked = wanted.file.spec.domain.clone();
+    let asked = wanted.spec().domain.clone();
     match (&session.record.name, asked) {
         (Some(name), Some(asked)) if *name != asked => {
             if !session.vusb.settings.force {
@@ -95,8 +95,8 @@ fn domain_of(vusb: &Vusb, wanted: &Wanted) -> Result<DomainId, Error> {
         let hint = "`vusb convert FILE --to vusb` makes a spec of it, in which you say which running guest it is for";
         return Err(Error::usage(what, hint));
     }
-    let named = wanted.file.spec.domain.as_ref();
-    let domain = match (&wanted.file.driver, named) {
+    let named = wanted.spec().domain.as_ref();
+    let domain = match (wanted.driver(), named) {
         (Some(driver), _) => DomainId::parse(driver, &wanted.folder)?,
         (None, Some(name)) => Some(vusb.domain(name.as_str())?),
         (None, None) => {
@@ -108,7 +108,7 @@ fn domain_of(vusb: &Vusb, wanted: &Wanted) -> Result<DomainId, Error> {
             connect::canonical(vusb, domain)
         }
         Some(DomainId::File(..)) | None => {
-            let driver = wanted.file.driver.as_deref().unwrap_or_default();
+            let driver = wanted.driver().unwrap_or_default();
             Err(Error::usage(
                 format!("the spec's driver, `{driver}`, is no domain's address"),
                 hint,
@@ -297,18 +297,17 @@ fn keep_names(spec: &mut Spec, written: &Spec) {
 
 /// Everything that the file leaves open, decided for a guest that is started with it.
 pub(crate) fn at_start(vusb: &Vusb, wanted: &Wanted) -> Result<Resolved, Error> {
-    let driver =
-        wanted.file.driver.as_deref().and_then(|it| DomainId::parse(it, &wanted.folder).ok()?);
+    let driver = wanted.driver().and_then(|it| DomainId::parse(it, &wanted.folder).ok()?);
     // Nobody is asked, so all devices are looked for here.
     let nobody = DomainId::File(wanted.folder.clone(), wanted.format);
     let present = Present::new(vusb, &nobody);
     let nothing = Hardware::new();
-    let mut spec = prepared(&wanted.file.spec, &wanted.folder, &present, &nothing)?;
+    let mut spec = prepared(wanted.spec(), &wanted.folder, &present, &nothing)?;
     if spec.profile != Profile::Vusb1 {
         forget_speeds(&mut spec);
     }
     if wanted.format != Format::Vusb {
-        keep_names(&mut spec, &wanted.file.spec);
+        keep_names(&mut spec, wanted.spec());
     }
     spec.address = driver.map(|domain| domain.to_string());
     resolve(&nothing, &spec, &wanted.capabilities()).map_err(|refused| wanted.refused(refused))

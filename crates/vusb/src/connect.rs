@@ -1,5 +1,6 @@
 //! From a domain's address to the driver that works on it.
 
+use std::cell::OnceCell;
 use std::path::Path;
 use std::time::Duration;
 
@@ -33,11 +34,13 @@ pub(crate) fn driver(
     }
 }
 
-/// What is known of the host devices that a file names. One that is not plugged in, or that several match, is not known.
+/// What is known of the host devices that a file names. One that is not plugged in, or that several match, is not known. The host is
+/// looked at when the first of them is asked for.
 fn known(vusb: &Vusb) -> Known {
-    let devices = vusb.host.devices().unwrap_or_default();
+    let (host, devices) = (vusb.host.clone(), OnceCell::new());
     Box::new(move |selector| {
-        let device = select(&devices, selector).ok()?;
+        let devices = devices.get_or_init(|| host.devices().unwrap_or_default());
+        let device = select(devices, selector).ok()?;
         Some(device.reference(selector.clone()))
     })
 }

@@ -5,20 +5,19 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use vusb_drivers::configfile;
+use vusb_formats::Format;
 use vusb_formats::config::Config;
-use vusb_formats::spec::{self, SpecFile};
-use vusb_formats::{Format, FormatError};
+use vusb_formats::spec::MAX_BYTES;
 use vusb_model::capabilities::Capabilities;
 use vusb_model::guest::Guest;
 use vusb_model::resolve::Refused;
+use vusb_model::spec::Spec;
 
 use crate::error::Error;
 
 /// What is wanted of a domain.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wanted {
-    /// What is asked for, and of which domain.
-    pub file: SpecFile,
     /// What relative paths in it are relative to: the folder that it is in.
     pub folder: PathBuf,
     /// The format that it is written in.
@@ -43,19 +42,23 @@ impl Wanted {
     /// As [`Wanted::read`].
     pub fn read_as(path: &Path, format: Format) -> Result<Wanted, Error> {
         let wrong = |message: String| Error::Spec { path: path.to_owned(), message };
-        let unreadable = |error: FormatError| wrong(error.to_string());
         let text = String::from_utf8(bytes(path)?)
             .map_err(|error| wrong(format!("{} is no text: {error}", path.display())))?;
         let origin = path.display().to_string();
-        let config = format.read(&text, &origin).map_err(unreadable)?;
-        let driver = match format {
-            Format::Vusb => spec::read(&text, &origin).map_err(unreadable)?.driver,
-            _ => None,
-        };
+        let config = format.read(&text, &origin).map_err(|error| wrong(error.to_string()))?;
         let absolute = std::path::absolute(path).map_err(|error| Error::io("read", path, error))?;
         let folder = absolute.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned);
-        let file = SpecFile { spec: config.spec.clone(), driver };
-        Ok(Wanted { file, folder, format, path: path.to_owned(), text, config })
+        Ok(Wanted { folder, format, path: path.to_owned(), text, config })
+    }
+
+    /// What is asked for.
+    pub const fn spec(&self) -> &Spec {
+        &self.config.spec
+    }
+
+    /// The address of the domain that it is asked of, if the file says one.
+    pub fn driver(&self) -> Option<&str> {
+        self.config.driver.as_deref()
     }
 
     /// What the file says of the guest beyond its USB.
@@ -70,7 +73,7 @@ impl Wanted {
 
     /// What the guest is called; empty if the file does not say it.
     pub(crate) fn called(&self) -> String {
-        let own = self.file.spec.domain.as_ref().map(ToString::to_string);
+        let own = self.spec().domain.as_ref().map(ToString::to_string);
         own.or_else(|| self.guest().name.clone()).unwrap_or_default()
     }
 
@@ -103,7 +106,7 @@ fn bytes(path: &Path) -> Result<Vec<u8>, Error> {
         std::io::ErrorKind::NotFound => Error::NoSuchFile { path: path.to_owned() },
         _ => Error::io("read", path, error),
     };
-    let limit = u64::try_from(spec::MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+    let limit = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
     let mut bytes = Vec::new();
     File::open(path).map_err(io)?.take(limit).read_to_end(&mut bytes).map_err(io)?;
     Ok(bytes)

@@ -50,8 +50,6 @@ const DEVICES: u64 = 2;
 /// An installed QEMU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Installed {
-    /// Its program.
-    pub program: PathBuf,
     /// `QEMU 7.2.22`.
     pub version: String,
     /// What it can do with each model.
@@ -79,7 +77,6 @@ pub fn ask(program: &Path, limit: Duration) -> Result<Installed, String> {
     let offers = Offers::of(&drivers);
     let version = greeting.version;
     Ok(Installed {
-        program: program.to_owned(),
         version: format!("QEMU {}.{}.{}", version.major, version.minor, version.micro),
         models: Model::ALL.map(|model| (model, offers.model(model))).into(),
     })
@@ -165,10 +162,12 @@ impl Answers {
                     _ => {}
                 }
             }
-            if let (Some(greeting), Some(types), Some(devices)) = (&greeting, &types, &devices) {
-                let (greeting, types, devices) = (greeting.clone(), types.clone(), devices.clone());
-                return Ok(Answers { greeting, types, devices });
-            }
+            (greeting, types, devices) = match (greeting, types, devices) {
+                (Some(greeting), Some(types), Some(devices)) => {
+                    return Ok(Answers { greeting, types, devices });
+                }
+                incomplete => incomplete,
+            };
             let piece = said.recv_timeout(deadline.remaining()).map_err(|error| match error {
                 std::sync::mpsc::RecvTimeoutError::Timeout => "it does not answer".to_owned(),
                 std::sync::mpsc::RecvTimeoutError::Disconnected => {

@@ -185,7 +185,7 @@ impl<'d> Domain<'d> {
             controllers: specs,
             devices: device_specs,
         };
-        Config { guest, spec, controllers, devices, warnings: Vec::new() }
+        Config { guest, spec, controllers, devices, ..Config::default() }
     }
 }
 

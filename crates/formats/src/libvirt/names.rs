@@ -1,41 +1,48 @@
 //! libvirt's names: of controller models, and of devices (its aliases, which are QEMU's ids).
 
+use vusb_model::borders::{self, of_libvirt};
 use vusb_model::models::Model;
 use vusb_model::name::Name;
 
 use super::xml::{Node, attr, child};
 
-/// The models by libvirt's names (`virDomainControllerModelUSB`), and `none`, which is no USB at all.
-const MODELS: [(&str, Option<Model>); 14] = [
-    ("piix3-uhci", Some(Model::Piix3Uhci)),
-    ("piix4-uhci", Some(Model::Piix4Uhci)),
-    ("ehci", Some(Model::Ehci)),
-    ("ich9-ehci1", Some(Model::Ich9Ehci1)),
-    ("ich9-uhci1", Some(Model::Ich9Uhci1)),
-    ("ich9-uhci2", Some(Model::Ich9Uhci2)),
-    ("ich9-uhci3", Some(Model::Ich9Uhci3)),
-    ("vt82c686b-uhci", Some(Model::Vt82c686bUhci)),
-    ("pci-ohci", Some(Model::PciOhci)),
-    ("qemu-xhci", Some(Model::QemuXhci)),
-    ("nec-xhci", Some(Model::NecXhci)),
-    ("qusb1", Some(Model::Xenusb1)),
-    ("qusb2", Some(Model::Xenusb2)),
-    ("none", None),
+/// libvirt's models, in its order (`virDomainControllerModelUSB`): of two that are as likely meant it is the first.
+const MODELS: [Model; 13] = [
+    Model::Piix3Uhci,
+    Model::Piix4Uhci,
+    Model::Ehci,
+    Model::Ich9Ehci1,
+    Model::Ich9Uhci1,
+    Model::Ich9Uhci2,
+    Model::Ich9Uhci3,
+    Model::Vt82c686bUhci,
+    Model::PciOhci,
+    Model::QemuXhci,
+    Model::NecXhci,
+    Model::Xenusb1,
+    Model::Xenusb2,
 ];
+
+/// What it calls no USB at all.
+const NONE: &str = "none";
+
+fn names() -> impl Iterator<Item = &'static str> {
+    MODELS.into_iter().filter_map(model_name).chain([NONE])
+}
 
 /// The model that libvirt calls so; `Some(None)` for `none`, `None` if libvirt knows no such model.
 pub(super) fn model(name: &str) -> Option<Option<Model>> {
-    MODELS.iter().find(|(known, _)| *known == name).map(|(_, model)| *model)
+    if name == NONE { Some(None) } else { of_libvirt(name).map(Some) }
 }
 
 /// What libvirt calls a model; `None` for what it does not know: `xenusb3`.
-pub(super) fn model_name(model: Model) -> Option<&'static str> {
-    MODELS.iter().find(|(_, known)| *known == Some(model)).map(|(name, _)| *name)
+pub(super) const fn model_name(model: Model) -> Option<&'static str> {
+    borders::names(model).libvirt
 }
 
 /// All of libvirt's names of models.
 pub(super) fn model_names() -> String {
-    MODELS.map(|(name, _)| name).join(", ")
+    names().collect::<Vec<_>>().join(", ")
 }
 
 /// The model that someone who wrote this most likely means: by another's name for it (QEMU's `piix3-usb-uhci`, `xenusb2`), by its
@@ -44,7 +51,6 @@ pub(super) fn closest_model(text: &str) -> Option<&'static str> {
     let text = text.to_ascii_lowercase();
     let plain = text.replace("usb-", "");
     let ours = text.parse::<Model>().ok().and_then(model_name);
-    let names = || MODELS.iter().map(|(name, _)| *name);
     let same = || names().find(|name| *name == plain);
     let kind = || {
         names()

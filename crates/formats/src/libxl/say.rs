@@ -5,9 +5,9 @@ use vusb_model::capabilities::Capabilities;
 use vusb_model::device::{Chardev, HUB_PORTS, HostRef, Input, Kind, Redir};
 use vusb_model::guest::{Guest, Virtualization};
 use vusb_model::hardware::{Controller, Device, Hardware};
-use vusb_model::models::{Companion, ControllerType, Model, UsbVersion};
+use vusb_model::models::{Companion, ControllerType, Model, QEMU_XHCI_PORTS, UsbVersion};
 use vusb_model::profile::Profile;
-use vusb_model::resolve::libxl::{QEMUS_OWN, QEMUS_OWN_XHCI_PORTS, is_in_usbctrl, qemus_own};
+use vusb_model::resolve::libxl::{QEMUS_OWN, is_in_usbctrl, qemus_own};
 use vusb_model::resolve::resolve;
 use vusb_model::selector::{BusAddress, Selector};
 use vusb_model::spec::{ControllerRef, ControllerSpec, DeviceSpec, Spec};
@@ -92,7 +92,7 @@ pub(crate) fn own(
         Model::Ich9Ehci1 if controller.companions == Companion::GROUP => Ok(Some(UsbVersion::V2)),
         Model::NecXhci
             if plain
-                && controller.ports.usb2() == QEMUS_OWN_XHCI_PORTS
+                && controller.ports.usb2() == QEMU_XHCI_PORTS
                 && controller.ports.are_plain(*model) =>
         {
             Ok(Some(UsbVersion::V3))

@@ -79,7 +79,7 @@ fn parse(text: &str) -> Result<(Config, Vec<Problem>), Problem> {
         place(&device.line, fields, device.remarks.clone())
     });
     let (controllers, devices) = (controllers.collect(), devices.collect());
-    Ok((Config { guest, spec, controllers, devices, warnings: Vec::new() }, found.warnings))
+    Ok((Config { guest, spec, controllers, devices, ..Config::default() }, found.warnings))
 }
 
 fn place<const N: usize>(

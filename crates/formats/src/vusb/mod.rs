@@ -28,7 +28,8 @@ pub(crate) fn read(text: &str, origin: &str) -> Result<Config, FormatError> {
     let spec::Said { file, controllers, devices } = said;
     let name = file.spec.domain.as_ref().map(ToString::to_string);
     let guest = Guest { name, ..Guest::default() };
-    Ok(Config { guest, spec: file.spec, controllers, devices, warnings: Vec::new() })
+    let SpecFile { spec, driver } = file;
+    Ok(Config { guest, spec, driver, controllers, devices, warnings: Vec::new() })
 }
 
 pub(crate) fn write(guest: &Guest, hardware: &Hardware) -> Written {

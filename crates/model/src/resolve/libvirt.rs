@@ -74,6 +74,8 @@ mod pci;
 mod sentences;
 mod xen;
 
+pub use names::stem;
+
 use super::controllers::Slots;
 use super::{Refused, Resolved, twice};
 use crate::capabilities::Capabilities;

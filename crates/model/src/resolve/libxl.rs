@@ -34,13 +34,15 @@
 use std::collections::HashSet;
 use std::num::NonZeroU8;
 
-use super::{Asked, Refused, Resolved, Settled, controllers, devices, twice};
+use super::{Asked, Refused, Resolved, Settled, already, controllers, devices, twice};
 use crate::address::{Address, Index, PortPath};
 use crate::capabilities::Capabilities;
 use crate::device::{Chardev, Hub, Identity, Kind, Redir};
 use crate::guest::Virtualization;
 use crate::hardware::{Controller, Hardware, Item, PciAddress, article};
-use crate::models::{Companion, ControllerType, ICH9_EHCI_FUNCTION, Model, UsbVersion};
+use crate::models::{
+    Companion, ControllerType, ICH9_EHCI_FUNCTION, Model, QEMU_XHCI_PORTS, UsbVersion,
+};
 use crate::name::Name;
 use crate::refusal::Refusal;
 use crate::spec::{ControllerRef, ControllerSpec, DeviceSpec, Spec};
@@ -51,23 +53,11 @@ pub const QEMUS_OWN: Index = Index::MAX;
 /// How many ports a controller of `usbctrl` has unless said, where its model leaves a choice.
 pub const DEFAULT_PORTS: u8 = 8;
 
-/// How many ports the `nec-usb-xhci` of `usbversion=3` has: QEMU's own default, for libxl says nothing of them.
-pub const QEMUS_OWN_XHCI_PORTS: u8 = 4;
-
 /// The model of a controller of `usbctrl`, for its type and version.
 pub const fn model(kind: ControllerType, version: UsbVersion) -> Model {
     match (kind, version) {
         (ControllerType::Emulated, UsbVersion::V2) => Model::Ehci,
         _ => Model::of_version(kind, version),
-    }
-}
-
-/// How many ports a controller of `usbctrl` has unless said.
-pub const fn default_ports(model: Model) -> u8 {
-    match model {
-        Model::Piix3Uhci => 2,
-        Model::Ehci => 6,
-        _ => DEFAULT_PORTS,
     }
 }
 
@@ -259,10 +249,13 @@ fn fill(spec: &ControllerSpec, guest: Virtualization) -> Result<ControllerSpec, 
     let (default, companions) = match (own, model) {
         (true, Model::Piix3Uhci) => (2, Vec::new()),
         (true, Model::Ich9Ehci1) => (6, Companion::GROUP.to_vec()),
-        (true, Model::NecXhci) => (QEMUS_OWN_XHCI_PORTS, Vec::new()),
+        (true, Model::NecXhci) => (QEMU_XHCI_PORTS, Vec::new()),
         // xenusb3 is refused for what it is, when it comes to whether it can be had.
         (false, Model::Xenusb3) => (DEFAULT_PORTS, Vec::new()),
-        (false, model) if is_in_usbctrl(model) => (default_ports(model), Vec::new()),
+        (false, model) if is_in_usbctrl(model) => {
+            let can = model.port_range();
+            (DEFAULT_PORTS.clamp(*can.start(), *can.end()), Vec::new())
+        }
         _ => {
             let why = "it knows piix3-uhci, ehci, nec-xhci, xenusb1 and xenusb2, and at boot alone the whole ICH9 group";
             return Err(not_by_libxl(what(), why, None));
@@ -422,14 +415,7 @@ impl<'a> Places<'a> {
     }
 
     fn controller(&self, asked: &ControllerRef) -> Result<Index, Refusal> {
-        let found = match asked {
-            ControllerRef::Index(index) => self.hardware.controller(*index),
-            ControllerRef::Name(name) => controller_named(&self.hardware, name),
-        };
-        found.map(|controller| controller.index).ok_or_else(|| Refusal::NoSuchController {
-            asked: asked.to_string(),
-            known: self.hardware.controllers().map(|controller| controller.name.clone()).collect(),
-        })
+        already::controller(asked, &self.hardware)
     }
 
     /// The controller of a port that is asked for without one: the only one of its family.

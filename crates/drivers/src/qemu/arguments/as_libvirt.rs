@@ -17,15 +17,13 @@ use vusb_formats::libvirt::alias;
 use vusb_model::address::{Address, PortPath};
 use vusb_model::device::{ImageFormat, Kind, NetBackend, Storage};
 use vusb_model::hardware::{Controller, Device, Hardware, PciAddress};
-use vusb_model::models::{Companion, ICH9_EHCI_FUNCTION};
+use vusb_model::models::{Companion, ICH9_EHCI_FUNCTION, QEMU_XHCI_PORTS};
 use vusb_model::name::Name;
+use vusb_model::resolve::libvirt::stem;
 
 use super::{GROUP_SLOTS, cold_chardev, refuse};
 use crate::driver::Error;
 use crate::qemu::names::{controller_driver, driver_of};
-
-/// How many ports an xHCI has where nobody says: QEMU's own default, which libvirt leaves to it (`hw/usb/hcd-xhci-pci.c`).
-const XHCI_PORTS: u8 = 4;
 
 /// What a configuration says of a device beyond the model, by the device's name.
 pub type Details = BTreeMap<Name, Vec<(&'static str, Property)>>;
@@ -88,23 +86,6 @@ const fn turn(kind: &Kind) -> u8 {
         Kind::Redir(_) => 8,
         Kind::Host(_) => 9,
         Kind::Other(_) => 10,
-    }
-}
-
-/// The stems of libvirt's own aliases, by kind (`src/qemu/qemu_alias.c`).
-const fn stem(kind: &Kind) -> &'static str {
-    match kind {
-        Kind::Hub(_) => "hub",
-        Kind::Ccid => "ccid",
-        Kind::Storage(_) => "usb-disk",
-        Kind::Mtp(_) => "fs",
-        Kind::Net(_) => "net",
-        Kind::Serial(_) => "serial",
-        Kind::Tablet(_) | Kind::Mouse(_) | Kind::Keyboard(_) => "input",
-        Kind::Audio(_) => "sound",
-        Kind::Redir(_) => "redir",
-        Kind::Host(_) => "hostdev",
-        Kind::Other(_) => "other",
     }
 }
 
@@ -190,7 +171,9 @@ impl Out {
             (pci, _) => pci.clone(),
         };
         let mut main = Object::new(driver);
-        if it.model.is_xhci() && (it.ports.usb2(), it.ports.usb3()) != (XHCI_PORTS, XHCI_PORTS) {
+        // What is QEMU's own default, libvirt leaves to it.
+        let default = (QEMU_XHCI_PORTS, QEMU_XHCI_PORTS);
+        if it.model.is_xhci() && (it.ports.usb2(), it.ports.usb3()) != default {
             main.put("p2", it.ports.usb2());
             main.put("p3", it.ports.usb3());
         }

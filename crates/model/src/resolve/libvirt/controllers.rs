@@ -9,14 +9,11 @@ use crate::address::Index;
 use crate::capabilities::Capabilities;
 use crate::guest::Hypervisor;
 use crate::hardware::{Controller, Hardware, Item, article};
-use crate::models::{Companion, CompanionModel, ControllerType, Model};
+use crate::models::{Companion, CompanionModel, ControllerType, Model, QEMU_XHCI_PORTS};
 use crate::refusal::Refusal;
 use crate::resolve::controllers::{Decided, Slots, already, available, decide_model, decide_ports};
 use crate::resolve::{Asked, Refused, Settled, not_implemented};
 use crate::spec::{ControllerSpec, Spec};
-
-/// How many ports an xHCI has unless said: QEMU's default, which libvirt counts on (`conf/domain_addr.c`).
-const XHCI_PORTS: u8 = 4;
 
 /// What a spec's controllers come to.
 pub(super) struct Controllers {
@@ -299,7 +296,7 @@ fn decide(spec: &ControllerSpec, capabilities: &Capabilities) -> Result<Option<D
         return Ok(None);
     }
     let ports =
-        decide_ports(spec, model, XHCI_PORTS).map_err(|refusal| ports_of(model, refusal))?;
+        decide_ports(spec, model, QEMU_XHCI_PORTS).map_err(|refusal| ports_of(model, refusal))?;
     let companions = match (&spec.companions, spec.model, model) {
         (Some(companions), ..) => companions.clone(),
         // Whoever says a version and no model wants what takes all of its speeds.

@@ -66,7 +66,8 @@ enum Turn {
     Rest,
 }
 
-/// The order of kinds in which libvirt looks through a guest (`virDomainUSBDeviceDefForeach` in its `conf/domain_conf.c`).
+/// The order of kinds in which libvirt looks through a guest (`virDomainUSBDeviceDefForeach` in its `conf/domain_conf.c`, 11.3;
+/// others had another).
 const fn rank(kind: &Kind) -> u8 {
     match kind {
         Kind::Storage(_) => 0,

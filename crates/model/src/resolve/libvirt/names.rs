@@ -44,8 +44,8 @@ impl<'a> Names<'a> {
     }
 }
 
-/// What libvirt's aliases of a kind begin with (`qemu/qemu_alias.c`).
-const fn stem(kind: &Kind) -> &'static str {
+/// What libvirt's own aliases of a kind begin with (`src/qemu/qemu_alias.c`).
+pub const fn stem(kind: &Kind) -> &'static str {
     match kind {
         Kind::Host(_) => "hostdev",
         Kind::Storage(_) => "usb-disk",
