@@ -1,16 +1,16 @@
-//! How long it takes to decide on the places of devices. The aim is a million placements a second, at a cost for each that
-//! does not grow with what is there.
+//! The time to resolve specs. The goal is a million placed devices per second, at a cost per device
+//! that does not grow with the size of the hardware.
 //!
 //! | name | devices | controllers in the spec |
 //! |---|---|---|
-//! | `1/1`, `100/10`, `10000/700`, `50000/4000` | as the name says; all fit | as the name says, qemu-xhci with 15 ports |
-//! | `10000/500` | every tenth is a hub of four ports: half of the others are behind one | 500 |
+//! | `1/1`, `100/10`, `10000/700`, `50000/4000` | as in the name; all fit | as in the name, qemu-xhci with 15 ports |
+//! | `10000/500` | every tenth is a hub with four ports: half of the others are behind one | 500 |
 //! | `10000/added` | all fit | 1; the others are added one by one |
-//! | `10000/explicit` | each says controller, port and name | 700 |
-//! | `libvirt/10000/700`, `libvirt/10000/655` | the profile libvirt: all fit; or 175 do not, and 26 hubs are added | 700 and 655, nec-xhci with 15 ports |
+//! | `10000/explicit` | each requests a controller, a port and a name | 700 |
+//! | `libvirt/10000/700`, `libvirt/10000/655` | profile libvirt: all fit; or 175 do not, and 26 hubs are added | 700 and 655, nec-xhci with 15 ports |
 //! | `1 on 9999` | one more, on top of a guest that has 9999 | none: they are in the base |
 //!
-//! `bare/..` hold it against the model alone: the same devices plugged in where they belong, without deciding.
+//! `bare/..` is the baseline: the same devices plugged into their final ports, without resolving.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::hint::black_box;
@@ -25,7 +25,7 @@ use vusb_model::profile::Profile;
 use vusb_model::resolve::resolve;
 use vusb_model::spec::{ControllerSpec, DeviceSpec, Spec};
 
-/// Kinds that a guest has many of, in turn.
+/// The kinds of the devices, in turn. A guest can have any number of each.
 const KINDS: [&str; 4] = ["tablet", "keyboard", "mouse:usbversion=2", "audio"];
 
 fn spec(devices: usize, controllers: usize, hubs: bool) -> Spec {
@@ -41,7 +41,7 @@ fn spec(devices: usize, controllers: usize, hubs: bool) -> Spec {
     }
 }
 
-fn of_libvirt(devices: usize, controllers: usize) -> Spec {
+fn from_libvirt(devices: usize, controllers: usize) -> Spec {
     let controller = ControllerSpec {
         model: Some(Model::NecXhci),
         ports: Some(15),
@@ -78,7 +78,7 @@ fn benchmark(criterion: &mut Criterion) {
         });
     }
     for controllers in [700, 655] {
-        let spec = of_libvirt(10_000, controllers);
+        let spec = from_libvirt(10_000, controllers);
         group.throughput(Throughput::Elements(10_000));
         group.bench_function(format!("libvirt/10000/{controllers}"), |bencher| {
             bencher.iter_with_large_drop(|| resolved(&empty, black_box(&spec), &all));
@@ -92,16 +92,16 @@ fn benchmark(criterion: &mut Criterion) {
     });
     group.finish();
 
-    let made = resolved(&empty, &spec(10_000, 700, false), &all);
+    let complete = resolved(&empty, &spec(10_000, 700, false), &all);
     let mut group = criterion.benchmark_group("bare");
     group.throughput(Throughput::Elements(10_000));
     group.bench_function("10000/700", |bencher| {
         bencher.iter_with_large_drop(|| {
             let mut hardware = Hardware::new();
-            for controller in made.controllers() {
-                hardware.add_controller(controller.bare()).unwrap();
+            for controller in complete.controllers() {
+                hardware.add_controller(controller.without_devices()).unwrap();
             }
-            for (at, device) in made.devices() {
+            for (at, device) in complete.devices() {
                 hardware.plug(at, device.clone()).unwrap();
             }
             hardware

@@ -1,7 +1,8 @@
-//! Where a device is plugged: a controller's index and a path of port numbers.
+//! Positions on the USB bus tree: a controller's index and a path of port numbers.
 //!
-//! The shape is the one libvirt and libxl agreed on: `bus` is the index of a controller, 0 to 0xfff, and `port` is up to
-//! four numbers with dots between them, each 1 or more, one for each hub on the way. Indexes are ours: no guest sees them.
+//! libvirt and libxl agreed on this form: `bus` is the index of a controller, 0 to 0xfff, and
+//! `port` is up to four numbers separated by dots, each 1 or more: the port on the controller, then
+//! one for each hub. Guests do not see the indexes.
 
 use std::fmt;
 use std::num::NonZeroU8;
@@ -70,16 +71,17 @@ impl FromStr for Index {
     }
 }
 
-/// A path of ports below a controller: `2`, or `2.1.3` through two hubs. One to four numbers, each 1 to 255 (a hub's
-/// `bNbrPorts` is one byte: USB 2.0, section 11.23.2.1).
+/// A path of ports below a controller: `2`, or `2.1.3` through two hubs. One to four numbers, each
+/// 1 to 255 (a hub's `bNbrPorts` is one byte: USB 2.0, section 11.23.2.1).
 ///
-/// Paths order as a walk depth first meets them: `1`, `1.1`, `1.2`, `2`.
+/// Paths sort depth first: `1`, `1.1`, `1.2`, `2`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PortPath([u8; PortPath::MAX_DEPTH]);
 
 impl PortPath {
-    /// How many numbers a path can have: libvirt's limit, one below what QEMU takes.
+    /// How many numbers a path can have: libvirt's limit. QEMU's is two more: it accepts five
+    /// hubs in a chain.
     pub const MAX_DEPTH: usize = 4;
 
     /// The path to a controller's own port.
@@ -87,7 +89,8 @@ impl PortPath {
         PortPath([port.get(), 0, 0, 0])
     }
 
-    /// The path to `port` of the hub at this path; `None` if it would be deeper than [`PortPath::MAX_DEPTH`].
+    /// The path to `port` of the hub at this path; `None` if it would be deeper than
+    /// [`PortPath::MAX_DEPTH`].
     pub fn child(self, port: NonZeroU8) -> Option<PortPath> {
         let mut numbers = self.0;
         let slot = numbers.get_mut(self.depth())?;
@@ -95,7 +98,7 @@ impl PortPath {
         Some(PortPath(numbers))
     }
 
-    /// The path of the hub that this path's last port is on; `None` for a controller's own port.
+    /// The path of the hub that has this path's last port; `None` for a controller's own port.
     pub fn parent(self) -> Option<PortPath> {
         let last = self.depth().checked_sub(1).filter(|last| *last > 0)?;
         let mut numbers = self.0;
@@ -174,7 +177,7 @@ impl From<PortPath> for String {
     }
 }
 
-/// A place for a device: a port of a controller.
+/// The address of a device: a port of a controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Address {
     /// The controller.
@@ -190,21 +193,21 @@ impl fmt::Display for Address {
     }
 }
 
-/// A text that is no index or no port path.
+/// Text that is neither an index nor a port path.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AddressError {
     /// Not an index.
-    #[error("`{0}` is no controller index: an index is a decimal number from 0 to 4095")]
+    #[error("`{0}` is not a controller index: an index is a decimal number from 0 to 4095")]
     Index(String),
     /// Not a port path.
     #[error(
-        "`{0}` is no port: a port is one to four decimal numbers with dots between them, each 1 to 255, such as 2 or 1.4.3"
+        "`{0}` is not a port: a port is one to four decimal numbers separated by dots, each 1 to 255, such as 2 or 1.4.3"
     )]
     Port(String),
 }
 
-/// A number in strict decimal: digits alone, and no zero before another digit. libxl reads `010` as 8 and libvirt reads
-/// it as 10 or 16; refusing it is the only reading that surprises nobody.
+/// A number in strict decimal: only digits, without leading zeros. libxl reads `010` as 8 and
+/// libvirt as 10 or 16, so it is refused.
 pub(crate) fn decimal<N: FromStr>(text: &str) -> Option<N> {
     let strict =
         text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
@@ -241,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_path() {
+    fn texts_that_are_not_paths() {
         for text in [
             "",
             "0",
@@ -267,7 +270,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn text_and_back(numbers in prop::collection::vec(1u8..=255, 1..=4)) {
+        fn a_path_reads_back(numbers in prop::collection::vec(1u8..=255, 1..=4)) {
             let text = numbers.iter().map(u8::to_string).collect::<Vec<_>>().join(".");
             prop_assert_eq!(path(&text).to_string(), text);
         }

@@ -1,97 +1,110 @@
-//! What a driver can do: what resolving a spec needs to know of a hypervisor.
+//! The abilities of a hypervisor that resolving a spec depends on.
 
 use std::collections::BTreeMap;
 
 use crate::guest::Guest;
 use crate::models::{ControllerType, Model};
+use crate::remedy::Reason;
 
-/// Whether something can be had.
+/// Whether the hypervisor supports something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Support {
     /// At any time.
     Hot,
-    /// In a guest that is being started, not in one that runs.
+    /// Only in a guest that is being started: not by hotplug.
     Cold {
-        /// Why not in one that runs.
+        /// Why not by hotplug.
         why: String,
     },
-    /// At any time, on emulated controllers: for a kind of device that a paravirtual protocol does not carry.
-    Emulated {
+    /// At any time, but only on emulated controllers: for a kind of device that a paravirtual
+    /// protocol does not carry.
+    EmulatedOnly {
         /// Why not on pv ones.
         why: String,
     },
     /// Never.
-    No {
+    Unsupported {
         /// Why not.
         why: String,
     },
 }
 
-/// How many more emulated controllers the guest has room for.
+/// The remaining slots for emulated controllers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slots {
-    /// How many.
+    /// The number of free slots.
     pub free: usize,
-    /// What to tell a person who needs more: why there are none, and what gives the guest some.
-    pub remedy: String,
+    /// Why there are no more, and how the guest gets more.
+    pub reason: Reason,
 }
 
 /// What a domain's driver can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capabilities {
-    /// Who says so, for sentences: `QEMU 7.2.22 (machine pc)`.
+    /// The hypervisor's name, for messages: `QEMU 7.2.22 (machine pc)`.
     pub hypervisor: String,
     /// What type `auto` means for this guest.
     pub default_type: ControllerType,
-    /// Whether the guest runs, so that only what is [`Support::Hot`] can be had.
+    /// Whether the guest is running, so that nothing with [`Support::Cold`] can be added.
     pub running: bool,
-    /// What it can do with each model. A model that is not named cannot be had.
+    /// The support for each model. A missing model is not supported.
     pub models: BTreeMap<Model, Support>,
-    /// What it can do with each kind of device, by [`crate::device::Kind::word`]. A kind that is not named cannot be had.
+    /// The support for each kind of device, by [`crate::device::Kind::name`]. A missing kind is not
+    /// supported.
     pub kinds: BTreeMap<&'static str, Support>,
-    /// How many more emulated controllers there is room for; `None` is no limit that is known.
+    /// The remaining slots for emulated controllers; `None` if there is no known limit.
     pub slots: Option<Slots>,
-    /// What machine the guest is, where that decides what a profile fills in.
+    /// The properties of the guest that a profile depends on.
     pub guest: Guest,
 }
 
 impl Capabilities {
-    /// Whether the model can be had, and if not, why.
-    pub fn model(&self, model: Model) -> Result<(), String> {
-        self.answer(self.models.get(&model))
+    /// Checks that a controller of this model can be added.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn check_model(&self, model: Model) -> Result<(), String> {
+        self.check(self.models.get(&model))
     }
 
-    /// Whether the kind of device can be had on some controller, and if not, why.
-    pub fn kind(&self, word: &str) -> Result<(), String> {
-        self.answer(self.kinds.get(word))
+    /// Checks that a device of this kind can be added to some controller.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn check_kind(&self, kind: &str) -> Result<(), String> {
+        self.check(self.kinds.get(kind))
     }
 
-    /// Whether the kind of device can be had on a controller of this type, and if not, why.
-    pub fn kind_on(&self, word: &str, controller: ControllerType) -> Result<(), String> {
-        match (controller, self.kinds.get(word)) {
-            (ControllerType::Pv, Some(Support::Emulated { why })) => Err(why.clone()),
-            _ => self.kind(word),
+    /// Checks that a device of this kind can be added to a controller of this type.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn check_kind_on(&self, kind: &str, controller: ControllerType) -> Result<(), String> {
+        match (controller, self.kinds.get(kind)) {
+            (ControllerType::Pv, Some(Support::EmulatedOnly { why })) => Err(why.clone()),
+            _ => self.check_kind(kind),
         }
     }
 
-    fn answer(&self, support: Option<&Support>) -> Result<(), String> {
+    fn check(&self, support: Option<&Support>) -> Result<(), String> {
         match support {
-            Some(Support::Hot | Support::Emulated { .. }) => Ok(()),
+            Some(Support::Hot | Support::EmulatedOnly { .. }) => Ok(()),
             Some(Support::Cold { .. }) if !self.running => Ok(()),
-            Some(Support::Cold { why } | Support::No { why }) => Err(why.clone()),
+            Some(Support::Cold { why } | Support::Unsupported { why }) => Err(why.clone()),
             None => Err("it does not have this".to_owned()),
         }
     }
 }
 
-/// The words of all kinds of devices that can be asked for.
+/// The names of all kinds of devices that can be requested.
 pub const KINDS: [&str; 12] = [
     "host", "storage", "tablet", "mouse", "keyboard", "hub", "serial", "audio", "net", "mtp",
     "ccid", "redir",
 ];
 
 impl Capabilities {
-    /// A hypervisor that can do everything at any time: what a spec is resolved for when no domain is in play.
+    /// A hypervisor that supports everything at any time: for a spec that is resolved without a
+    /// domain.
     pub fn everything() -> Capabilities {
         Capabilities {
             hypervisor: "any hypervisor".to_owned(),

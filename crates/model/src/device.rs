@@ -1,34 +1,38 @@
-//! What can be plugged in: devices of the host, and devices that a hypervisor makes up.
+//! What can be plugged in: devices of the host, and devices that a hypervisor emulates.
 
 mod backend;
+mod storage;
 mod text;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::backend::{Chardev, ImageFormat, Mac, NetBackend};
+pub use self::storage::{DiskSerial, Media, Storage};
 pub use self::text::KindError;
 use crate::models::UsbVersion;
-use crate::selector::{BusAddress, Selector};
+use crate::selector::{BusAddress, BusId, Selector, UsbId};
 use crate::speed::{Speed, SpeedSet};
 
-/// How many ports an emulated hub has: QEMU's `usb-hub` has 8 (`MAX_PORTS` in its `dev-hub.c`), and so has libvirt's.
+/// The number of ports of an emulated hub: 8 in QEMU's `usb-hub` (`MAX_PORTS` in its `dev-hub.c`)
+/// and in libvirt.
 pub const HUB_PORTS: u8 = 8;
 
-/// The speeds that a hub's ports take: an emulated hub is a full-speed hub (QEMU's `dev-hub.c`: `USB_SPEED_MASK_LOW |
-/// USB_SPEED_MASK_FULL`).
-pub const HUB_TAKES: SpeedSet = SpeedSet::of(&[Speed::Low, Speed::Full]);
+/// The speeds that a hub's ports support: an emulated hub is a full-speed hub (QEMU's `dev-hub.c`:
+/// `USB_SPEED_MASK_LOW | USB_SPEED_MASK_FULL`).
+pub const HUB_SPEEDS: SpeedSet = SpeedSet::of(&[Speed::Low, Speed::Full]);
 
-/// A device, with what makes it that device.
+/// A kind of device with its properties.
 ///
-/// Two kinds that are equal are the same hardware to the guest and the same thing behind it.
+/// Equal kinds are the same hardware to the guest, with the same back end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Kind {
     /// A USB device of this machine.
     Host(HostRef),
-    /// A mass storage device whose content is a file.
+    /// A mass storage device whose content is a file or a block device.
     Storage(Storage),
     /// A pointer with absolute coordinates.
     Tablet(Input),
@@ -48,29 +52,51 @@ pub enum Kind {
     Mtp(Mtp),
     /// A smart card reader.
     Ccid,
-    /// A device that comes over the network (the usbredir protocol).
+    /// A device that is redirected over the network (the usbredir protocol).
     Redir(Redir),
-    /// Something that another tool plugged in and that is not known here: it holds its port, and is never made anew.
+    /// An unknown device that another tool plugged in. It occupies its port and is never recreated.
     Other(Other),
 }
 
-/// A USB device of this machine. Equal when the selector is: the rest is what is known of it at the moment.
+/// A USB device of this machine. Two are equal if their selectors are: the other fields are
+/// what is known about the device, and whether the domain needs it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct HostRef {
-    /// What names it.
+    /// The selector that identifies it.
     pub selector: Selector,
-    /// The speeds that it can run at, native speed first among them; `None` while it is not plugged in.
+    /// The speeds that it can run at; the fastest is its native speed. `None` while it is not
+    /// plugged in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub speeds: Option<SpeedSet>,
-    /// Where it is plugged in at this moment; `None` while it is not. Never stored: it is another at each plug.
+    /// Its current bus and address; `None` while it is not plugged in. Never stored, because it
+    /// changes each time the device is plugged in.
     #[serde(skip)]
-    pub at: Option<BusAddress>,
+    pub bus_address: Option<BusAddress>,
+    /// The port that it is plugged into now; `None` while it is not plugged in, or if the port is
+    /// not known. Never stored, because the device may be plugged into another port.
+    #[serde(skip)]
+    pub port: Option<BusId>,
+    /// Other ids that the same device may have when it returns to its port, because it has switched
+    /// its mode or is in its firmware loader (DFU).
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub also: BTreeSet<UsbId>,
+    /// Whether the domain cannot do its work without it. While it is not plugged in, a failure is
+    /// reported, but nothing else of the domain waits for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub required: bool,
 }
 
 impl HostRef {
-    /// The device that `selector` names, of which nothing else is known.
+    /// The device that `selector` identifies, with nothing else known about it.
     pub const fn new(selector: Selector) -> HostRef {
-        HostRef { selector, speeds: None, at: None }
+        HostRef {
+            selector,
+            speeds: None,
+            bus_address: None,
+            port: None,
+            also: BTreeSet::new(),
+            required: false,
+        }
     }
 }
 
@@ -82,22 +108,11 @@ impl PartialEq for HostRef {
 
 impl Eq for HostRef {}
 
-/// A mass storage device.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Storage {
-    /// The file that holds its content.
-    pub file: String,
-    /// How the file is laid out.
-    pub format: ImageFormat,
-    /// Whether the guest may not write to it.
-    #[serde(default)]
-    pub readonly: bool,
-}
-
 /// A tablet, mouse or keyboard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Input {
-    /// 1: a full-speed device, as real ones are. 2: it can also run at high speed (QEMU's `usb_version`).
+    /// 1: a full-speed device, as real ones are. 2: it can also run at high speed (QEMU's
+    /// `usb_version`).
     pub usbversion: UsbVersion,
 }
 
@@ -110,7 +125,7 @@ impl Default for Input {
 /// A hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Hub {
-    /// How many ports it has: 1 to 8.
+    /// Its number of ports: 1 to 8.
     pub ports: u8,
 }
 
@@ -123,14 +138,14 @@ impl Default for Hub {
 /// A serial adapter.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Serial {
-    /// Where its other end is.
+    /// Its back end.
     pub chardev: Chardev,
 }
 
 /// A sound card.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Audio {
-    /// The hypervisor's audio back end by its id; the hypervisor's own default if none is named.
+    /// The id of the hypervisor's audio back end; `None` is the hypervisor's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audiodev: Option<String>,
 }
@@ -141,12 +156,13 @@ pub struct Net {
     /// What it is connected to.
     #[serde(default)]
     pub backend: NetBackend,
-    /// Its hardware address; decided when it is resolved, and then frozen, for the guest sees it.
+    /// Its hardware address. Decided when the card is resolved and then fixed, because the guest
+    /// sees it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<Mac>,
 }
 
-/// A folder shown as a media player.
+/// A folder that the guest sees as a media player.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Mtp {
     /// The folder.
@@ -156,36 +172,36 @@ pub struct Mtp {
     pub writable: bool,
 }
 
-/// A device that comes over the network.
+/// A device that is redirected over the network.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Redir {
-    /// Where it comes from.
+    /// The source of the device.
     pub chardev: Chardev,
 }
 
-/// A device that is not known here.
+/// An unknown device.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Other {
-    /// What the hypervisor calls it.
+    /// The hypervisor's name for it.
     pub driver: String,
 }
 
-/// What makes a device the only one of its sort: see [`Kind::identity`].
+/// What a domain can have only once: see [`Kind::unique_resource`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Identity<'a>(&'static str, Cow<'a, str>);
+pub struct UniqueResource<'a>(&'static str, Cow<'a, str>);
 
-/// The speeds of a device: the one it is made for, and all that it can fall back to.
+/// The speeds of a device: its native speed, and all speeds that it can run at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceSpeeds {
-    /// The speed it runs at where the port allows it.
+    /// The speed that it runs at if the port supports it.
     pub native: Speed,
-    /// Every speed it can run at.
+    /// Every speed that it can run at.
     pub possible: SpeedSet,
 }
 
 impl Kind {
-    /// The word for the kind, as the command line and JSON write it.
-    pub const fn word(&self) -> &'static str {
+    /// The name of the kind, as in the text form and in JSON.
+    pub const fn name(&self) -> &'static str {
         match self {
             Kind::Host(_) => "host",
             Kind::Storage(_) => "storage",
@@ -203,13 +219,15 @@ impl Kind {
         }
     }
 
-    /// The speeds of the device; `None` if that is not known before it comes (an absent host device, a redirected one).
+    /// The speeds of the device; `None` if they are unknown until it is plugged in (an absent host
+    /// device, a redirected one) or at all (a device of another tool).
     ///
-    /// Sources, all in QEMU's `hw/usb`: `dev-storage.c` has full, high and super descriptors; `dev-hid.c` full, and high
-    /// with `usb_version` 2; `dev-mtp.c` full and high; `dev-hub.c`, `dev-serial.c`, `dev-audio.c`, `dev-network.c`
-    /// and `dev-smartcard-reader.c` full alone.
+    /// Sources, all in QEMU's `hw/usb`: `dev-storage.c` has full, high and super descriptors;
+    /// `dev-hid.c` has full, and high with `usb_version` 2; `dev-mtp.c` has full and high;
+    /// `dev-hub.c`, `dev-serial.c`, `dev-audio.c`, `dev-network.c` and `dev-smartcard-reader.c`
+    /// have only full.
     pub fn speeds(&self) -> Option<DeviceSpeeds> {
-        const fn up_to(native: Speed, possible: &[Speed]) -> Option<DeviceSpeeds> {
+        const fn with(native: Speed, possible: &[Speed]) -> Option<DeviceSpeeds> {
             Some(DeviceSpeeds { native, possible: SpeedSet::of(possible) })
         }
         match self {
@@ -217,22 +235,22 @@ impl Kind {
                 let possible = host.speeds?;
                 Some(DeviceSpeeds { native: possible.fastest()?, possible })
             }
-            Kind::Storage(_) => up_to(Speed::Super, &[Speed::Full, Speed::High, Speed::Super]),
+            Kind::Storage(_) => with(Speed::Super, &[Speed::Full, Speed::High, Speed::Super]),
             Kind::Tablet(input) | Kind::Mouse(input) | Kind::Keyboard(input) => match input
                 .usbversion
             {
-                UsbVersion::V1 => up_to(Speed::Full, &[Speed::Full]),
-                UsbVersion::V2 | UsbVersion::V3 => up_to(Speed::High, &[Speed::Full, Speed::High]),
+                UsbVersion::V1 => with(Speed::Full, &[Speed::Full]),
+                UsbVersion::V2 | UsbVersion::V3 => with(Speed::High, &[Speed::Full, Speed::High]),
             },
-            Kind::Mtp(_) => up_to(Speed::High, &[Speed::Full, Speed::High]),
+            Kind::Mtp(_) => with(Speed::High, &[Speed::Full, Speed::High]),
             Kind::Hub(_) | Kind::Serial(_) | Kind::Audio(_) | Kind::Net(_) | Kind::Ccid => {
-                up_to(Speed::Full, &[Speed::Full])
+                with(Speed::Full, &[Speed::Full])
             }
             Kind::Redir(_) | Kind::Other(_) => None,
         }
     }
 
-    /// How many ports it offers to other devices: 0 for all but hubs.
+    /// The number of ports that it has for other devices: 0 for all but hubs.
     pub const fn hub_ports(&self) -> u8 {
         match self {
             Kind::Hub(hub) => hub.ports,
@@ -240,30 +258,31 @@ impl Kind {
         }
     }
 
-    /// What there is only one of: the host device, the file, the folder, the stream. A domain has it once. `None` for what
-    /// there can be any number of: two mice are two mice.
-    pub fn identity(&self) -> Option<Identity<'_>> {
-        let own = |thing: String| Some(Identity(self.word(), Cow::Owned(thing)));
+    /// What a domain can have only once: the host device, the file, the folder, the stream, the
+    /// existing network back end. `None` if a domain can have any number of equal devices: two mice
+    /// are two devices.
+    pub fn unique_resource(&self) -> Option<UniqueResource<'_>> {
         match self {
-            Kind::Host(host) => own(host.selector.to_string()),
-            Kind::Storage(storage) => Some(Identity("storage", Cow::Borrowed(&storage.file))),
-            Kind::Mtp(mtp) => Some(Identity("mtp", Cow::Borrowed(&mtp.dir))),
-            // A stream has one user, whatever kind that is.
+            Kind::Host(host) => Some(UniqueResource("host", Cow::Owned(host.selector.to_string()))),
+            Kind::Storage(storage) => Some(UniqueResource("storage", Cow::Borrowed(&storage.file))),
+            Kind::Mtp(mtp) => Some(UniqueResource("mtp", Cow::Borrowed(&mtp.dir))),
+            // Only one device can use a stream, whatever its kind.
             Kind::Serial(Serial { chardev }) | Kind::Redir(Redir { chardev })
-                if chardev.is_one() =>
+                if chardev.is_exclusive() =>
             {
-                Some(Identity("stream", Cow::Owned(chardev.to_string())))
+                Some(UniqueResource("stream", Cow::Owned(chardev.to_string())))
             }
             Kind::Net(Net { backend: NetBackend::Existing(id), .. }) => {
-                Some(Identity("net", Cow::Borrowed(id)))
+                Some(UniqueResource("net", Cow::Borrowed(id)))
             }
             _ => None,
         }
     }
 
-    /// Whether a guest with `self` plugged in has what `wanted` asks for: equal, but for what was left open there.
-    pub fn satisfies(&self, wanted: &Kind) -> bool {
-        match (self, wanted) {
+    /// Whether a guest with this device has the device that `requested` describes: they are equal
+    /// apart from what `requested` leaves open.
+    pub fn matches_request(&self, requested: &Kind) -> bool {
+        match (self, requested) {
             (Kind::Net(a), Kind::Net(b)) => {
                 a.backend == b.backend && (b.mac.is_none() || a.mac == b.mac)
             }
@@ -271,12 +290,12 @@ impl Kind {
             | (Kind::Redir(Redir { chardev: a }), Kind::Redir(Redir { chardev: b })) => {
                 a.satisfies(b)
             }
-            // The hypervisor's own default has a name, too.
+            // A hypervisor may show its default back end with an id.
             (Kind::Audio(_), Kind::Audio(Audio { audiodev: None })) => true,
-            _ => self == wanted,
+            _ => self == requested,
         }
     }
 }
 
-/// What the hypervisor's ids of what vusb made begin with.
-pub const OWN_ID: &str = "vusb-";
+/// The prefix of the ids that vusb gives to objects that it creates in a hypervisor.
+pub const OBJECT_ID_PREFIX: &str = "vusb-";

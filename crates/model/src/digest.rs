@@ -1,6 +1,8 @@
-//! A hash of what the guest can see, without names and indexes. Equal digests mean that the guest cannot tell.
+//! A hash of what the guest can see, without names and indexes. The guest cannot distinguish
+//! hardware with equal digests.
 //!
-//! What is hashed is a text, one line a controller and one a device, in an order that does not depend on indexes:
+//! The hash is of a text with one line for each controller and device, in an order that does not
+//! depend on indexes:
 //!
 //! ```text
 //! vusb digest 1
@@ -10,14 +12,15 @@
 //! device 2.1 mouse 1
 //! ```
 //!
-//! PCI addresses are the hypervisor's to choose until a guest has started once, and a spec cannot know them; so there are two
-//! digests: [`digest`] is of the USB hardware, and [`digest_with_pci`] also of where the controllers sit.
+//! A spec cannot know the PCI addresses: the hypervisor chooses them when the guest starts for the
+//! first time. So there are two digests: [`digest`] covers the USB hardware, and
+//! [`digest_with_pci`] also covers the PCI addresses of the controllers.
 
 use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::device::{Kind, NetBackend};
+use crate::device::{Kind, NetBackend, Storage};
 use crate::hardware::{Controller, Hardware};
 use crate::selector::Selector;
 
@@ -43,7 +46,7 @@ pub fn digest(hardware: &Hardware) -> Digest {
     hash(&canonical(hardware, false))
 }
 
-/// The digest of the USB hardware and of where its controllers sit on PCI, as far as that is known.
+/// The digest of the USB hardware and of the known PCI addresses of its controllers.
 pub fn digest_with_pci(hardware: &Hardware) -> Digest {
     hash(&canonical(hardware, true))
 }
@@ -71,21 +74,21 @@ fn block(controller: &Controller, pci: bool) -> String {
     }
     text.push('\n');
     for (port, device) in controller.devices() {
-        text += &format!("device {port} {}\n", seen(&device.kind));
+        text += &format!("device {port} {}\n", visible_part(&device.kind));
     }
     text
 }
 
-/// What the guest can see of a device. What is behind it (a file, a folder, a socket) it cannot.
-fn seen(kind: &Kind) -> String {
+/// What the guest can see of a device. It cannot see the back end: a file, a folder, a socket.
+fn visible_part(kind: &Kind) -> String {
     match kind {
         Kind::Host(host) => match &host.selector {
             Selector::Id { id, .. } => format!("host {id}"),
             other => format!("host {other}"),
         },
-        Kind::Storage(storage) => format!("storage {}", if storage.readonly { "ro" } else { "rw" }),
+        Kind::Storage(storage) => visible_storage(storage),
         Kind::Tablet(input) | Kind::Mouse(input) | Kind::Keyboard(input) => {
-            format!("{} {}", kind.word(), input.usbversion)
+            format!("{} {}", kind.name(), input.usbversion)
         }
         Kind::Hub(hub) => format!("hub {}", hub.ports),
         Kind::Net(net) => {
@@ -95,6 +98,23 @@ fn seen(kind: &Kind) -> String {
         }
         Kind::Mtp(mtp) => format!("mtp {}", if mtp.writable { "rw" } else { "ro" }),
         Kind::Other(other) => format!("other {}", other.driver),
-        Kind::Serial(_) | Kind::Audio(_) | Kind::Ccid | Kind::Redir(_) => kind.word().to_owned(),
+        Kind::Serial(_) | Kind::Audio(_) | Kind::Ccid | Kind::Redir(_) => kind.name().to_owned(),
     }
+}
+
+/// Properties that have their default value are left out, so a property that is added later does
+/// not change the digests of existing devices.
+fn visible_storage(storage: &Storage) -> String {
+    let mut text = format!("storage {}", if storage.readonly { "ro" } else { "rw" });
+    if !storage.media.is_disk() {
+        text += &format!(" {}", storage.media);
+    }
+    if storage.removable {
+        text += " removable";
+    }
+    if let Some(serial) = &storage.serial {
+        // Last, because it may contain spaces.
+        text += &format!(" serial {serial}");
+    }
+    text
 }

@@ -1,31 +1,38 @@
-//! What of a guest, beyond its USB, decides which USB it has: the machine that it is.
+//! The guest itself: what its configuration contains besides USB. Its machine determines which USB
+//! hardware a profile fills in; its name, memory and processors are kept when a configuration is
+//! converted.
 
 use std::fmt;
 
 /// A guest, as its configuration describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Guest {
-    /// Its name, as its own tool has it.
+    /// Its name in the configuration of its own tool.
     pub name: Option<String>,
     /// Its UUID, as its own tool writes it.
     pub uuid: Option<String>,
-    /// Whose guest it is.
+    /// Its hypervisor.
     pub hypervisor: Hypervisor,
     /// How it is virtualized.
     pub virtualization: Virtualization,
-    /// Its processor's architecture, by libvirt's name (`virArch`): `x86_64`, `aarch64`, `ppc64`. `None` is x86_64.
+    /// Its processor's architecture, by libvirt's name (`virArch`): `x86_64`, `aarch64`, `ppc64`.
+    /// `None` is x86_64.
     pub arch: Option<String>,
-    /// Its machine, by QEMU's name: `pc-i440fx-7.2`, `q35`, `virt`. `None` is the hypervisor's default.
+    /// Its machine, by QEMU's name: `pc-i440fx-7.2`, `q35`, `virt`. `None` is the hypervisor's
+    /// default.
     pub machine: Option<String>,
-    /// Whether it has a screen: some machines have a keyboard and a mouse then.
+    /// Its operating system, by the name that its tool has for it: Proxmox VE's `l26` or `win10`.
+    /// `None` if its tool has no such names, or it is not set.
+    pub os: Option<String>,
+    /// Whether it has a screen: some machines then have a keyboard and a mouse by default.
     pub graphics: bool,
     /// Its memory in KiB.
     pub memory_kib: Option<u64>,
-    /// How many processors it has.
+    /// Its number of processors.
     pub vcpus: Option<u32>,
 }
 
-/// Whose guest it is.
+/// A hypervisor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Hypervisor {
     /// QEMU, with or without KVM.
@@ -50,7 +57,7 @@ impl fmt::Display for Hypervisor {
 /// How a guest is virtualized.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Virtualization {
-    /// A whole machine with emulated devices.
+    /// A full machine with emulated devices.
     #[default]
     Hvm,
     /// Xen's paravirtual guest.
@@ -60,7 +67,7 @@ pub enum Virtualization {
 }
 
 impl Guest {
-    /// Its architecture: `x86_64` unless said.
+    /// Its architecture; `x86_64` by default.
     pub fn arch(&self) -> &str {
         self.arch.as_deref().unwrap_or("x86_64")
     }

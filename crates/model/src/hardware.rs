@@ -1,12 +1,14 @@
-//! A guest's USB hardware, with everything decided: the controllers and devices exactly as the guest sees them.
+//! A guest's USB hardware, with everything decided: the controllers and devices exactly as the
+//! guest sees them.
 //!
 //! ```text
 //! Hardware ── Controller (index, model, ports, companions)
 //!                └── Device at a port path: 1, 2, 2.1 (behind the hub at 2), ...
 //! ```
 //!
-//! A [`Hardware`] is sound at all times: each index and name is used once, each device is on a port that exists, is free
-//! and takes its speed. Nothing makes one that is not, reading a stored one included.
+//! A [`Hardware`] is always valid: each index and name is unique, and each device is on a port of
+//! its own that exists and supports its speed. No operation creates an invalid one, including
+//! reading a stored one.
 
 mod stored;
 
@@ -18,17 +20,19 @@ use std::num::NonZeroU8;
 use serde::{Deserialize, Serialize};
 
 use crate::address::{Address, Index, PortPath};
-use crate::device::{HUB_PORTS, HUB_TAKES, Kind};
-use crate::models::{Companion, Model, RootPorts};
+use crate::device::{HUB_PORTS, HUB_SPEEDS, Kind};
+use crate::models::{Companion, Model, RootPorts, UsbVersion};
 use crate::name::Name;
 use crate::refusal::Refusal;
+use crate::remedy::Remedy;
 use crate::speed::{Speed, SpeedSet};
 
-/// Where a controller sits on the guest's PCI: the hypervisor's name of the bus, and slot and function on it.
+/// The PCI address of a controller: the bus, by the hypervisor's name for it, and the slot and
+/// function on it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PciAddress {
-    /// The hypervisor's name of the bus: `pci.0`, `rp0`.
+    /// The hypervisor's name for the bus: `pci.0`, `rp0`.
     pub bus: String,
     /// The slot: 0 to 31.
     pub slot: u8,
@@ -43,7 +47,7 @@ impl fmt::Display for PciAddress {
     }
 }
 
-/// A controller, with what is plugged into it.
+/// A controller with the devices on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Controller {
     /// Its index in the domain: the `bus` of the addresses on it.
@@ -54,16 +58,16 @@ pub struct Controller {
     pub model: Model,
     /// Its ports.
     pub ports: RootPorts,
-    /// The UHCIs that serve slow devices on its ports.
+    /// The UHCIs that serve the slow devices on its ports.
     pub companions: Vec<Companion>,
-    /// The domain whose USB devices it carries, by name or id; `None` is domain 0. For pv only.
+    /// The backend domain, by name or id; `None` is domain 0. For pv only.
     pub backend: Option<String>,
-    /// Where it sits on PCI, if that is known.
+    /// Its PCI address, if it is known.
     pub pci: Option<PciAddress>,
     devices: BTreeMap<PortPath, Device>,
 }
 
-/// A device that is plugged in.
+/// A device on a port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
     /// Its name.
@@ -74,7 +78,7 @@ pub struct Device {
 }
 
 impl Controller {
-    /// A controller with nothing on it, without companions, backend or PCI address.
+    /// A controller without devices, companions, backend or PCI address.
     pub const fn new(index: Index, name: Name, model: Model, ports: RootPorts) -> Controller {
         let devices = BTreeMap::new();
         Controller {
@@ -89,7 +93,7 @@ impl Controller {
         }
     }
 
-    /// The devices on it, hubs before what is behind them.
+    /// The devices on it, hubs before the devices behind them.
     pub fn devices(&self) -> impl ExactSizeIterator<Item = (PortPath, &Device)> {
         self.devices.iter().map(|(port, device)| (*port, device))
     }
@@ -99,34 +103,36 @@ impl Controller {
         self.devices.get(&port)
     }
 
-    /// The same controller with nothing on it.
-    pub fn bare(&self) -> Controller {
+    /// The same controller without its devices.
+    pub fn without_devices(&self) -> Controller {
         Controller { devices: BTreeMap::new(), ..self.clone() }
     }
 
-    /// The speeds that the controller's own port `port` takes.
-    pub fn root_takes(&self, port: u8) -> SpeedSet {
+    /// The speeds that the controller's own port `port` supports.
+    pub fn root_port_speeds(&self, port: u8) -> SpeedSet {
         const USB2: SpeedSet = SpeedSet::of(&[Speed::Low, Speed::Full, Speed::High]);
         if self.model.is_xhci() {
-            let half = |reach: u8, speeds: SpeedSet| {
-                if port <= reach { speeds } else { SpeedSet::NONE }
+            let up_to = |last: u8, speeds: SpeedSet| {
+                if port <= last { speeds } else { SpeedSet::NONE }
             };
-            return half(self.ports.usb2(), USB2).or(half(self.ports.usb3(), Speed::Super.into()));
+            let usb2 = up_to(self.ports.usb2(), USB2);
+            return usb2.union(up_to(self.ports.usb3(), Speed::Super.into()));
         }
         let slow = self.companions.iter().any(|companion| companion.serves(port));
-        self.model.takes().or(if slow { HUB_TAKES } else { SpeedSet::NONE })
+        self.model.speeds().union(if slow { HUB_SPEEDS } else { SpeedSet::NONE })
     }
 
-    /// All the speeds that any of its own ports takes.
-    pub fn takes(&self) -> SpeedSet {
-        (1..=self.ports.count()).fold(SpeedSet::NONE, |all, port| all.or(self.root_takes(port)))
+    /// All speeds that any of its own ports supports.
+    pub fn speeds(&self) -> SpeedSet {
+        (1..=self.ports.count())
+            .fold(SpeedSet::NONE, |all, port| all.union(self.root_port_speeds(port)))
     }
 
-    /// The speeds that the port takes, be it the controller's or a hub's.
+    /// The speeds that a port supports, the controller's own or a hub's.
     ///
     /// # Errors
     /// The port or a hub on the way to it does not exist.
-    pub fn port_takes(&self, port: PortPath) -> Result<SpeedSet, Refusal> {
+    pub fn port_speeds(&self, port: PortPath) -> Result<SpeedSet, Refusal> {
         let missing = |on: String, ports: u8| Refusal::NoSuchPort {
             controller: self.name.clone(),
             port,
@@ -137,7 +143,7 @@ impl Controller {
             let ports = self.ports.count();
             let exists = port.port() <= ports;
             return if exists {
-                Ok(self.root_takes(port.port()))
+                Ok(self.root_port_speeds(port.port()))
             } else {
                 Err(missing("it".to_owned(), ports))
             };
@@ -145,12 +151,12 @@ impl Controller {
         match self.devices.get(&hub).map(|device| device.kind.hub_ports()) {
             None | Some(0) => Err(Refusal::NoHub { controller: self.name.clone(), hub, port }),
             Some(ports) if port.port() > ports => Err(missing(format!("the hub at {hub}"), ports)),
-            Some(_) => Ok(HUB_TAKES),
+            Some(_) => Ok(HUB_SPEEDS),
         }
     }
 
-    /// Whether the guest sees the same controller, leaving aside what is plugged in. A PCI address that is not known fits
-    /// any.
+    /// Whether the guest sees the same controller, apart from the devices. An unknown PCI address
+    /// matches any.
     pub fn same_hardware(&self, other: &Controller) -> bool {
         let pci = match (&self.pci, &other.pci) {
             (Some(a), Some(b)) => a == b,
@@ -162,7 +168,7 @@ impl Controller {
             && self.backend == other.backend
     }
 
-    /// In a few words: `hci0, a nec-xhci with 15 ports`.
+    /// A description for use in a sentence: `hci0, a nec-xhci with 15 ports at index 0`.
     pub fn describe(&self) -> String {
         let group = if self.companions.is_empty() { "" } else { " and companions" };
         format!(
@@ -176,12 +182,12 @@ impl Controller {
     }
 }
 
-/// `a` or `an`, as the word after it wants it.
-pub(crate) fn article(word: &str) -> &'static str {
+/// The article for a word: `a` or `an`.
+pub fn article(word: &str) -> &'static str {
     if word.starts_with(['a', 'e', 'i', 'o']) { "an" } else { "a" }
 }
 
-/// What a name belongs to.
+/// The owner of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Item {
     /// A controller.
@@ -190,7 +196,7 @@ pub enum Item {
     Device(Address),
 }
 
-/// A guest's USB hardware. See the module's text.
+/// A guest's USB hardware. See the module documentation.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(try_from = "Vec<stored::Controller>", into = "Vec<stored::Controller>")]
 pub struct Hardware {
@@ -207,7 +213,7 @@ impl PartialEq for Hardware {
 impl Eq for Hardware {}
 
 impl Hardware {
-    /// No USB at all.
+    /// Hardware without any USB.
     pub fn new() -> Hardware {
         Hardware::default()
     }
@@ -222,7 +228,7 @@ impl Hardware {
         self.controllers.get(&index)
     }
 
-    /// What `name` belongs to.
+    /// The owner of `name`.
     pub fn named(&self, name: &Name) -> Option<Item> {
         self.names.get(name).copied()
     }
@@ -240,42 +246,43 @@ impl Hardware {
         self.controller(address.bus)?.device(address.port)
     }
 
-    /// In a few words, what has `name`.
+    /// A description of the owner of `name`.
     pub fn describe(&self, name: &Name) -> Option<String> {
         match self.named(name)? {
             Item::Controller(index) => self.controller(index).map(Controller::describe),
             Item::Device(address) => self
                 .device(address)
-                .map(|device| format!("{} at {}", device.kind, self.place(address))),
+                .map(|device| format!("{} at {}", device.kind, self.location(address))),
         }
     }
 
-    /// An address as a person writes it: `hci0:1.2`.
-    pub fn place(&self, address: Address) -> String {
+    /// The display form of an address: `hci0:1.2`.
+    pub fn location(&self, address: Address) -> String {
         match self.controller(address.bus) {
             Some(controller) => format!("{}:{}", controller.name, address.port),
             None => address.to_string(),
         }
     }
 
-    /// Adds a controller, with all that is on it.
+    /// Adds a controller together with its devices.
     ///
     /// # Errors
-    /// Its index or a name is taken, or its ports or companions are none that its model can have. Nothing is changed then.
+    /// Its index or a name is taken, its model cannot have its ports or companions, or one of its
+    /// devices does not fit. Nothing is changed in that case.
     pub fn add_controller(&mut self, controller: Controller) -> Result<(), Refusal> {
         check_ports(&controller)?;
         check_companions(&controller)?;
-        if let Some(there) = self.controllers.get(&controller.index) {
+        if let Some(existing) = self.controllers.get(&controller.index) {
             return Err(Refusal::IndexInUse {
                 index: controller.index.get(),
-                by: there.describe(),
+                by: existing.describe(),
             });
         }
         let index = controller.index;
         self.take_name(&controller.name, Item::Controller(index))?;
         let devices: Vec<(PortPath, Device)> =
             controller.devices.iter().map(|(port, device)| (*port, device.clone())).collect();
-        self.controllers.insert(index, controller.bare());
+        self.controllers.insert(index, controller.without_devices());
         for (port, device) in devices {
             if let Err(refusal) = self.plug(Address { bus: index, port }, device) {
                 self.remove_controller(index);
@@ -285,7 +292,8 @@ impl Hardware {
         Ok(())
     }
 
-    /// Removes the controller at `index` with all that is on it, and returns it. `None` if there is none.
+    /// Removes the controller at `index` together with its devices, and returns it. `None` if there
+    /// is none.
     pub fn remove_controller(&mut self, index: Index) -> Option<Controller> {
         let controller = self.controllers.remove(&index)?;
         self.names.remove(&controller.name);
@@ -298,14 +306,15 @@ impl Hardware {
     /// Plugs a device in.
     ///
     /// # Errors
-    /// There is no such controller or port, it is in use, it does not take the device's speed, or the name is taken.
-    /// Nothing is changed then.
+    /// There is no such controller or port, the port is in use or does not support the device's
+    /// speed, a hub has an invalid number of ports, or the name is taken. Nothing is changed in
+    /// that case.
     pub fn plug(&mut self, address: Address, device: Device) -> Result<(), Refusal> {
-        let known = || self.controllers().map(|controller| controller.name.clone()).collect();
+        let existing = || self.controllers().map(|controller| controller.name.clone()).collect();
         let Some(controller) = self.controllers.get(&address.bus) else {
             return Err(Refusal::NoSuchController {
-                asked: address.bus.to_string(),
-                known: known(),
+                requested: address.bus.to_string(),
+                existing: existing(),
             });
         };
         check_port(self, controller, address.port, &device.kind)?;
@@ -316,20 +325,20 @@ impl Hardware {
         Ok(())
     }
 
-    /// Pulls the device at `address` out, with all that is plugged in behind it. The devices come back deepest first;
-    /// none if there is nothing.
+    /// Unplugs the device at `address` and all devices behind it. Returns them deepest first; empty
+    /// if there is no device.
     pub fn unplug(&mut self, address: Address) -> Vec<(Address, Device)> {
         let Some(controller) = self.controllers.get_mut(&address.bus) else {
             return Vec::new();
         };
-        let gone: Vec<PortPath> = controller
+        let removed: Vec<PortPath> = controller
             .devices
             .range(address.port..)
             .map(|(port, _)| *port)
             .take_while(|port| *port == address.port || port.is_below(address.port))
             .collect();
         let mut out = Vec::new();
-        for port in gone.into_iter().rev() {
+        for port in removed.into_iter().rev() {
             if let btree_map::Entry::Occupied(entry) = controller.devices.entry(port) {
                 let device = entry.remove();
                 self.names.remove(&device.name);
@@ -339,17 +348,18 @@ impl Hardware {
         out
     }
 
-    /// Changes what is known of the controller at `index` and is none of its hardware: its PCI address.
+    /// Sets the PCI address of the controller at `index`. The address may become known later than
+    /// the rest of the controller.
     pub fn set_pci(&mut self, index: Index, pci: Option<PciAddress>) {
         if let Some(controller) = self.controllers.get_mut(&index) {
             controller.pci = pci;
         }
     }
 
-    /// Gives what has the name `old` the name `new`.
+    /// Renames the controller or device `old` to `new`. Does nothing if there is no `old`.
     ///
     /// # Errors
-    /// `new` is taken. Nothing happens if nothing has the name `old`.
+    /// `new` is taken.
     pub fn rename(&mut self, old: &Name, new: &Name) -> Result<(), Refusal> {
         let Some(item) = self.named(old).filter(|_| old != new) else {
             return Ok(());
@@ -374,7 +384,7 @@ impl Hardware {
         Ok(())
     }
 
-    /// Makes room for so many more names at once.
+    /// Reserves capacity for `more` names.
     pub(crate) fn reserve(&mut self, more: usize) {
         self.names.reserve(more);
     }
@@ -393,7 +403,7 @@ impl Hardware {
     }
 }
 
-/// Whether the model can have these ports.
+/// Checks that the model can have these ports.
 fn check_ports(controller: &Controller) -> Result<(), Refusal> {
     let (ports, can) = (controller.ports, controller.model.port_range());
     let good = if controller.model.is_xhci() {
@@ -404,18 +414,24 @@ fn check_ports(controller: &Controller) -> Result<(), Refusal> {
     if good {
         Ok(())
     } else {
-        Err(Refusal::PortCount { model: controller.model, asked: ports.count(), can })
+        Err(Refusal::PortCount {
+            model: controller.model,
+            requested: ports.count(),
+            supported: can,
+        })
     }
 }
 
-/// Whether the model has companions, and each of them serves ports of its own.
+/// Checks that the model can have companions, and that each of them serves ports that exist and
+/// that no other companion serves.
 fn check_companions(controller: &Controller) -> Result<(), Refusal> {
     let refuse = |why| Err(Refusal::Companions { model: controller.model, why });
     if controller.companions.is_empty() {
         return Ok(());
     }
-    // QEMU lets any UHCI be the companion of any EHCI; so another tool may have made one of plain `ehci` too.
-    if !matches!(controller.model, Model::Ich9Ehci1 | Model::Ehci) {
+    // In QEMU any UHCI can be the companion of any EHCI, so another tool may have given one to a
+    // plain `ehci`.
+    if !matches!(controller.model, Model::Ich9Ehci1 | Model::Ich9Ehci2 | Model::Ehci) {
         return refuse("only an EHCI has companions");
     }
     let mut served = [false; u8::MAX as usize + 1];
@@ -424,7 +440,7 @@ fn check_companions(controller: &Controller) -> Result<(), Refusal> {
             let Some(slot) =
                 served.get_mut(usize::from(port)).filter(|_| port <= controller.ports.count())
             else {
-                return refuse("one of them serves a port that is not there");
+                return refuse("one of them serves a port that does not exist");
             };
             if std::mem::replace(slot, true) {
                 return refuse("two of them serve the same port");
@@ -434,70 +450,72 @@ fn check_companions(controller: &Controller) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Whether a device of this kind can be plugged in there.
+/// Checks that a device of this kind can be plugged in at this port.
 fn check_port(
     hardware: &Hardware,
     controller: &Controller,
     port: PortPath,
     kind: &Kind,
 ) -> Result<(), Refusal> {
-    let takes = controller.port_takes(port)?;
-    if let Kind::Hub(hub) = kind
-        && !(1..=HUB_PORTS).contains(&hub.ports)
-    {
-        return Err(Refusal::HubPorts { asked: hub.ports });
+    let supported = controller.port_speeds(port)?;
+    match kind {
+        Kind::Hub(hub) if !(1..=HUB_PORTS).contains(&hub.ports) => {
+            return Err(Refusal::HubPorts { requested: hub.ports });
+        }
+        _ => {}
     }
-    if let Some(there) = controller.device(port) {
+    if let Some(existing) = controller.device(port) {
         return Err(Refusal::PortInUse {
             controller: controller.name.clone(),
             port,
-            by: format!("{} ({})", there.name, there.kind),
+            by: format!("{} ({})", existing.name, existing.kind),
         });
     }
     match kind.speeds() {
-        Some(speeds) if speeds.possible.and(takes).is_empty() => {
-            let place = match port.parent() {
+        Some(speeds) if speeds.possible.intersection(supported).is_empty() => {
+            let location = match port.parent() {
                 None => format!("{} ({})", controller.name, controller.model),
                 Some(hub) => format!("the hub at {}:{hub}", controller.name),
             };
-            Err(wrong_speed(hardware, kind, place, takes))
+            Err(wrong_speed(hardware, kind, location, supported))
         }
         _ => Ok(()),
     }
 }
 
-/// The refusal of a device by a place that does not take its speed, with what would take it.
+/// The refusal of a device at a location that does not support its speed, with alternatives that
+/// do.
 pub(crate) fn wrong_speed(
     hardware: &Hardware,
     kind: &Kind,
-    place: String,
-    takes: SpeedSet,
+    location: String,
+    supported: SpeedSet,
 ) -> Refusal {
     let speed = kind.speeds().map_or(SpeedSet::NONE, |speeds| speeds.possible);
-    let others: Vec<&str> = hardware
+    let fitting: Vec<Name> = hardware
         .controllers()
-        .filter(|controller| !controller.takes().and(speed).is_empty())
-        .map(|controller| controller.name.as_str())
+        .filter(|controller| !controller.speeds().intersection(speed).is_empty())
+        .map(|controller| controller.name.clone())
         .collect();
-    let version = if speed.contains(Speed::Full) || speed.contains(Speed::Low) {
-        "a UHCI, an OHCI, an ICH9 group or an xHCI (`--usbversion 1` or `3`)"
+    let version = |usbversion| Remedy::UseVersion { usbversion };
+    // Only an xHCI supports a device that runs only at SuperSpeed.
+    let models = if speed.has_slow() {
+        vec![version(UsbVersion::V1), version(UsbVersion::V3)]
+    } else if speed.contains(Speed::High) {
+        vec![version(UsbVersion::V3), Remedy::UseModel { model: Model::Ehci, ports: None }]
     } else {
-        "an EHCI or an xHCI (`--usbversion 3`, or `--model ehci`)"
+        vec![version(UsbVersion::V3)]
     };
-    let remedy = match others.as_slice() {
-        [] => format!("{version} would take it: leave the controller out and one is added"),
-        names => {
-            format!("{version} would take it, and so would {} of this domain", names.join(", "))
-        }
-    };
+    let omit = fitting.is_empty().then_some(Remedy::OmitController);
     Refusal::WrongSpeed {
         device: match kind {
             Kind::Host(host) => format!("the host device {}", host.selector),
-            made_up => format!("{} {}", article(made_up.word()), made_up.word()),
+            emulated => format!("{} {}", article(emulated.name()), emulated.name()),
         },
         speed,
-        place,
-        takes,
-        remedy,
+        location,
+        supported,
+        fitting,
+        alternatives: omit.into_iter().chain(models).collect(),
     }
 }

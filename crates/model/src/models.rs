@@ -1,11 +1,13 @@
-//! The table of controller models: what each is called, how many ports it has, what it takes.
+//! The table of controller models: names, numbers of ports, speeds.
 //!
-//! The names are libvirt's, which took them from real hardware where there is any. What a hypervisor calls a model is
-//! in the table of [`borders`](crate::borders), and is used at that hypervisor's border alone.
+//! The names of emulated models are libvirt's, where libvirt has the model: those of real hardware
+//! where there is any. A hypervisor's own
+//! names are in the table of [`naming`](crate::naming), and are used only where vusb talks to that
+//! hypervisor.
 //!
-//! Port counts: UHCI 2 (UHCI 1.1, section 2.1.7, and QEMU's `NB_PORTS`), OHCI 3 (QEMU's `pci-ohci` default), EHCI 6 (QEMU's
-//! `NB_PORTS` in `hcd-ehci.h`), xHCI 1 to 15 (`XHCI_MAXPORTS_2` and `_3` in QEMU's `hcd-xhci.h`), PVUSB 1 to 31
-//! (`USBIF_MAX_PORTNR` in Xen's `usbif.h`).
+//! Port counts: UHCI 2 (UHCI 1.1, section 2.1.7, and QEMU's `NB_PORTS`), OHCI 3 (QEMU's `pci-ohci`
+//! default), EHCI 6 (QEMU's `NB_PORTS` in `hcd-ehci.h`), xHCI 1 to 15 (`XHCI_MAXPORTS_2` and `_3`
+//! in QEMU's `hcd-xhci.h`), PVUSB 1 to 31 (`USBIF_MAX_PORTNR` in Xen's `usbif.h`).
 
 use std::fmt;
 use std::num::NonZeroU8;
@@ -15,13 +17,14 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::remedy::Remedy;
 use crate::speed::{Speed, SpeedSet};
 
-/// Whether a guest sees real hardware or a paravirtual device.
+/// Whether a guest sees emulated hardware or a paravirtual device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ControllerType {
-    /// Hardware that exists, emulated.
+    /// Emulated real hardware.
     Emulated,
     /// A paravirtual device (Xen's PVUSB).
     Pv,
@@ -36,7 +39,7 @@ impl fmt::Display for ControllerType {
     }
 }
 
-/// The generation of USB that a controller belongs to.
+/// The USB version of a controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u8", into = "u8")]
 pub enum UsbVersion {
@@ -48,9 +51,9 @@ pub enum UsbVersion {
     V3,
 }
 
-/// A number that is no USB version.
+/// A number that is not a USB version.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("`{0}` is no USB version: it is 1, 2 or 3")]
+#[error("`{0}` is not a USB version: it is 1, 2 or 3")]
 pub struct UsbVersionError(String);
 
 impl TryFrom<u8> for UsbVersion {
@@ -95,7 +98,7 @@ impl fmt::Display for UsbVersion {
     }
 }
 
-/// A controller model. Write it as [`Model::name`] says.
+/// A controller model. Its text form is [`Model::name`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Model {
@@ -107,15 +110,15 @@ pub enum Model {
     Vt82c686bUhci,
     /// An OHCI on PCI.
     PciOhci,
-    /// An EHCI alone: it takes nothing below high speed.
+    /// An EHCI without companions: it supports only high speed.
     Ehci,
     /// The first EHCI of Intel's ICH9, with its companions where it has any.
     Ich9Ehci1,
-    /// The first UHCI of ICH9 standing alone, not as a companion.
+    /// The first UHCI of ICH9 as a standalone controller, not as a companion.
     Ich9Uhci1,
-    /// The second UHCI of ICH9 standing alone.
+    /// The second UHCI of ICH9 as a standalone controller.
     Ich9Uhci2,
-    /// The third UHCI of ICH9 standing alone.
+    /// The third UHCI of ICH9 as a standalone controller.
     Ich9Uhci3,
     /// NEC's xHCI.
     NecXhci,
@@ -125,25 +128,44 @@ pub enum Model {
     Xenusb1,
     /// Xen's PVUSB, USB 2.0.
     Xenusb2,
-    /// Xen's PVUSB, USB 3: agreed as a name, and in no protocol.
+    /// Xen's PVUSB, USB 3: an agreed name without a protocol.
     Xenusb3,
+    /// The second EHCI of ICH9, with its companions where it has any.
+    Ich9Ehci2,
+    /// The fourth UHCI of ICH9 as a standalone controller, not as a companion.
+    Ich9Uhci4,
+    /// The fifth UHCI of ICH9 as a standalone controller.
+    Ich9Uhci5,
+    /// The sixth UHCI of ICH9 as a standalone controller.
+    Ich9Uhci6,
+    /// An xHCI that is part of the machine rather than a PCI device.
+    SysbusXhci,
+    /// An EHCI that is part of the machine.
+    PlatformEhci,
+    /// An OHCI that is part of the machine.
+    SysbusOhci,
+    /// The DWC2 of Arm machines.
+    Dwc2,
+    /// A controller that is not known here.
+    OtherUsb,
 }
 
-/// What the table says of a model.
+/// A model's row in the table.
 struct Row {
     name: &'static str,
     /// Other names that mean this model.
     aliases: &'static [&'static str],
-    kind: ControllerType,
+    controller_type: ControllerType,
     version: UsbVersion,
     ports: RangeInclusive<u8>,
-    takes: SpeedSet,
+    speeds: SpeedSet,
 }
 
 const SLOW: SpeedSet = SpeedSet::of(&[Speed::Low, Speed::Full]);
 
 impl Model {
-    /// Every model, in the table's order.
+    /// Every model that can be requested, in the table's order. See [`Model::BUILT_IN`] for the
+    /// others.
     pub const ALL: [Model; 14] = [
         Model::Piix3Uhci,
         Model::Piix4Uhci,
@@ -161,16 +183,36 @@ impl Model {
         Model::Xenusb3,
     ];
 
+    /// The models that are only observed: parts of machines, and controllers that only other tools
+    /// add. They take devices, and cannot be requested.
+    pub const BUILT_IN: [Model; 9] = [
+        Model::Ich9Ehci2,
+        Model::Ich9Uhci4,
+        Model::Ich9Uhci5,
+        Model::Ich9Uhci6,
+        Model::SysbusXhci,
+        Model::PlatformEhci,
+        Model::SysbusOhci,
+        Model::Dwc2,
+        Model::OtherUsb,
+    ];
+
+    /// Whether it is one of [`Model::BUILT_IN`].
+    pub fn is_built_in(self) -> bool {
+        Model::BUILT_IN.contains(&self)
+    }
+
     #[rustfmt::skip]
     const fn row(self) -> Row {
         use ControllerType::{Emulated, Pv};
         use UsbVersion::{V1, V2, V3};
         const HIGH: SpeedSet = SpeedSet::of(&[Speed::High]);
+        const USB2: SpeedSet = SpeedSet::of(&[Speed::Low, Speed::Full, Speed::High]);
         const fn row(
-            name: &'static str, aliases: &'static [&'static str], kind: ControllerType,
-            version: UsbVersion, ports: RangeInclusive<u8>, takes: SpeedSet,
+            name: &'static str, aliases: &'static [&'static str], controller_type: ControllerType,
+            version: UsbVersion, ports: RangeInclusive<u8>, speeds: SpeedSet,
         ) -> Row {
-            Row { name, aliases, kind, version, ports, takes }
+            Row { name, aliases, controller_type, version, ports, speeds }
         }
         match self {
             Model::Piix3Uhci     => row("piix3-uhci",     &[], Emulated, V1, 2..=2, SLOW),
@@ -185,9 +227,18 @@ impl Model {
             Model::NecXhci       => row("nec-xhci",       &[], Emulated, V3, 1..=15, SpeedSet::ALL),
             Model::QemuXhci      => row("qemu-xhci",      &[], Emulated, V3, 1..=15, SpeedSet::ALL),
             Model::Xenusb1       => row("xenusb1", &["qusb1"], Pv,       V1, 1..=31, SLOW),
-            // A SuperSpeed device is offered as a high-speed one.
+            // A SuperSpeed device runs as a high-speed one.
             Model::Xenusb2       => row("xenusb2", &["qusb2"], Pv,       V2, 1..=31, SpeedSet::ALL),
             Model::Xenusb3       => row("xenusb3",        &[], Pv,       V3, 1..=31, SpeedSet::ALL),
+            Model::Ich9Ehci2     => row("ich9-ehci2",     &[], Emulated, V2, 6..=6, HIGH),
+            Model::Ich9Uhci4     => row("ich9-uhci4",     &[], Emulated, V1, 2..=2, SLOW),
+            Model::Ich9Uhci5     => row("ich9-uhci5",     &[], Emulated, V1, 2..=2, SLOW),
+            Model::Ich9Uhci6     => row("ich9-uhci6",     &[], Emulated, V1, 2..=2, SLOW),
+            Model::SysbusXhci    => row("sysbus-xhci",    &[], Emulated, V3, 1..=15, SpeedSet::ALL),
+            Model::PlatformEhci  => row("platform-ehci",  &[], Emulated, V2, 6..=6, HIGH),
+            Model::SysbusOhci    => row("sysbus-ohci",    &[], Emulated, V1, 1..=15, SLOW),
+            Model::Dwc2          => row("dwc2",           &[], Emulated, V2, 1..=1, USB2),
+            Model::OtherUsb      => row("other-usb",      &[], Emulated, V2, 1..=31, SpeedSet::ALL),
         }
     }
 
@@ -196,40 +247,40 @@ impl Model {
         self.row().name
     }
 
-    /// Other names that are read as this model (libvirt's `qusb1` and `qusb2`).
+    /// Other names for this model (libvirt's `qusb1` and `qusb2`).
     pub const fn aliases(self) -> &'static [&'static str] {
         self.row().aliases
     }
 
     /// Emulated or paravirtual.
     pub const fn controller_type(self) -> ControllerType {
-        self.row().kind
+        self.row().controller_type
     }
 
-    /// The generation of USB.
+    /// The USB version.
     pub const fn usbversion(self) -> UsbVersion {
         self.row().version
     }
 
-    /// How many ports a controller of this model can have.
+    /// The numbers of ports that a controller of this model can have.
     pub const fn port_range(self) -> RangeInclusive<u8> {
         self.row().ports
     }
 
-    /// The speeds that the controller itself takes, without companions.
-    pub const fn takes(self) -> SpeedSet {
-        self.row().takes
+    /// The speeds that the controller itself supports, without companions.
+    pub const fn speeds(self) -> SpeedSet {
+        self.row().speeds
     }
 
-    /// Whether it is an xHCI, whose USB 2 and USB 3 ports are counted apart.
+    /// Whether it is an xHCI, which has separate USB 2 and USB 3 ports.
     pub const fn is_xhci(self) -> bool {
-        matches!(self, Model::NecXhci | Model::QemuXhci)
+        matches!(self, Model::NecXhci | Model::QemuXhci | Model::SysbusXhci)
     }
 
-    /// The model for a USB version, as libxl and libvirt agreed it: {1, 2, 3} are {piix3-uhci, ich9-ehci1, nec-xhci}
-    /// emulated and {xenusb1, xenusb2, xenusb3} paravirtual.
-    pub const fn of_version(kind: ControllerType, version: UsbVersion) -> Model {
-        match (kind, version) {
+    /// The model for a USB version, as agreed between libxl and libvirt: {1, 2, 3} are {piix3-uhci,
+    /// ich9-ehci1, nec-xhci} emulated and {xenusb1, xenusb2, xenusb3} paravirtual.
+    pub const fn for_version(controller_type: ControllerType, version: UsbVersion) -> Model {
+        match (controller_type, version) {
             (ControllerType::Emulated, UsbVersion::V1) => Model::Piix3Uhci,
             (ControllerType::Emulated, UsbVersion::V2) => Model::Ich9Ehci1,
             (ControllerType::Emulated, UsbVersion::V3) => Model::NecXhci,
@@ -246,10 +297,17 @@ impl fmt::Display for Model {
     }
 }
 
-/// A text that is no model.
+/// Text that is not a model.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("`{0}` is no controller model: the models are {known}; `vusb models` says what each is", known = known_models())]
+#[error("`{0}` is not a controller model: the models are {known}", known = known_models())]
 pub struct ModelError(String);
+
+impl ModelError {
+    /// What the caller can do about it.
+    pub fn remedies(&self) -> Vec<Remedy> {
+        vec![Remedy::ListModels]
+    }
+}
 
 fn known_models() -> String {
     Model::ALL.map(Model::name).join(", ")
@@ -261,6 +319,7 @@ impl FromStr for Model {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Model::ALL
             .into_iter()
+            .chain(Model::BUILT_IN)
             .find(|model| model.name() == text || model.aliases().contains(&text))
             .ok_or_else(|| ModelError(text.chars().take(40).collect()))
     }
@@ -280,7 +339,7 @@ impl From<Model> for String {
     }
 }
 
-/// Which UHCI of the ICH9 a companion is.
+/// A UHCI of the ICH9 as a companion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CompanionModel {
@@ -290,48 +349,67 @@ pub enum CompanionModel {
     Ich9Uhci2,
     /// `ich9-uhci3`.
     Ich9Uhci3,
+    /// `ich9-uhci4`.
+    Ich9Uhci4,
+    /// `ich9-uhci5`.
+    Ich9Uhci5,
+    /// `ich9-uhci6`.
+    Ich9Uhci6,
 }
 
 impl CompanionModel {
-    /// The model of the same hardware standing alone.
+    /// Every companion.
+    pub const ALL: [CompanionModel; 6] = [
+        CompanionModel::Ich9Uhci1,
+        CompanionModel::Ich9Uhci2,
+        CompanionModel::Ich9Uhci3,
+        CompanionModel::Ich9Uhci4,
+        CompanionModel::Ich9Uhci5,
+        CompanionModel::Ich9Uhci6,
+    ];
+
+    /// The model of the same hardware as a standalone controller.
     pub const fn model(self) -> Model {
         match self {
             CompanionModel::Ich9Uhci1 => Model::Ich9Uhci1,
             CompanionModel::Ich9Uhci2 => Model::Ich9Uhci2,
             CompanionModel::Ich9Uhci3 => Model::Ich9Uhci3,
+            CompanionModel::Ich9Uhci4 => Model::Ich9Uhci4,
+            CompanionModel::Ich9Uhci5 => Model::Ich9Uhci5,
+            CompanionModel::Ich9Uhci6 => Model::Ich9Uhci6,
         }
     }
 
-    /// The PCI function it has in the group's slot: 0, 1 and 2; the EHCI is function 7 (ICH9 datasheet, section 5.1.8,
-    /// D29:F0-F2 and F7).
+    /// Its PCI function in the group's slot: 0, 1 and 2; the EHCI is function 7 (ICH9 datasheet,
+    /// section 5.1.8, D29:F0-F2 and F7; D26 has the second group).
     pub const fn function(self) -> u8 {
         match self {
-            CompanionModel::Ich9Uhci1 => 0,
-            CompanionModel::Ich9Uhci2 => 1,
-            CompanionModel::Ich9Uhci3 => 2,
+            CompanionModel::Ich9Uhci1 | CompanionModel::Ich9Uhci4 => 0,
+            CompanionModel::Ich9Uhci2 | CompanionModel::Ich9Uhci5 => 1,
+            CompanionModel::Ich9Uhci3 | CompanionModel::Ich9Uhci6 => 2,
         }
     }
 }
 
-/// How many ports of each speed QEMU gives an xHCI where nobody says (`hw/usb/hcd-xhci-pci.c`). libvirt counts on it
-/// (`conf/domain_addr.c`), and libxl says nothing of them.
+/// QEMU's default numbers of USB 2 and of USB 3 ports of an xHCI (`hw/usb/hcd-xhci-pci.c`). libvirt
+/// relies on them (`conf/domain_addr.c`), and libxl does not set them.
 pub const QEMU_XHCI_PORTS: u8 = 4;
 
 /// The PCI function of the EHCI in an ICH9 group.
 pub const ICH9_EHCI_FUNCTION: u8 = 7;
 
-/// A UHCI that serves slow devices on two ports of an EHCI. It is no bus of its own.
+/// A UHCI that serves slow devices on two ports of an EHCI. It has no bus of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Companion {
-    /// What it is.
+    /// Its model.
     pub model: CompanionModel,
-    /// How many of the EHCI's ports come before its own two: 0, 2 or 4 in a whole group.
+    /// The number of the EHCI's ports before its own two: 0, 2 or 4 in a whole group.
     pub first_port: u8,
 }
 
 impl Companion {
-    /// How many ports a companion serves.
+    /// The number of ports that a companion serves.
     pub const PORTS: u8 = 2;
 
     /// The companions of a whole ICH9 group: together they serve all six ports.
@@ -347,8 +425,8 @@ impl Companion {
     }
 }
 
-/// The ports of a controller. For all but xHCI there is one kind; an xHCI has USB 2 and USB 3 halves of its ports, and
-/// port N has the halves that reach up to N.
+/// The ports of a controller. All models but xHCI have one kind of port. An xHCI has USB 2 and USB
+/// 3 ports, which share their numbers: port N is both if both numbers of ports reach N.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RootPorts {
     usb2: u8,
@@ -356,34 +434,36 @@ pub struct RootPorts {
 }
 
 impl RootPorts {
-    /// `ports` ports, each with every half that the model has.
-    pub const fn of(model: Model, ports: NonZeroU8) -> RootPorts {
+    /// `ports` ports; those of an xHCI are USB 2 and USB 3 ports at the same time.
+    pub const fn uniform(model: Model, ports: NonZeroU8) -> RootPorts {
         RootPorts { usb2: ports.get(), usb3: if model.is_xhci() { ports.get() } else { 0 } }
     }
 
-    /// The ports of an xHCI whose halves differ, as another tool may have made it. `None` if it would have no port.
+    /// The ports of an xHCI with separate numbers, as another tool may have configured it. `None`
+    /// if it would have no port.
     pub fn xhci(usb2: u8, usb3: u8) -> Option<RootPorts> {
         (usb2 > 0 || usb3 > 0).then_some(RootPorts { usb2, usb3 })
     }
 
-    /// How many ports there are.
+    /// The number of ports.
     pub fn count(self) -> u8 {
         self.usb2.max(self.usb3)
     }
 
-    /// How many ports have a USB 2 half: they take low, full and high speed.
+    /// The number of USB 2 ports, which support low, full and high speed.
     pub const fn usb2(self) -> u8 {
         self.usb2
     }
 
-    /// How many ports have a USB 3 half: they take SuperSpeed. 0 for all but xHCI.
+    /// The number of USB 3 ports, which support SuperSpeed. 0 for all models but xHCI.
     pub const fn usb3(self) -> u8 {
         self.usb3
     }
 
-    /// Whether these are what their number alone says: for an xHCI, that each port has both halves.
-    pub fn are_plain(self, model: Model) -> bool {
-        NonZeroU8::new(self.count()).is_some_and(|ports| self == RootPorts::of(model, ports))
+    /// Whether the number of ports alone describes them: for an xHCI, that there are as many USB 2
+    /// as USB 3 ports.
+    pub fn are_uniform(self, model: Model) -> bool {
+        NonZeroU8::new(self.count()).is_some_and(|ports| self == RootPorts::uniform(model, ports))
     }
 }
 
@@ -393,7 +473,7 @@ mod tests {
 
     #[test]
     fn names_and_aliases_read_back() {
-        for model in Model::ALL {
+        for model in Model::ALL.into_iter().chain(Model::BUILT_IN) {
             assert_eq!(model.name().parse(), Ok(model));
             for alias in model.aliases() {
                 assert_eq!(alias.parse(), Ok(model));
@@ -401,14 +481,17 @@ mod tests {
         }
         let error = "piix3-usb-uhci".parse::<Model>().unwrap_err().to_string();
         assert!(error.contains("piix3-uhci, piix4-uhci"), "{error}");
+        // Those that cannot be requested are not listed.
+        assert!(!error.contains("dwc2"), "{error}");
     }
 
     #[test]
     fn version_and_model_agree_both_ways() {
-        for kind in [ControllerType::Emulated, ControllerType::Pv] {
+        for controller_type in [ControllerType::Emulated, ControllerType::Pv] {
             for version in [UsbVersion::V1, UsbVersion::V2, UsbVersion::V3] {
-                let model = Model::of_version(kind, version);
-                assert_eq!((model.controller_type(), model.usbversion()), (kind, version));
+                let model = Model::for_version(controller_type, version);
+                let found = (model.controller_type(), model.usbversion());
+                assert_eq!(found, (controller_type, version));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Names that people give to controllers and devices.
+//! Names of controllers and devices.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,11 +7,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// The name of a controller or a device: a letter, then letters, digits, `-`, `_` and `.`, 64 characters at the most.
+/// The name of a controller or a device: a letter, then letters, digits, `-`, `_` and `.`, at most
+/// 64 characters.
 ///
-/// A name starts with a letter so that it is never taken for an index (`0`), a port (`1.2`), a bus id (`1-4`) or a
-/// vendor and product (`0781:5581`). It is what QEMU takes as an id (`id_wellformed` in its `util/id.c`). Names order and
-/// compare byte for byte; one name is used once in a domain, for a controller or for a device.
+/// A name starts with a letter so that it cannot be mistaken for an index (`0`), a port (`1.2`), a
+/// bus id (`1-4`) or a vendor and product (`0781:5581`). It is a valid id for QEMU (`id_wellformed`
+/// in its `util/id.c`). Names sort and compare byte by byte, and are unique among the controllers
+/// and devices of a domain.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Name(Arc<str>);
@@ -25,23 +27,23 @@ impl Name {
         &self.0
     }
 
-    /// `word` itself, for a `word` that is a name.
-    pub(crate) fn word(word: &'static str) -> Name {
-        debug_assert!(word.parse::<Name>().is_ok());
-        Name(word.into())
+    /// The name `text`, which must be valid.
+    pub(crate) fn from_static(text: &'static str) -> Name {
+        debug_assert!(text.parse::<Name>().is_ok());
+        Name(text.into())
     }
 
-    /// `stem` and a number, for a `stem` that is a name itself: `hci` and 0 make `hci0`.
+    /// `stem` with a number: `hci` and 0 make `hci0`. `stem` must be a valid name.
     pub fn numbered(stem: &'static str, number: u32) -> Name {
         debug_assert!(stem.parse::<Name>().is_ok());
         Name(format!("{stem}{number}").into())
     }
 }
 
-/// A text that is no name.
+/// Text that is not a name.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "`{0}` is no name: a name is a letter and then letters, digits, `-`, `_` and `.`, 64 characters at the most"
+    "`{0}` is not a name: a name is a letter and then letters, digits, `-`, `_` and `.`, at most 64 characters"
 )]
 pub struct NameError(String);
 
@@ -82,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn good_and_bad_names() {
+    fn valid_and_invalid_names() {
         for good in ["hci0", "pv3", "stick", "Web-1.usb_2", "a"] {
             assert_eq!(good.parse::<Name>().unwrap().as_str(), good);
         }

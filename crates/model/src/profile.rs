@@ -1,7 +1,7 @@
 //! The named, numbered, frozen sets of rules that fill what a spec leaves open.
 //!
-//! A profile never changes: a domain keeps the one that it was made with, and golden files hold each of them. A new idea
-//! is a new profile.
+//! A profile never changes: a domain keeps the profile that it was created with. Golden files
+//! enforce this for each profile. Different rules are a new profile.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,34 +9,70 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::device::{Input, Kind};
+use crate::models::UsbVersion;
+
 /// A profile.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[non_exhaustive]
 pub enum Profile {
-    /// The rules of this project, first edition. The module [`crate::resolve`] says them.
+    /// This project's own rules, version 1: the module [`crate::resolve::vusb_1`].
     #[default]
     #[serde(rename = "vusb-1")]
     Vusb1,
-    /// What libxl of Xen 4.17 fills in. The module [`crate::resolve::libxl`] says it.
+    /// What libxl of Xen 4.17 fills in: the module [`crate::resolve::libxl`].
     #[serde(rename = "libxl")]
     Libxl,
-    /// What libvirt 11.3 fills in. The module [`crate::resolve::libvirt`] says it.
+    /// What libvirt 11.3 fills in: the module [`crate::resolve::libvirt`].
     #[serde(rename = "libvirt")]
     Libvirt,
+    /// This project's own rules for VMware guests: the module [`crate::resolve::vmx`].
+    #[serde(rename = "vmx")]
+    Vmx,
+    /// Where Proxmox VE puts USB devices, and where this project puts its own beside them: the
+    /// module [`crate::resolve::pve_1`].
+    #[serde(rename = "pve-1")]
+    Pve1,
 }
 
 impl Profile {
     /// Every profile.
-    pub const ALL: [Profile; 3] = [Profile::Vusb1, Profile::Libxl, Profile::Libvirt];
+    pub const ALL: [Profile; 5] =
+        [Profile::Vusb1, Profile::Libxl, Profile::Libvirt, Profile::Vmx, Profile::Pve1];
 
-    /// Its name: `vusb-1`, `libxl`, `libvirt`.
+    /// Its name: `vusb-1`, `libxl`, `libvirt`, `vmx`, `pve-1`.
     pub const fn name(self) -> &'static str {
         match self {
             Profile::Vusb1 => "vusb-1",
             Profile::Libxl => "libxl",
             Profile::Libvirt => "libvirt",
+            Profile::Vmx => "vmx",
+            Profile::Pve1 => "pve-1",
+        }
+    }
+
+    /// Whether the rules are this project's own rather than another tool's. `pve-1`, which has
+    /// both, counts as another tool's. This project's rules choose ports by the speeds of devices.
+    /// The result of another tool's rules does not depend on what is plugged into this machine.
+    pub const fn is_own(self) -> bool {
+        matches!(self, Profile::Vusb1 | Profile::Vmx)
+    }
+
+    /// The kind of a new device. An input device gets the speed that the profile gives to input
+    /// devices: other tools leave the speed to QEMU, whose default is high speed (`usb_version`,
+    /// `hw/usb/dev-hid.c`).
+    pub fn with_input_speed(self, kind: Kind) -> Kind {
+        if self.is_own() {
+            return kind;
+        }
+        let input = Input { usbversion: UsbVersion::V2 };
+        match kind {
+            Kind::Tablet(_) => Kind::Tablet(input),
+            Kind::Mouse(_) => Kind::Mouse(input),
+            Kind::Keyboard(_) => Kind::Keyboard(input),
+            other => other,
         }
     }
 }
@@ -47,9 +83,9 @@ impl fmt::Display for Profile {
     }
 }
 
-/// A text that is no profile.
+/// Text that is not a profile.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("`{0}` is no profile: there are vusb-1, libxl and libvirt")]
+#[error("`{0}` is not a profile: the profiles are vusb-1, libxl, libvirt, vmx and pve-1")]
 pub struct ProfileError(String);
 
 impl FromStr for Profile {

@@ -1,4 +1,4 @@
-//! Why something that was asked for cannot be, found out before anything is touched.
+//! Why a request is refused. A refusal is decided before anything is changed.
 
 use std::ops::RangeInclusive;
 
@@ -6,78 +6,85 @@ use thiserror::Error;
 
 use crate::address::PortPath;
 use crate::device::HUB_PORTS;
+use crate::list::few;
 use crate::models::{ControllerType, Model, UsbVersion};
 use crate::name::Name;
-use crate::speed::SpeedSet;
+use crate::remedy::{Reason, Remedy};
+use crate::speed::{Speed, SpeedSet};
 
-/// What sort of refusal it is: what an exit code or a caller's next move depends on.
+/// The category of a refusal: what an exit code or the caller's next move depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Category {
-    /// It could never be, on any domain: the request contradicts itself.
+    /// The request contradicts itself or is incomplete, or no domain can satisfy it.
     Usage,
-    /// It names something that is not there.
+    /// It names something that does not exist.
     NotFound,
-    /// Something else is in the way.
+    /// It conflicts with something that exists.
     Busy,
-    /// There is no free port, or none that takes the speed.
+    /// There is no free port or slot, or none that supports the speed.
     NoRoom,
-    /// This hypervisor cannot do it, now or ever.
+    /// This hypervisor cannot do it.
     NotImplemented,
 }
 
-/// A refusal, with what one can do about it.
+/// A refusal. Its text says what happened and why. [`Refusal::remedies`] lists what the caller can
+/// do about it, unless the text already says so.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The model cannot have so many ports.
-    #[error("{model} cannot have {asked} ports: it has {}", ports_text(.can))]
+    /// The model cannot have this number of ports.
+    #[error("{model} cannot have {requested} ports: it has {}", ports_text(.supported))]
     PortCount {
         /// The model.
         model: Model,
-        /// How many were asked for.
-        asked: u8,
-        /// How many it can have.
-        can: RangeInclusive<u8>,
+        /// The number that was requested.
+        requested: u8,
+        /// The numbers that the model can have.
+        supported: RangeInclusive<u8>,
     },
-    /// USB 2 and USB 3 ports that are counted apart, for a model that has one kind of port.
+    /// Separate numbers of USB 2 and USB 3 ports, for a model that has only one kind of port.
     #[error(
-        "only an xHCI has USB 2 and USB 3 ports that are counted apart, and {model} is none; say how many ports it has instead"
+        "{model} has no separate USB 2 and USB 3 ports: only an xHCI does; give one number of ports instead"
     )]
-    Halves {
+    SeparatePorts {
         /// The model.
         model: Model,
     },
-    /// A hub cannot have so many ports.
-    #[error("a hub cannot have {asked} ports: it has 1 to {HUB_PORTS}")]
+    /// A hub cannot have this number of ports.
+    #[error("a hub cannot have {requested} ports: it has 1 to {HUB_PORTS}")]
     HubPorts {
-        /// How many were asked for.
-        asked: u8,
+        /// The number that was requested.
+        requested: u8,
     },
     /// Type and model contradict each other.
-    #[error("{model} is {}, not {asked}; leave one of the two out", model.controller_type())]
+    #[error("{model} is {}, not {requested}; leave one of the two out", model.controller_type())]
     TypeAndModel {
-        /// The type that was asked for.
-        asked: ControllerType,
-        /// The model that was asked for.
+        /// The type that was requested.
+        requested: ControllerType,
+        /// The model that was requested.
         model: Model,
     },
     /// Version and model contradict each other.
-    #[error("{model} is a USB {} controller, not USB {asked}; leave one of the two out", model.usbversion())]
+    #[error(
+        "{model} is a USB {} controller, not USB {requested}; leave one of the two out",
+        model.usbversion()
+    )]
     VersionAndModel {
-        /// The version that was asked for.
-        asked: UsbVersion,
-        /// The model that was asked for.
+        /// The version that was requested.
+        requested: UsbVersion,
+        /// The model that was requested.
         model: Model,
     },
     /// An emulated controller with a backend domain.
     #[error(
-        "only a pv controller has a backend domain, and {model} is emulated; leave the backend out or ask for type pv"
+        "only a pv controller has a backend domain, and {model} is emulated; leave the backend out or request type pv"
     )]
     BackendOfEmulated {
         /// The model.
         model: Model,
     },
-    /// Companions for a model that has none, or companions that serve ports that are not there or are served already.
+    /// Companions for a model that has none, companions whose ports do not exist or are served
+    /// already, or companions that cannot belong to the EHCI at their index.
     #[error("{model} cannot have these companions: {why}")]
     Companions {
         /// The model.
@@ -85,37 +92,37 @@ pub enum Refusal {
         /// What is wrong with them.
         why: &'static str,
     },
-    /// A port without the controller that it is on.
-    #[error("say which controller port {port} is on: the domain has {count} controllers")]
+    /// A port without its controller, where the controller is not obvious.
+    #[error("port {port} needs a controller: the domain has {count} controllers")]
     PortWithoutController {
         /// The port.
         port: PortPath,
-        /// How many controllers there are.
+        /// The number of controllers.
         count: usize,
     },
-    /// A name, an index or a port that a spec says for two things.
-    #[error("{what} is asked for twice; leave one of the two out, or give it another")]
-    Twice {
-        /// What is said twice.
+    /// A spec that uses a name, an index, a port or a device twice.
+    #[error("{what} is requested twice; leave one of the two out or change it")]
+    Duplicate {
+        /// What occurs twice.
         what: String,
     },
-    /// A kind of device that nobody can ask for.
+    /// A kind of device that cannot be requested.
     #[error(
-        "`{driver}` is not a device that can be asked for: it is only shown where another tool plugged one in"
+        "`{driver}` cannot be requested: such a device is only shown where another tool plugged it in"
     )]
-    NotAskable {
-        /// What the hypervisor calls it.
+    NotRequestable {
+        /// The hypervisor's name for it.
         driver: String,
     },
-    /// No controller of that name or index.
-    #[error("there is no controller {asked}: {}", known_text(.known))]
+    /// There is no controller with this name or index.
+    #[error("there is no controller {requested}: {}", existing_text(.existing))]
     NoSuchController {
-        /// What was asked for.
-        asked: String,
-        /// The controllers that there are.
-        known: Vec<Name>,
+        /// The name or index that was requested.
+        requested: String,
+        /// The controllers that exist.
+        existing: Vec<Name>,
     },
-    /// The controller or hub has no such port.
+    /// The controller or hub does not have this port.
     #[error("there is no port {port} on {controller}: {on} has ports 1 to {ports}")]
     NoSuchPort {
         /// The controller.
@@ -124,60 +131,61 @@ pub enum Refusal {
         port: PortPath,
         /// The controller or hub that lacks it.
         on: String,
-        /// How many ports that has.
+        /// The number of ports that the controller or hub has.
         ports: u8,
     },
-    /// A port path goes through something that is no hub.
+    /// A port path goes through something that is not a hub.
     #[error(
         "there is no hub at port {hub} of {controller}, so there is no port {port}; plug a hub in there first"
     )]
     NoHub {
         /// The controller.
         controller: Name,
-        /// Where the hub would have to be.
+        /// The port that the hub would have to be at.
         hub: PortPath,
-        /// The port that was asked for.
+        /// The port that was requested.
         port: PortPath,
     },
-    /// Something else is plugged in there.
+    /// Something else is plugged in at the port.
     #[error(
-        "port {port} of {controller} is in use by {by}; take another port or remove that first"
+        "port {port} of {controller} is in use by {by}; use another port or remove that device first"
     )]
     PortInUse {
         /// The controller.
         controller: Name,
         /// The port.
         port: PortPath,
-        /// What is there.
+        /// The device at the port.
         by: String,
     },
-    /// The name is something else's.
+    /// The name belongs to something else.
     #[error("the name {name} is taken: it is {by}; choose another name or remove that first")]
     NameInUse {
         /// The name.
         name: Name,
-        /// What has it.
+        /// What has the name.
         by: String,
     },
-    /// The index is another controller's.
+    /// The index belongs to another controller.
     #[error("index {index} is taken: it is {by}; choose another index or remove that first")]
     IndexInUse {
         /// The index.
         index: u16,
-        /// What has it.
+        /// The controller that has it.
         by: String,
     },
-    /// The domain has this very thing, elsewhere than asked for.
-    #[error("{device} is plugged in already, at {at}; remove it there first")]
+    /// The domain already has this device, at another port or with other properties than requested,
+    /// or the same request contains it twice.
+    #[error("{device} is already plugged in, at {location}; remove it there first")]
     AlreadyPlugged {
         /// The device.
         device: String,
-        /// Where it is.
-        at: String,
+        /// Its port.
+        location: String,
     },
     /// A controller with devices on it.
     #[error(
-        "{controller} has devices plugged in ({devices}); remove them first, or remove the controller by force with all that is on it"
+        "{controller} has devices plugged in ({devices}); remove them first, or remove the controller together with them"
     )]
     NotEmpty {
         /// The controller.
@@ -185,165 +193,172 @@ pub enum Refusal {
         /// The devices.
         devices: String,
     },
-    /// All ports of the controller are taken.
+    /// All ports of the controller are in use.
     #[error(
-        "{controller} ({model}) is full: all of its {ports} ports are in use; remove a device, plug in a hub in place of one, or leave the \
-             controller out and one is found or added"
+        "{controller} ({model}) is full: all of its {ports} ports are in use; remove a device, plug in a hub in place of \
+         one, or leave the controller out: one is chosen or added"
     )]
     Full {
         /// The controller.
         controller: Name,
         /// Its model.
         model: Model,
-        /// How many ports it has, hubs' ports included.
+        /// The number of its ports, those of hubs included.
         ports: usize,
     },
-    /// The port does not take the device's speed.
-    #[error("{device} is {speed} speed, and {place} takes {takes} speed only; {remedy}")]
+    /// The port does not support the device's speed.
+    #[error(
+        "{device} is {speed} speed, and {location} supports {supported} speed only; {}",
+        fitting_text(*.speed, .fitting)
+    )]
     WrongSpeed {
         /// The device, with its article.
         device: String,
-        /// The speeds it can run at.
+        /// The speeds that it can run at.
         speed: SpeedSet,
         /// The port or controller.
-        place: String,
-        /// What that takes.
-        takes: SpeedSet,
-        /// What would take the device.
-        remedy: String,
+        location: String,
+        /// The speeds that the port or controller supports.
+        supported: SpeedSet,
+        /// The controllers of the domain that support the device's speed.
+        fitting: Vec<Name>,
+        /// What to request instead.
+        alternatives: Vec<Remedy>,
     },
-    /// A companion whose EHCI is missing.
+    /// A companion without its EHCI.
     #[error(
-        "{model} serves slow devices on the ports of an EHCI, and there is none at index {index}; add an ich9-ehci1 at index {index}, or leave \
-         the companion out"
+        "{model} serves slow devices on the ports of an EHCI, and there is none at index {index}; add an ich9-ehci1 at \
+         index {index}, or leave the companion out"
     )]
     NoEhci {
         /// The companion's model.
         model: Model,
-        /// Its index, which is to be its EHCI's.
+        /// Its index, which must be that of its EHCI.
         index: u16,
     },
     /// A PCI address that this controller cannot have.
     #[error(
-        "{model} at index {index} cannot be at PCI address {asked}: {why}; leave the address out"
+        "{model} at index {index} cannot be at PCI address {requested}: {why}; leave the address out"
     )]
-    PciPlace {
+    PciAddress {
         /// The model.
         model: Model,
         /// The controller's index.
         index: u16,
-        /// The address that was asked for.
-        asked: String,
-        /// Why not there.
+        /// The address that was requested.
+        requested: String,
+        /// Why the controller cannot be there.
         why: &'static str,
     },
-    /// Something on USB, for a guest that is to have none.
+    /// A controller or device, for a guest whose USB is disabled.
     #[error(
-        "{what} cannot be had: the guest is to have no USB, for it has a controller of model none; leave out one of the two"
+        "{what} cannot be added: a controller of model none disables the guest's USB; leave one of the two out"
     )]
     UsbDisabled {
-        /// What was asked for, with its article.
+        /// What was requested, with its article.
         what: String,
     },
-    /// A device, for a guest that has no controller and gets none by itself.
+    /// A device, for a guest that has no controller and gets none by default.
     #[error(
-        "{what} needs a USB controller, and the guest has none: {guest} gets none by itself; add one"
+        "{what} needs a USB controller, and the guest has none: {guest} gets none by default; add one"
     )]
     NoController {
-        /// What was asked for, with its article.
+        /// What was requested, with its article.
         what: String,
         /// The guest's machine, with its article.
         guest: String,
     },
-    /// All ports are taken, of one controller or of all.
+    /// All ports are in use, of one controller or of all.
     #[error(
-        "there is no free port: all {ports} ports of {of} are in use; add a controller, or remove a device"
+        "there is no free port: all {ports} ports of {scope} are in use; add a controller, or remove a device"
     )]
     NoPort {
         /// What has no free port: `usb1 and its hubs`.
-        of: String,
-        /// How many ports there are, hubs' ports included.
+        scope: String,
+        /// The number of ports, those of hubs included.
         ports: usize,
     },
-    /// What libvirt refuses too, with its own sentence: people search for that.
-    #[error("{refusal} (libvirt says: {says})")]
-    AsLibvirt {
-        /// The refusal.
-        refusal: Box<Refusal>,
-        /// libvirt's sentence.
-        says: String,
-    },
     /// All indexes are taken.
-    #[error(
-        "the domain has a controller at every index from 0 to 4095: there is no room for another"
-    )]
+    #[error("there is no free index: the domain has a controller at every index from 0 to 4095")]
     NoIndex,
-    /// The hypervisor cannot do it.
-    #[error("{what}: not implemented by {by}: {why}{}", instead_text(.instead))]
-    NotImplemented {
-        /// What was asked for.
+    /// A controller is needed, and the guest has no slot for it.
+    #[error("{what}: {why}")]
+    NoSlot {
+        /// What there is no slot for and, if a device needs the controller, why those that exist do
+        /// not do.
         what: String,
-        /// The hypervisor, with machine and version where that matters.
+        /// Why there is no slot, and how the guest gets more.
+        why: Reason,
+    },
+    /// The hypervisor cannot do it.
+    #[error("{what}: not implemented by {by}: {why}")]
+    NotImplemented {
+        /// What was requested.
+        what: String,
+        /// The hypervisor, with machine and version where they matter.
         by: String,
-        /// Why it cannot.
-        why: String,
-        /// What can be had in its place.
-        instead: Option<String>,
+        /// Why it cannot, and what the caller can do.
+        why: Reason,
     },
 }
 
-fn ports_text(can: &RangeInclusive<u8>) -> String {
-    match (can.start(), can.end()) {
-        (one, same) if one == same => format!("exactly {one}"),
+fn ports_text(supported: &RangeInclusive<u8>) -> String {
+    match (supported.start(), supported.end()) {
+        (only, same) if only == same => format!("exactly {only}"),
         (least, most) => format!("{least} to {most}"),
     }
 }
 
-fn known_text(known: &[Name]) -> String {
-    match known {
+fn existing_text(existing: &[Name]) -> String {
+    match existing {
         [] => "the domain has no USB controller; add one first, or leave the controller out and one is added".to_owned(),
-        names => {
-            let names: Vec<&str> = names.iter().map(Name::as_str).collect();
-            format!("the domain has {}", names.join(", "))
-        }
+        names => format!("the domain has {}", few(names)),
     }
 }
 
-fn instead_text(instead: &Option<String>) -> String {
-    instead.as_ref().map(|instead| format!("; {instead}")).unwrap_or_default()
+fn fitting_text(speed: SpeedSet, fitting: &[Name]) -> String {
+    let models = if speed.has_slow() {
+        "a UHCI, an OHCI, an ICH9 group or an xHCI supports it"
+    } else if speed.contains(Speed::High) {
+        "an EHCI or an xHCI supports it"
+    } else {
+        "an xHCI supports it"
+    };
+    match fitting {
+        [] => models.to_owned(),
+        [one] => format!("{models}, and so does {one} of this domain"),
+        several => format!("{models}, and so do {} of this domain", few(several)),
+    }
 }
 
 impl Refusal {
-    /// The refusal itself, without another tool's sentence.
-    pub fn plain(&self) -> &Refusal {
+    /// What the caller can do about it. Empty if the text already says it.
+    pub fn remedies(&self) -> Vec<Remedy> {
         match self {
-            Refusal::AsLibvirt { refusal, .. } => refusal.plain(),
-            other => other,
+            Refusal::NotImplemented { why, .. } | Refusal::NoSlot { why, .. } => {
+                why.remedies.clone()
+            }
+            Refusal::WrongSpeed { alternatives, .. } => alternatives.clone(),
+            Refusal::NotEmpty { .. } => vec![Remedy::Force],
+            _ => Vec::new(),
         }
     }
 
-    /// The same refusal, with libvirt's sentence for it.
-    pub(crate) fn libvirt_says(self, says: impl Into<String>) -> Refusal {
-        Refusal::AsLibvirt { refusal: Box::new(self), says: says.into() }
-    }
-
-    /// What sort of refusal it is.
-    pub fn category(&self) -> Category {
-        match self.plain() {
+    /// Its category.
+    pub const fn category(&self) -> Category {
+        match self {
             Refusal::PortCount { .. }
-            | Refusal::Halves { .. }
+            | Refusal::SeparatePorts { .. }
             | Refusal::HubPorts { .. }
             | Refusal::TypeAndModel { .. }
             | Refusal::VersionAndModel { .. }
             | Refusal::BackendOfEmulated { .. }
             | Refusal::Companions { .. }
             | Refusal::PortWithoutController { .. }
-            | Refusal::Twice { .. }
-            | Refusal::PciPlace { .. }
+            | Refusal::Duplicate { .. }
+            | Refusal::PciAddress { .. }
             | Refusal::UsbDisabled { .. }
-            // There is a plain refusal behind it, and that has its own category.
-            | Refusal::AsLibvirt { .. }
-            | Refusal::NotAskable { .. } => Category::Usage,
+            | Refusal::NotRequestable { .. } => Category::Usage,
             Refusal::NoSuchController { .. }
             | Refusal::NoSuchPort { .. }
             | Refusal::NoHub { .. }
@@ -357,6 +372,7 @@ impl Refusal {
             Refusal::Full { .. }
             | Refusal::WrongSpeed { .. }
             | Refusal::NoPort { .. }
+            | Refusal::NoSlot { .. }
             | Refusal::NoIndex => Category::NoRoom,
             Refusal::NotImplemented { .. } => Category::NotImplemented,
         }

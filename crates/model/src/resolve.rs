@@ -1,161 +1,145 @@
-//! From a spec to hardware: everything that was left open is decided.
+//! From a spec to hardware: everything that the spec leaves open is decided.
 //!
 //! ```text
 //!   base hardware ─┐
-//!   spec ──────────┼─▶ resolve ─▶ hardware, and what was decided for each thing asked
-//!   capabilities ──┘        └──▶ or a refusal, and nothing is changed
+//!   spec ──────────┼─▶ resolve ─▶ hardware, and what was decided for each requested item
+//!   capabilities ──┘        └──▶ or a refusal, with nothing changed
 //! ```
 //!
-//! `base` is what the guest has already and keeps. Asking for what it has is answered with "already so"; asking for one thing twice
-//! is refused. Pure: the same
-//! three give the same answer, always and everywhere.
+//! `base` is what the guest already has and keeps. A request for an item of the base succeeds, and
+//! the result marks it as existing. A spec that requests the same item twice is refused. Pure: the
+//! same input always gives the same result.
 //!
-//! # The rules of `vusb-1`
+//! Each profile has a module with its rules:
 //!
-//! These never change; golden files hold them.
-//!
-//! 1. **Controllers first**, in the order of the spec, those with an index or a name before those without.
-//! 2. **Model**: the one that is given; else the one of the given version ([`Model::of_version`]); else `xenusb2` for pv and
-//!    `qemu-xhci` for emulated. Type `auto` is what the capabilities say. What contradicts itself is refused.
-//! 3. **Ports**: 16 unless said, cut to what the model has: 4 for an xHCI of VMware's, which has no other number. A number that is said must be one that the model can have.
-//! 4. An **ICH9 EHCI** brings its three companions unless the spec says which it has.
-//! 5. **Index**: the lowest free one. **Name**: `hciN` for emulated and `pvN` for pv, `deviceN` by the word of the kind, N the lowest
-//!    that is free.
-//! 6. **Devices** in this order: those with a port (hubs before what is behind them), hubs without a port, those with a port
-//!    behind such a hub, all others; in the order of the spec within each.
-//! 7. **A device without a controller** goes to the lowest index with a free port that takes its native speed; if there is
-//!    none, to the lowest with a free port that takes any speed it can run at; if there is none, a controller is added (rule
-//!    2 with nothing given). A pv controller with devices on it counts only after that, and where pv is the default a new one
-//!    is added before one is shared while there are fewer than 8: a ring carries only 16 requests. What cannot have a device of its
-//!    kind does not count, nor for a host device a controller that carries another domain's devices.
-//! 8. **A device without a port** gets the lowest free one of the controller that takes its native speed, then that of its
-//!    hubs, depth first; then the same for any speed it can run at.
-//! 9. **A network card without an address** gets one that is made from the domain's name (or if it has none, how it is reached), and from
-//!    the index and port that the card is at.
+//! | profile | module |
+//! |---|---|
+//! | `vusb-1` | [`vusb_1`] |
+//! | `vmx` | [`vmx`] |
+//! | `libxl` | [`libxl`] |
+//! | `libvirt` | [`libvirt`] |
+//! | `pve-1` | [`pve_1`] |
 
-mod already;
 mod controllers;
 mod devices;
+mod duplicates;
+mod existing;
 pub mod libvirt;
 pub mod libxl;
+mod port_allocator;
+pub mod pve_1;
 mod refused;
-mod room;
-mod twice;
+pub mod vmx;
+pub mod vusb_1;
 
-pub use controllers::VMWARE_XHCI_PORTS;
-pub use refused::{Asked, Refused};
+pub use refused::{Refused, RequestedItem};
 
 use crate::address::{Address, Index};
-use crate::capabilities::Capabilities;
+use crate::capabilities::{Capabilities, Support};
 use crate::hardware::Hardware;
 use crate::models::{ControllerType, Model, UsbVersion};
 use crate::profile::Profile;
 use crate::refusal::Refusal;
+use crate::remedy::{Reason, Remedy};
 use crate::spec::Spec;
 
 /// A spec with everything decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
-    /// What the guest is to have: all of the base and all that was asked for.
+    /// The guest's hardware: all of the base and all that was requested.
     pub hardware: Hardware,
-    /// For each controller of the spec, in its order, which one it is. A companion is where its EHCI is; what is no controller to the
-    /// profile (libvirt's model-less one on s390) is where the hardware has none.
-    pub controllers: Vec<Settled<Index>>,
-    /// For each device of the spec, in its order, where it is.
-    pub devices: Vec<Settled<Address>>,
-    /// The controllers that nobody asked for and that a device needs.
+    /// The index of each controller of the spec, in the order of the spec. A companion has the
+    /// index of its EHCI. An entry that the profile does not treat as a controller (libvirt's
+    /// controller without a model on s390) has an index at which the hardware has no controller.
+    pub controllers: Vec<Placed<Index>>,
+    /// The address of each device of the spec, in the order of the spec.
+    pub devices: Vec<Placed<Address>>,
+    /// The controllers that were not requested but were added because a device needs them.
     pub added: Vec<Index>,
-    /// The devices that nobody asked for and that the profile gives: hubs for more ports, a machine's own keyboard.
+    /// The devices that were not requested but were added by the profile: hubs for more ports, a
+    /// machine's default keyboard.
     pub added_devices: Vec<Address>,
 }
 
-/// Where something that was asked for is.
+/// The position of a requested item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settled<T> {
-    /// Where it is.
-    pub at: T,
-    /// Whether the base had it already.
-    pub already: bool,
+pub struct Placed<T> {
+    /// The index of a controller, or the address of a device.
+    pub address: T,
+    /// Whether the base already had it.
+    pub existing: bool,
 }
 
-/// Decides everything that `spec` leaves open, on top of what `base` has. The module's text has the rules.
+/// Decides everything that `spec` leaves open, on top of `base`, by the rules of the spec's
+/// profile.
 ///
 /// # Errors
-/// Something cannot be: it contradicts itself, something is in the way, there is no room, or `capabilities` lack it.
+/// The spec contradicts itself or conflicts with the base, there is no free port or index, or
+/// `capabilities` lack something.
 pub fn resolve(
     base: &Hardware,
     spec: &Spec,
     capabilities: &Capabilities,
 ) -> Result<Resolved, Refused> {
     match spec.profile {
-        Profile::Vusb1 => vusb_1(base, spec, capabilities),
+        Profile::Vusb1 => vusb_1::resolve(base, spec, capabilities),
+        Profile::Vmx => vmx::resolve(base, spec, capabilities),
         Profile::Libxl => libxl::resolve(base, spec, capabilities),
         Profile::Libvirt => libvirt::resolve(base, spec, capabilities),
+        Profile::Pve1 => pve_1::resolve(base, spec, capabilities),
     }
 }
 
-fn vusb_1(base: &Hardware, spec: &Spec, capabilities: &Capabilities) -> Result<Resolved, Refused> {
-    twice::check(spec)?;
-    let mut hardware = base.clone();
-    hardware.reserve(spec.controllers.len() + spec.devices.len());
-    let mut slots = controllers::Slots::new(capabilities);
-    let mut free = controllers::Free::new(spec);
-    let controllers =
-        controllers::settle(base, &mut hardware, &spec.controllers, &mut slots, &mut free)?;
-    let mut placing = devices::Placing::new(base, hardware, spec, slots, free);
-    let devices = placing.settle()?;
-    let (hardware, added) = placing.finish();
-    Ok(Resolved { hardware, controllers, devices, added, added_devices: Vec::new() })
+/// The refusal of `what`, because the hypervisor cannot do it.
+fn not_implemented(what: String, capabilities: &Capabilities, why: impl Into<Reason>) -> Refusal {
+    Refusal::NotImplemented { what, by: capabilities.hypervisor.clone(), why: why.into() }
 }
 
-/// The refusal of what the hypervisor cannot do.
-fn not_implemented(
-    what: String,
+/// Turns the refusal into [`Refusal::NoSlot`] if its cause is a missing slot. In the frozen results
+/// of the profiles it is [`Refusal::NotImplemented`], with the reason from the capabilities. `text`
+/// turns what was requested into what there is no slot for.
+fn without_slot(
+    refusal: Refusal,
     capabilities: &Capabilities,
-    why: String,
-    instead: Option<String>,
+    text: impl FnOnce(String) -> String,
 ) -> Refusal {
-    Refusal::NotImplemented { what, by: capabilities.hypervisor.clone(), why, instead }
+    match (refusal, &capabilities.slots) {
+        (Refusal::NotImplemented { what, why, .. }, Some(slots)) if why == slots.reason => {
+            Refusal::NoSlot { what: text(what), why }
+        }
+        (refusal, _) => refusal,
+    }
 }
 
-/// What could be had in place of a model: others of its version, or of any, that can be had now; and a cold start where that
-/// would do. The other type, where only a type was asked for.
-fn instead_of(
+/// The maximum number of models that are offered in place of an unsupported one.
+const ALTERNATIVES: usize = 3;
+
+/// What to request in place of `model`: other models of the same version, or of any version if
+/// there are none. If the model is only unsupported while the guest runs, a cold start is offered
+/// too. For a request with neither model nor version (`by_type`), the other type is offered
+/// instead.
+fn alternatives(
     model: Model,
     version: Option<UsbVersion>,
     by_type: bool,
     capabilities: &Capabilities,
-) -> Option<String> {
-    // Who did not name a model wants a type that can be had, not some model.
-    let other_type = match model.controller_type() {
-        ControllerType::Pv => ControllerType::Emulated,
-        ControllerType::Emulated => ControllerType::Pv,
+) -> Vec<Remedy> {
+    let (other_type, default) = match model.controller_type() {
+        ControllerType::Pv => (ControllerType::Emulated, Model::QemuXhci),
+        ControllerType::Emulated => (ControllerType::Pv, Model::Xenusb2),
     };
-    let default = match other_type {
-        ControllerType::Pv => Model::Xenusb2,
-        ControllerType::Emulated => Model::QemuXhci,
-    };
-    if by_type && capabilities.model(default).is_ok() {
-        return Some(format!("what can be had: --type {other_type}"));
+    if by_type && capabilities.check_model(default).is_ok() {
+        return vec![Remedy::UseType { controller_type: other_type }];
     }
-    let available = |other: &Model| *other != model && capabilities.model(*other).is_ok();
+    let available = |other: &Model| *other != model && capabilities.check_model(*other).is_ok();
     let same_version = |other: &Model| other.usbversion() == model.usbversion();
     let all: Vec<Model> = Model::ALL.into_iter().filter(available).collect();
-    let like: Vec<Model> = all.iter().copied().filter(same_version).collect();
-    let offer = if like.is_empty() { all } else { like };
-    let mut offers: Vec<String> =
-        offer.iter().take(3).map(|other| format!("--model {other}")).collect();
-    if let Some(crate::capabilities::Support::Cold { .. }) = capabilities.models.get(&model) {
-        let asked = version.map_or_else(
-            || format!("model = \"{model}\""),
-            |version| format!("usbversion = {version}"),
-        );
-        offers.push(format!(
-            "start the guest with it (`{asked}` in a spec, and `vusb qemu-args SPEC`)"
-        ));
+    let similar: Vec<Model> = all.iter().copied().filter(same_version).collect();
+    let offered = if similar.is_empty() { all } else { similar };
+    let use_model = |model| Remedy::UseModel { model, ports: None };
+    let mut remedies: Vec<Remedy> = offered.into_iter().take(ALTERNATIVES).map(use_model).collect();
+    if let Some(Support::Cold { .. }) = capabilities.models.get(&model) {
+        remedies.push(Remedy::StartWith { model, usbversion: version });
     }
-    match offers.as_slice() {
-        [] => None,
-        offers => Some(format!("what can be had: {}", offers.join(", or "))),
-    }
+    remedies
 }

@@ -1,4 +1,4 @@
-//! How a person names a USB device of the host.
+//! How a user names a USB device of the host.
 //!
 //! | text | names |
 //! |---|---|
@@ -6,9 +6,18 @@
 //! | `0781:5581:4C530001` | the same, with the serial number |
 //! | `1-4.2` | bus and port chain, as Linux names the device in sysfs |
 //! | `003.014` | bus and address in decimal, as `lsusb` prints them (`003.014`, or `3.14`) |
-//! | `pci-0000:00:14.0-usb-0:4.2` | where it is plugged, in words that a reboot does not change |
+//! | `pci-0000:00:14.0-usb-0:4.2` | the port path, in a form that survives a reboot |
+//! | `hostbus=1,vendorid=0x0781` | the conditions that another tool gave to QEMU |
+//! | `/dev/bus/usb/003/014` | bus and address, as the kernel names the device's node |
+//! | `/sys/bus/usb/devices/1-4.2` | bus and port chain, as the path in sysfs |
 //!
-//! Numbers are strict: ids are hexadecimal, everything else is decimal, nothing is octal and nothing is cut short.
+//! Numbers are strict: ids are hexadecimal and everything else is decimal; nothing is octal or
+//! truncated. Other tools' spellings, such as `001:004` and `0x0781:0x5581`, are answered with the
+//! selector that was probably meant.
+
+pub(crate) mod bus_id;
+mod pattern;
+mod spellings;
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,10 +25,14 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::address::decimal;
+pub use self::bus_id::BusId;
+use self::bus_id::port_chain;
+pub use self::pattern::Pattern;
+use crate::remedy::Remedy;
 
 /// The vendor and product ids of a USB device, from its device descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct UsbId {
     /// `idVendor`.
     pub vendor: u16,
@@ -33,52 +46,44 @@ impl fmt::Display for UsbId {
     }
 }
 
-/// A bus and a chain of ports, `1-4.2`: Linux's own name for a place that a device is plugged into. The bus number can
-/// change from one boot to the next; the chain does not. Up to seven ports (USB 2.0, section 4.1.1: five hubs between
-/// the root and a device, and Linux counts to seven tiers).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct BusId {
-    bus: u16,
-    chain: Vec<u8>,
-}
+impl FromStr for UsbId {
+    type Err = UsbIdError;
 
-impl BusId {
-    /// The number of the host's bus, from 1.
-    pub const fn bus(&self) -> u16 {
-        self.bus
-    }
-
-    /// The ports from the root hub outwards, each from 1.
-    pub fn chain(&self) -> &[u8] {
-        &self.chain
-    }
-
-    /// The chain as text: `4.2`.
-    pub fn chain_text(&self) -> String {
-        self.chain.iter().map(u8::to_string).collect::<Vec<_>>().join(".")
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let error = || UsbIdError(text.chars().take(80).collect());
+        let (vendor, product) = text.split_once(':').ok_or_else(error)?;
+        let vendor = hex4(vendor).ok_or_else(error)?;
+        Ok(UsbId { vendor, product: hex4(product).ok_or_else(error)? })
     }
 }
+
+impl TryFrom<String> for UsbId {
+    type Error = UsbIdError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<UsbId> for String {
+    fn from(id: UsbId) -> String {
+        id.to_string()
+    }
+}
+
+/// A text that is not a vendor and a product id.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "`{0}` is not a vendor and product id: write four hexadecimal digits each, as in 0781:5581"
+)]
+pub struct UsbIdError(String);
 
 impl FromStr for BusId {
     type Err = SelectorError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = || SelectorError(text.chars().take(80).collect());
-        let (bus, chain) = text.split_once('-').ok_or_else(error)?;
-        let bus = decimal::<u16>(bus).filter(|bus| *bus > 0).ok_or_else(error)?;
-        Ok(BusId { bus, chain: port_chain(chain).ok_or_else(error)? })
+        BusId::parse(text).ok_or_else(|| SelectorError::new(text))
     }
-}
-
-/// A chain of one to seven ports.
-fn port_chain(text: &str) -> Option<Vec<u8>> {
-    let chain: Vec<u8> = text
-        .split('.')
-        .map(|port| decimal::<u8>(port).filter(|port| *port > 0))
-        .take(8)
-        .collect::<Option<_>>()?;
-    (chain.len() <= 7).then_some(chain)
 }
 
 impl TryFrom<String> for BusId {
@@ -89,20 +94,8 @@ impl TryFrom<String> for BusId {
     }
 }
 
-impl From<BusId> for String {
-    fn from(id: BusId) -> String {
-        id.to_string()
-    }
-}
-
-impl fmt::Display for BusId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.bus, self.chain_text())
-    }
-}
-
-/// The number of a bus and the address of a device on it, both from 1: what `/dev/bus/usb` is made of. The address is new
-/// at each plug.
+/// The number of a bus and the address of a device on it, both from 1, as in `/dev/bus/usb`. A
+/// device gets a new address each time it is plugged in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BusAddress {
     /// The host's bus.
@@ -118,7 +111,8 @@ impl fmt::Display for BusAddress {
     }
 }
 
-/// What names a USB device of the host. The module's table says how each is written.
+/// What identifies a USB device of the host. The module documentation has a table of the text
+/// forms.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Selector {
@@ -126,42 +120,98 @@ pub enum Selector {
     Id {
         /// The ids.
         id: UsbId,
-        /// The serial number, as the device says it.
+        /// The serial number that the device reports.
         serial: Option<String>,
     },
     /// Bus and port chain.
     Port(BusId),
     /// Bus and address.
     Address(BusAddress),
-    /// The reboot-proof path: the controller's place and the port chain, as udev's `ID_PATH` writes them.
+    /// The reboot-proof path: the controller and the port chain, as in udev's `ID_PATH`.
     Path(StablePath),
+    /// The conditions of another tool, if no other form can express them.
+    Pattern(Pattern),
 }
 
-/// A reboot-proof path such as `pci-0000:00:14.0-usb-0:4.2`: where the host's controller is, and the chain of ports below
-/// it. Compared letter for letter; printable ASCII without spaces, 128 characters at the most.
+/// The properties of a device that selectors look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traits<'a> {
+    /// Vendor and product.
+    pub id: UsbId,
+    /// The serial number that the device reports.
+    pub serial: Option<&'a str>,
+    /// The bus and port chain that it is plugged into.
+    pub port: &'a BusId,
+    /// Its bus and address.
+    pub address: BusAddress,
+    /// The reboot-proof path of its port.
+    pub path: Option<&'a str>,
+}
+
+impl Selector {
+    /// Whether it matches a device. Serial numbers and paths must be equal byte for byte.
+    pub fn matches(&self, device: &Traits<'_>) -> bool {
+        match self {
+            Selector::Id { id, serial } => {
+                device.id == *id && (serial.is_none() || serial.as_deref() == device.serial)
+            }
+            Selector::Port(port) => device.port == port,
+            Selector::Address(address) => device.address == *address,
+            Selector::Path(path) => device.path == Some(path.as_str()),
+            Selector::Pattern(pattern) => pattern.matches(device.port, device.address, device.id),
+        }
+    }
+
+    /// Whether several devices can match at a time. A hypervisor that is given this selector takes
+    /// any of them.
+    pub const fn may_match_several(&self) -> bool {
+        match self {
+            Selector::Id { .. } => true,
+            Selector::Pattern(pattern) => !pattern.is_one_place(),
+            Selector::Port(_) | Selector::Address(_) | Selector::Path(_) => false,
+        }
+    }
+}
+
+/// A reboot-proof path such as `pci-0000:00:14.0-usb-0:4.2`: the host's controller, and the chain
+/// of ports below it. Compared byte by byte; printable ASCII without spaces, at most 128
+/// characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StablePath(String);
 
 impl StablePath {
-    /// The path below a controller: `place` is `pci-0000:00:14.0` or `platform-dummy_hcd.0`.
-    pub fn new(place: &str, chain: &BusId) -> Option<StablePath> {
-        format!("{place}-usb-0:{}", chain.chain_text()).parse().ok()
+    /// The path below a controller, which is `pci-0000:00:14.0` or `platform-dummy_hcd.0`.
+    pub fn new(controller: &str, chain: &BusId) -> Option<StablePath> {
+        format!("{controller}{BELOW_CONTROLLER}{}", chain.chain_text()).parse().ok()
     }
 
     /// The path as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The controller: `pci-0000:00:14.0`.
+    pub fn controller(&self) -> &str {
+        self.0.rsplit_once(BELOW_CONTROLLER).map_or("", |(controller, _)| controller)
+    }
+
+    /// The chain of ports: `4.2`.
+    pub fn chain(&self) -> &str {
+        self.0.rsplit_once(BELOW_CONTROLLER).map_or("", |(_, chain)| chain)
+    }
 }
+
+/// What is between the controller and the chain of ports of a [`StablePath`].
+const BELOW_CONTROLLER: &str = "-usb-0:";
 
 impl FromStr for StablePath {
     type Err = SelectorError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = || SelectorError(text.chars().take(80).collect());
-        let (place, chain) = text.rsplit_once("-usb-0:").ok_or_else(error)?;
+        let error = || SelectorError::new(text);
+        let (controller, chain) = text.rsplit_once(BELOW_CONTROLLER).ok_or_else(error)?;
         let printable = text.len() <= 128 && text.bytes().all(|byte| byte.is_ascii_graphic());
-        let named = place.split_once('-').is_some_and(|(bus, rest)| {
+        let named = controller.split_once('-').is_some_and(|(bus, rest)| {
             !rest.is_empty() && bus.bytes().all(|byte| byte.is_ascii_lowercase()) && !bus.is_empty()
         });
         if printable && named && port_chain(chain).is_some() {
@@ -178,55 +228,102 @@ impl fmt::Display for StablePath {
     }
 }
 
-/// A text that names no host device.
+/// Text that is not a selector.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error(
-    "`{0}` names no host device: write vendor and product (0781:5581, with :SERIAL if two are alike), bus and port (1-4.2), \
-     bus and address in decimal (003.014) or a path (pci-0000:00:14.0-usb-0:4.2); `vusb host list` shows all of them"
-)]
-pub struct SelectorError(String);
+#[error("`{text}` does not identify a host device: write {}", expected(meant))]
+pub struct SelectorError {
+    text: String,
+    /// What was probably meant.
+    meant: Vec<Selector>,
+}
+
+/// What to write instead of a text that is not a selector.
+fn expected(meant: &[Selector]) -> String {
+    let one = |it: &Selector| match it {
+        Selector::Id { .. } => format!("{it} (vendor and product)"),
+        Selector::Port(_) => format!("{it} (bus and port)"),
+        Selector::Address(_) => format!("{it} (bus and address)"),
+        Selector::Path(_) | Selector::Pattern(_) => it.to_string(),
+    };
+    match meant {
+        [] => "vendor and product (0781:5581, with :SERIAL to distinguish several), bus and \
+               port (1-4.2), bus and address in decimal (003.014) or a path \
+               (pci-0000:00:14.0-usb-0:4.2)"
+            .to_owned(),
+        several => {
+            let all: Vec<String> = several.iter().map(one).collect();
+            all.join(" or ")
+        }
+    }
+}
+
+impl SelectorError {
+    fn new(text: &str) -> SelectorError {
+        SelectorError { text: text.chars().take(80).collect(), meant: Vec::new() }
+    }
+
+    /// What was probably meant, the most probable first: `001.004` for `001:004`. Empty if that is
+    /// unknown.
+    pub fn meant(&self) -> &[Selector] {
+        &self.meant
+    }
+
+    /// What to write instead: `001.004 (bus and address)`.
+    pub fn expected(&self) -> String {
+        expected(&self.meant)
+    }
+
+    /// What the caller can do about it.
+    pub fn remedies(&self) -> Vec<Remedy> {
+        vec![Remedy::ListHost { backend: None }]
+    }
+}
 
 impl FromStr for Selector {
     type Err = SelectorError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = || SelectorError(text.chars().take(80).collect());
-        if text.as_bytes().get(4) == Some(&b':') {
-            return usb_id(text).ok_or_else(error);
-        }
-        if text.contains(':') {
-            return text.parse().map(Selector::Path);
-        }
-        if text.contains('-') {
-            return text.parse().map(Selector::Port);
-        }
-        bus_address(text).map(Selector::Address).ok_or_else(error)
+        let found = if text.starts_with('/') {
+            spellings::path(text)
+        } else if text.as_bytes().get(4) == Some(&b':') {
+            usb_id(text)
+        } else if let Ok(pattern) = text.parse::<Pattern>() {
+            Some(pattern.selector())
+        } else if text.contains(':') {
+            text.parse().ok().map(Selector::Path)
+        } else if text.contains('-') {
+            text.parse().ok().map(Selector::Port)
+        } else {
+            bus_address(text).map(Selector::Address)
+        };
+        let meant = || spellings::meant(text);
+        found.ok_or_else(|| SelectorError { meant: meant(), ..SelectorError::new(text) })
     }
 }
 
-/// `VVVV:PPPP` or `VVVV:PPPP:SERIAL`. A serial number is 1 to 126 characters (a string descriptor's limit: USB 2.0,
-/// section 9.6.7) without control characters.
+/// `VVVV:PPPP` or `VVVV:PPPP:SERIAL`. A serial number is 1 to 126 characters (a string descriptor's
+/// limit: USB 2.0, section 9.6.7) without control characters.
 fn usb_id(text: &str) -> Option<Selector> {
     let mut parts = text.splitn(3, ':');
     let vendor = hex4(parts.next()?)?;
     let product = hex4(parts.next()?)?;
     let serial = parts.next().map(str::to_owned);
-    let good = |serial: &String| {
+    let is_valid = |serial: &String| {
         !serial.is_empty() && serial.chars().count() <= 126 && !serial.chars().any(char::is_control)
     };
-    if !serial.as_ref().is_none_or(good) {
+    if !serial.as_ref().is_none_or(is_valid) {
         return None;
     }
     Some(Selector::Id { id: UsbId { vendor, product }, serial })
 }
 
 /// Exactly four hexadecimal digits.
-fn hex4(text: &str) -> Option<u16> {
+pub(crate) fn hex4(text: &str) -> Option<u16> {
     let strict = text.len() == 4 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     if strict { u16::from_str_radix(text, 16).ok() } else { None }
 }
 
-/// `BBB.AAA`: both padded to three digits as `lsusb` does, or neither padded.
+/// `BBB.AAA`: each padded to three digits as `lsusb` does, or without leading zeros.
 fn bus_address(text: &str) -> Option<BusAddress> {
     let number = |part: &str| -> Option<u16> {
         let digits = part.bytes().all(|byte| byte.is_ascii_digit());
@@ -262,6 +359,7 @@ impl fmt::Display for Selector {
             Selector::Port(id) => write!(f, "{id}"),
             Selector::Address(address) => write!(f, "{address}"),
             Selector::Path(path) => write!(f, "{path}"),
+            Selector::Pattern(pattern) => write!(f, "{pattern}"),
         }
     }
 }
@@ -272,7 +370,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn every_form_reads_and_prints_the_same() {
+    fn every_form_reads_back() {
         for text in [
             "0781:5581",
             "0781:5581:4C53-00:01",
@@ -285,6 +383,23 @@ mod tests {
         }
         assert_eq!("3.14".parse::<Selector>().unwrap().to_string(), "003.014");
         assert_eq!("0A5C:21E8".parse::<Selector>().unwrap().to_string(), "0a5c:21e8");
+        let node = "/dev/bus/usb/003/014".parse::<Selector>().unwrap();
+        assert_eq!(node.to_string(), "003.014");
+    }
+
+    #[test]
+    fn an_error_says_what_to_write() {
+        let error = |text: &str| text.parse::<Selector>().unwrap_err().to_string();
+        assert_eq!(
+            error("001:004"),
+            "`001:004` does not identify a host device: write 001.004 (bus and address)"
+        );
+        assert_eq!(
+            error("01-4"),
+            "`01-4` does not identify a host device: write 1-4 (bus and port) or 001.004 (bus and \
+             address)"
+        );
+        assert!(error("moose").contains("write vendor and product (0781:5581"));
     }
 
     #[test]
@@ -318,9 +433,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn ids_are_strict_and_read_back() {
+        let id = UsbId { vendor: 0x0781, product: 0x5581 };
+        assert_eq!("0781:5581".parse(), Ok(id));
+        assert_eq!(id.to_string(), "0781:5581");
+        for text in ["", "0781", "781:5581", "0781:5581:A", "0x0781:5581", "0781:+581", "0781:"] {
+            assert!(text.parse::<UsbId>().is_err(), "{text:?}");
+        }
+    }
+
     proptest! {
         #[test]
-        fn any_text_is_refused_or_comes_back(text in "\\PC{0,40}") {
+        fn any_text_is_refused_or_reads_back(text in "\\PC{0,40}") {
             if let Ok(selector) = text.parse::<Selector>() {
                 prop_assert_eq!(selector.to_string().parse::<Selector>().unwrap(), selector);
             }

@@ -1,7 +1,9 @@
-//! What a person asks for. It may leave nearly everything open.
+//! What is requested. A spec may leave nearly everything open.
 
 use std::fmt;
 use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
 
 use crate::address::{Index, PortPath};
 use crate::device::Kind;
@@ -10,75 +12,102 @@ use crate::models::{Companion, ControllerType, Model, UsbVersion};
 use crate::name::{Name, NameError};
 use crate::profile::Profile;
 
-/// Controllers and devices that are asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Requested controllers and devices. As JSON, what is left open is left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Spec {
-    /// The rules that fill what is left open.
+    /// The rules that fill what the spec leaves open.
     pub profile: Profile,
-    /// The domain's name: two domains with the same spec get network cards with different addresses, and one that is started
-    /// again with the spec gets the same.
+    /// The domain's name: two domains with the same spec get network cards with different
+    /// addresses, and a restarted domain gets the same ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub domain: Option<Name>,
-    /// What tells a domain without a name from all others, such as how it is reached (`qemu:/run/vm1.sock`). It counts only where
-    /// there is no `domain`; without either, two domains with the same spec have the same addresses.
+    /// What identifies a domain without a name, such as how it is reached (`qemu:/run/vm1.sock`).
+    /// Used only if there is no `domain`; without either, two domains with the same spec get the
+    /// same addresses.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// The guest is to have no USB at all, not even what its profile gives by itself: libvirt's model `none`.
+    /// Disables USB, including what the profile adds by default: libvirt's model `none`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub disabled: bool,
     /// The controllers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub controllers: Vec<ControllerSpec>,
     /// The devices.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<DeviceSpec>,
 }
 
-/// A controller that is asked for. All of it may be left open.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// A requested controller. All of it may be left open.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct ControllerSpec {
     /// Its index.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<Index>,
     /// Its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<Name>,
     /// Its type; `None` is auto.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub controller_type: Option<ControllerType>,
-    /// Its generation of USB.
+    /// Its USB version.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub usbversion: Option<UsbVersion>,
     /// Its model.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<Model>,
-    /// How many ports it has.
+    /// Its number of ports.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ports: Option<u8>,
-    /// For an xHCI whose halves differ: how many ports have a USB 2 half, and how many a USB 3 half.
-    pub halves: Option<(u8, u8)>,
-    /// Its companions; `None` is the whole group for an ICH9 EHCI, and none for every other model.
+    /// For an xHCI whose numbers of USB 2 and USB 3 ports differ: both numbers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub separate_ports: Option<(u8, u8)>,
+    /// Its companions; `None` leaves them to the profile. `vusb-1` gives an ICH9 EHCI the whole
+    /// group and every other model none; `libvirt` gives the group only to a request without a
+    /// model.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub companions: Option<Vec<Companion>>,
-    /// For a companion that is said as a controller of its own, as libvirt says it (`<master startport=>`): how many ports of its EHCI
-    /// come before its own. Its index is its EHCI's. For profile `libvirt` alone.
+    /// For a companion that is listed as a controller, as in libvirt's XML (`<master startport=>`):
+    /// the number of ports of its EHCI that precede its own. Its index is that of its EHCI. For
+    /// profile `libvirt` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub first_port: Option<u8>,
-    /// For pv, the domain whose devices it carries.
+    /// For pv, its backend domain.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
-    /// Where it sits on PCI.
+    /// Its PCI address.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub pci: Option<PciAddress>,
 }
 
-/// A device that is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A requested device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceSpec {
     /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<Name>,
     /// What it is.
+    #[serde(flatten)]
     pub kind: Kind,
     /// The controller to plug it into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub controller: Option<ControllerRef>,
     /// The port to plug it into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<PortPath>,
 }
 
 impl DeviceSpec {
-    /// A device of this kind, all else left open.
+    /// A device of this kind, with everything else open.
     pub const fn new(kind: Kind) -> DeviceSpec {
         DeviceSpec { name: None, kind, controller: None, port: None }
     }
 }
 
-/// How a person names a controller: by name or by index.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// A reference to a controller.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ControllerRef {
     /// By name.
     Name(Name),
@@ -107,7 +136,7 @@ impl fmt::Display for ControllerRef {
 }
 
 impl From<&Controller> for ControllerSpec {
-    /// The spec that leaves nothing open: it resolves to this very controller.
+    /// The spec that leaves nothing open: it resolves to exactly this controller.
     fn from(controller: &Controller) -> Self {
         let ports = controller.ports;
         ControllerSpec {
@@ -117,7 +146,8 @@ impl From<&Controller> for ControllerSpec {
             usbversion: Some(controller.model.usbversion()),
             model: Some(controller.model),
             ports: Some(ports.count()),
-            halves: (!ports.are_plain(controller.model)).then_some((ports.usb2(), ports.usb3())),
+            separate_ports: (!ports.are_uniform(controller.model))
+                .then_some((ports.usb2(), ports.usb3())),
             companions: Some(controller.companions.clone()),
             first_port: None,
             backend: controller.backend.clone(),
@@ -127,7 +157,7 @@ impl From<&Controller> for ControllerSpec {
 }
 
 impl From<&Hardware> for Spec {
-    /// The spec that leaves nothing open: it resolves to this very hardware.
+    /// The spec that leaves nothing open: it resolves to exactly this hardware.
     fn from(hardware: &Hardware) -> Self {
         let devices = hardware.devices().map(|(address, device)| DeviceSpec {
             name: Some(device.name.clone()),

@@ -1,8 +1,8 @@
-//! USB bus speeds, and which of them a port takes or a device can run at.
+//! USB bus speeds, and which of them a port supports or a device can run at.
 //!
-//! Source: USB 2.0 specification, section 5.2.3 (low 1.5, full 12, high 480 Mbit/s) and USB 3.0, section 3.1
-//! (SuperSpeed 5 Gbit/s). Faster modes of USB 3.1 and later count as super: no emulated or paravirtual controller tells
-//! them apart.
+//! Source: USB 2.0 specification, section 5.2.3 (low 1.5, full 12, high 480 Mbit/s) and USB 3.0,
+//! section 3.1 (SuperSpeed 5 Gbit/s). Faster modes of USB 3.1 and later count as super: no emulated
+//! or paravirtual controller distinguishes them.
 
 use std::fmt;
 
@@ -40,7 +40,8 @@ impl Speed {
         }
     }
 
-    /// The speed that Linux's `speed` attribute names: `1.5`, `12`, `480`, or 5000 and above. `None` for anything else.
+    /// The speed for a value of Linux's `speed` attribute: `1.5`, `12`, `480`, or 5000 and above.
+    /// `None` for anything else.
     pub fn from_mbits(text: &str) -> Option<Speed> {
         match text {
             "1.5" => Some(Speed::Low),
@@ -62,7 +63,7 @@ impl fmt::Display for Speed {
     }
 }
 
-/// A set of speeds: what a port takes, or what a device can run at.
+/// A set of speeds: those that a port supports, or that a device can run at.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "Vec<Speed>", from = "Vec<Speed>")]
 pub struct SpeedSet(u8);
@@ -72,7 +73,7 @@ impl SpeedSet {
     pub const NONE: SpeedSet = SpeedSet(0);
     /// Every speed.
     pub const ALL: SpeedSet = SpeedSet(0b1111);
-    /// How many different sets there are: [`SpeedSet::ordinal`] is below it.
+    /// The number of different sets: [`SpeedSet::ordinal`] is below it.
     pub const COUNT: usize = 16;
 
     /// The set of these speeds.
@@ -91,17 +92,17 @@ impl SpeedSet {
         self.0 & speed.bit() != 0
     }
 
-    /// What is in both sets.
-    pub const fn and(self, other: SpeedSet) -> SpeedSet {
+    /// The speeds in both sets.
+    pub const fn intersection(self, other: SpeedSet) -> SpeedSet {
         SpeedSet(self.0 & other.0)
     }
 
-    /// What is in either set.
-    pub const fn or(self, other: SpeedSet) -> SpeedSet {
+    /// The speeds in either set.
+    pub const fn union(self, other: SpeedSet) -> SpeedSet {
         SpeedSet(self.0 | other.0)
     }
 
-    /// Whether nothing is in the set.
+    /// Whether the set is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
@@ -116,7 +117,12 @@ impl SpeedSet {
         Speed::ALL.into_iter().filter(move |speed| self.contains(*speed))
     }
 
-    /// A number below [`SpeedSet::COUNT`] that is this set's alone.
+    /// Whether low or full speed is in the set.
+    pub const fn has_slow(self) -> bool {
+        self.contains(Speed::Low) || self.contains(Speed::Full)
+    }
+
+    /// A number below [`SpeedSet::COUNT`] that is unique to this set.
     pub const fn ordinal(self) -> usize {
         self.0 as usize
     }
@@ -141,7 +147,7 @@ impl From<SpeedSet> for Vec<Speed> {
 }
 
 impl fmt::Display for SpeedSet {
-    /// `low, full and high`, as a sentence takes it; `no` for the empty set.
+    /// For use in a sentence: `low, full and high`; `no` for the empty set.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let speeds: Vec<Speed> = self.iter().collect();
         match speeds.as_slice() {
@@ -166,14 +172,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sets_read_as_a_sentence() {
+    fn a_set_is_formatted_for_a_sentence() {
         assert_eq!(SpeedSet::ALL.to_string(), "low, full, high and super");
         assert_eq!(SpeedSet::from(Speed::High).to_string(), "high");
         assert_eq!(SpeedSet::NONE.to_string(), "no");
     }
 
     #[test]
-    fn linux_names_of_speeds() {
+    fn linux_speed_attributes_are_parsed() {
         for speed in Speed::ALL {
             assert_eq!(Speed::from_mbits(speed.mbits()), Some(speed));
         }

@@ -1,4 +1,5 @@
-//! Names and indexes that a spec leaves open never take what another entry of the same spec asks for.
+//! An entry without a name or an index never gets a name or an index that another entry of the same
+//! spec requests.
 #![allow(clippy::unwrap_used)]
 
 use vusb_model::address::Index;
@@ -25,13 +26,14 @@ fn names(resolved: &Resolved) -> Vec<String> {
     controllers.chain(devices).collect()
 }
 
-/// Two tablets are two tablets, though the first could have been called what the second is.
+/// The default name of the first tablet would be the name that the second requests. They must not
+/// be taken for the same tablet.
 #[test]
 fn a_device_does_not_take_the_name_of_a_later_one() {
     let devices = vec![tablet(None, None), tablet(Some("tablet0"), None)];
     let resolved = resolved(&Spec { devices, ..Spec::default() });
     assert_eq!(names(&resolved), ["hci0", "tablet1", "tablet0"]);
-    assert!(resolved.devices.iter().all(|settled| !settled.already));
+    assert!(resolved.devices.iter().all(|placed| !placed.existing));
 }
 
 #[test]
@@ -54,9 +56,9 @@ fn a_controller_does_not_take_the_index_of_a_later_one() {
     assert_eq!(names(&resolved), ["hci0", "front"]);
 }
 
-/// A device that waits for its hub uses up no name while it waits.
+/// A device that is deferred until its hub is placed consumes no name before that.
 #[test]
-fn waiting_for_a_hub_costs_no_name() {
+fn a_deferred_device_consumes_no_name() {
     let hub = DeviceSpec::new("hub".parse().unwrap());
     let devices = vec![tablet(None, Some("1.1")), hub];
     let controllers = vec![ControllerSpec::default()];

@@ -1,4 +1,4 @@
-//! What hardware is stored as, and what is not read back.
+//! Hardware as it is stored, and stored hardware that is refused.
 #![allow(clippy::unwrap_used)]
 
 use vusb_model::capabilities::Capabilities;
@@ -12,7 +12,7 @@ fn error(json: &str) -> String {
     serde_json::from_str::<Hardware>(json).unwrap_err().to_string()
 }
 
-/// One of two devices on a port was once dropped without a word.
+/// Regression test: one of two devices on a port was silently dropped.
 #[test]
 fn two_devices_on_one_port_are_refused() {
     let error = error(
@@ -23,7 +23,7 @@ fn two_devices_on_one_port_are_refused() {
 }
 
 #[test]
-fn a_hub_has_no_hundred_ports() {
+fn a_hub_has_at_most_eight_ports() {
     for ports in ["0", "9", "200"] {
         let error = error(&format!(
             r#"[{{"index":0,"name":"hci0","model":"qemu-xhci","ports":4,"devices":[
@@ -33,33 +33,34 @@ fn a_hub_has_no_hundred_ports() {
     }
 }
 
-/// An xHCI whose ports have one half only comes back as it was.
+/// An xHCI with different numbers of USB 2 and USB 3 ports reads back unchanged.
 #[test]
-fn halves_are_kept() {
-    for halves in [(4, 0), (0, 4), (4, 2), (2, 4), (4, 4)] {
+fn separate_ports_are_kept() {
+    for ports in [(4, 0), (0, 4), (4, 2), (2, 4), (4, 4)] {
         let controller = ControllerSpec {
             model: Some(Model::NecXhci),
-            halves: Some(halves),
+            separate_ports: Some(ports),
             ..ControllerSpec::default()
         };
         let spec = Spec { controllers: vec![controller], ..Spec::default() };
-        let made = resolve(&Hardware::new(), &spec, &Capabilities::everything()).unwrap().hardware;
-        let json = serde_json::to_string(&made).unwrap();
-        assert_eq!(serde_json::from_str::<Hardware>(&json).unwrap(), made, "{halves:?}: {json}");
-        let again = resolve(&Hardware::new(), &Spec::from(&made), &Capabilities::everything());
-        assert_eq!(again.unwrap().hardware, made, "{halves:?}");
+        let capabilities = Capabilities::everything();
+        let hardware = resolve(&Hardware::new(), &spec, &capabilities).unwrap().hardware;
+        let json = serde_json::to_string(&hardware).unwrap();
+        assert_eq!(serde_json::from_str::<Hardware>(&json).unwrap(), hardware, "{ports:?}: {json}");
+        let again = resolve(&Hardware::new(), &Spec::from(&hardware), &capabilities);
+        assert_eq!(again.unwrap().hardware, hardware, "{ports:?}");
     }
 }
 
-/// What a model cannot have is refused, and not left out.
+/// The separate numbers are not silently ignored.
 #[test]
-fn halves_of_what_has_none_are_refused() {
+fn separate_ports_are_refused_for_a_uhci() {
     let controller = ControllerSpec {
         model: Some(Model::Piix3Uhci),
-        halves: Some((2, 2)),
+        separate_ports: Some((2, 2)),
         ..ControllerSpec::default()
     };
     let spec = Spec { controllers: vec![controller], ..Spec::default() };
     let refusal = resolve(&Hardware::new(), &spec, &Capabilities::everything()).unwrap_err();
-    assert_eq!(refusal.refusal, Refusal::Halves { model: Model::Piix3Uhci });
+    assert_eq!(refusal.refusal, Refusal::SeparatePorts { model: Model::Piix3Uhci });
 }

@@ -1,4 +1,5 @@
-//! What is behind a device: an image's format, a stream, a network, a hardware address; and how each is written.
+//! The back ends of devices (image formats, streams, networks), hardware addresses, and their text
+//! forms.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,23 +7,24 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::OWN_ID;
+use super::OBJECT_ID_PREFIX;
 use super::text::KindError;
 
-/// How an image file is laid out. It is said or told from the file's name, never from its content: a guest writes the
-/// content, and could otherwise have a raw image read as a qcow2 that points to any file of the host.
+/// The format of an image file. It is specified or derived from the file's name, never detected
+/// from the content: a guest writes the content, and could make its raw image look like a qcow2
+/// that refers to any file of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ImageFormat {
-    /// The bytes of the device, one after the other.
+    /// The bytes of the device, without any structure.
     Raw,
-    /// QEMU's own format.
+    /// QEMU's qcow2 format.
     Qcow2,
 }
 
 impl ImageFormat {
-    /// The format that a file's name promises: qcow2 for `.qcow2`, raw for everything else.
-    pub fn of_name(file: &str) -> ImageFormat {
+    /// The format that a file's name implies: qcow2 for `.qcow2`, raw for everything else.
+    pub fn from_file_name(file: &str) -> ImageFormat {
         if file.to_ascii_lowercase().ends_with(".qcow2") {
             ImageFormat::Qcow2
         } else {
@@ -47,7 +49,7 @@ impl FromStr for ImageFormat {
         match text {
             "raw" => Ok(ImageFormat::Raw),
             "qcow2" => Ok(ImageFormat::Qcow2),
-            other => Err(KindError::of("image format", other, "it is raw or qcow2")),
+            other => Err(KindError::of("an image format", other, "it must be raw or qcow2")),
         }
     }
 }
@@ -56,12 +58,12 @@ impl FromStr for ImageFormat {
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum NetBackend {
-    /// The hypervisor's own network, translated to the host's (QEMU's `user`).
+    /// The hypervisor's own network, with address translation to the host's (QEMU's `user`).
     #[default]
     User,
     /// Nothing.
     None,
-    /// A back end of the hypervisor that exists, by its id.
+    /// An existing network back end of the hypervisor, by its id.
     Existing(String),
 }
 
@@ -70,21 +72,21 @@ pub enum NetBackend {
 #[serde(try_from = "String", into = "String")]
 pub struct Mac(pub [u8; 6]);
 
-/// One end of a stream of bytes.
+/// A character device: the back end of a serial adapter or of a redirected device.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Chardev {
-    /// A new pseudo terminal of the host.
+    /// A new pseudoterminal of the host.
     Pty,
-    /// Nothing: what is written is lost.
+    /// Nothing: output is discarded.
     Null,
-    /// A file that what is written goes to.
+    /// A file that output is written to.
     File(String),
     /// A Unix socket.
     Unix {
         /// Its path.
         path: String,
-        /// Whether the hypervisor listens on it, rather than connect to it.
+        /// Whether the hypervisor listens on the socket instead of connecting to it.
         server: bool,
     },
     /// A TCP socket.
@@ -93,47 +95,50 @@ pub enum Chardev {
         host: String,
         /// The port.
         port: u16,
-        /// Whether the hypervisor listens on it, rather than connect to it.
+        /// Whether the hypervisor listens on the socket instead of connecting to it.
         server: bool,
     },
     /// A channel of the SPICE connection.
     Spicevmc,
-    /// A character device of the hypervisor that exists, by its id.
+    /// An existing character device of the hypervisor, by its id.
     Existing(String),
 }
 
 impl Chardev {
-    /// Whether a stream that was found is the one that is wanted, as far as can be seen from outside: a hypervisor turns the name
-    /// of a host that it listens on into an address, and does not say which file a stream goes to.
-    pub(super) fn satisfies(&self, wanted: &Chardev) -> bool {
-        match (self, wanted) {
+    /// Whether a stream that a hypervisor shows can be the requested one. It may look different: a
+    /// hypervisor resolves the host name that it listens on to an address, and does not show which
+    /// file a stream is written to.
+    pub(super) fn satisfies(&self, requested: &Chardev) -> bool {
+        match (self, requested) {
             (
                 Chardev::Tcp { host, port, server },
-                Chardev::Tcp { host: name, port: wanted_port, server: wanted_server },
-            ) => port == wanted_port && server == wanted_server && same_host(host, name),
-            (Chardev::Existing(id), Chardev::File(_)) => id.starts_with(OWN_ID),
-            _ => self == wanted,
+                Chardev::Tcp { host: name, port: requested_port, server: as_server },
+            ) => port == requested_port && server == as_server && same_host(host, name),
+            (Chardev::Existing(id), Chardev::File(_)) => id.starts_with(OBJECT_ID_PREFIX),
+            _ => self == requested,
         }
     }
 
-    /// Whether there is only one of it: a file, a socket; not a pseudo terminal, of which each is another.
-    pub(super) const fn is_one(&self) -> bool {
+    /// Whether only one device can use it: true for a file, a socket and an existing character
+    /// device. Each request for a pseudoterminal or a SPICE channel creates a new one, and any
+    /// number of devices can be connected to nothing.
+    pub(super) const fn is_exclusive(&self) -> bool {
         !matches!(self, Chardev::Pty | Chardev::Null | Chardev::Spicevmc)
     }
 }
 
-/// Whether `found` may be the host that `wanted` names. Two addresses or two names have to be equal; a name can stand for any
-/// address, but `localhost` for this machine's own alone.
-fn same_host(found: &str, wanted: &str) -> bool {
+/// Whether `found` may be the host `requested`. Two addresses or two names must be equal. A name
+/// may resolve to any address, except `localhost`, which only resolves to loopback addresses.
+fn same_host(found: &str, requested: &str) -> bool {
     let plain = |host: &str| {
         let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         inner.unwrap_or(host).to_ascii_lowercase()
     };
-    let (found, wanted) = (plain(found), plain(wanted));
-    match (found.parse::<IpAddr>(), wanted.parse::<IpAddr>()) {
-        (Ok(found), Ok(wanted)) => found == wanted,
-        (Ok(found), Err(_)) => wanted != "localhost" || found.is_loopback(),
-        (Err(_), _) => found == wanted,
+    let (found, requested) = (plain(found), plain(requested));
+    match (found.parse::<IpAddr>(), requested.parse::<IpAddr>()) {
+        (Ok(found), Ok(requested)) => found == requested,
+        (Ok(found), Err(_)) => requested != "localhost" || found.is_loopback(),
+        (Err(_), _) => found == requested,
     }
 }
 
@@ -141,7 +146,7 @@ impl FromStr for Chardev {
     type Err = KindError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = || KindError::new(text, CHARDEVS);
+        let error = || KindError::of("a character device", text, format!("write {CHARDEVS}"));
         let (rest, server) = match text.strip_suffix(",server") {
             Some(rest) => (rest, true),
             None => (text, false),
@@ -199,7 +204,7 @@ impl FromStr for NetBackend {
                 Some(id) => Ok(NetBackend::Existing(object_id(text, id)?)),
                 None => Err(KindError::new(
                     text,
-                    "a network card goes to user, none, or id:ID of a network back end that exists",
+                    "the back end of a network card is user, none, or id:ID of an existing one",
                 )),
             },
         }
@@ -229,7 +234,7 @@ impl FromStr for Mac {
         let mut bytes = [0; 6];
         let mut parts = text.split(':');
         for byte in &mut bytes {
-            // from_str_radix alone takes a sign.
+            // from_str_radix would also accept a sign.
             let digits =
                 |part: &&str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
             let part = parts.next().filter(digits).ok_or_else(error)?;
@@ -246,18 +251,23 @@ impl fmt::Display for Mac {
     }
 }
 
-pub(super) const CHARDEVS: &str = "say where its other end is: pty, null, file:PATH, unix:PATH[,server], tcp:HOST:PORT[,server], spicevmc, or id:ID of \
-                        a character device that exists";
+/// The text forms of character devices, for messages.
+pub(super) const CHARDEVS: &str = "pty, null, file:PATH, unix:PATH[,server], tcp:HOST:PORT[,server], spicevmc, or id:ID of an existing character \
+                        device";
 
-/// An id of the hypervisor's own objects.
+/// Checks the id of a hypervisor's object, which is a part of `text`.
 pub(super) fn object_id(text: &str, id: &str) -> Result<String, KindError> {
     let good = !id.is_empty()
         && id.len() <= 64
         && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.#".contains(&byte));
-    if good { Ok(id.to_owned()) } else { Err(KindError::new(text, format!("`{id}` is no id"))) }
+    if good {
+        Ok(id.to_owned())
+    } else {
+        Err(KindError::new(text, format!("`{id}` is not a valid id")))
+    }
 }
 
-/// Serde by way of text for the types that are written as one word.
+/// Serializes types in their text form.
 macro_rules! as_text {
     ($($type:ty),*) => {$(
         impl TryFrom<String> for $type {

@@ -8,7 +8,7 @@ pub(super) struct Controller {
     name: Name,
     model: Model,
     ports: u8,
-    /// For an xHCI whose USB 2 and USB 3 ports are not equally many.
+    /// Only for an xHCI whose numbers of USB 2 and USB 3 ports differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     usb2ports: Option<u8>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -39,14 +39,14 @@ impl From<Hardware> for Vec<Controller> {
 impl From<super::Controller> for Controller {
     fn from(controller: super::Controller) -> Self {
         let ports = controller.ports;
-        let half = |count: u8| (!ports.are_plain(controller.model)).then_some(count);
+        let separate = |count: u8| (!ports.are_uniform(controller.model)).then_some(count);
         Controller {
             index: controller.index,
             name: controller.name,
             model: controller.model,
             ports: ports.count(),
-            usb2ports: half(ports.usb2()),
-            usb3ports: half(ports.usb3()),
+            usb2ports: separate(ports.usb2()),
+            usb3ports: separate(ports.usb3()),
             companions: controller.companions,
             backend: controller.backend,
             pci: controller.pci,
@@ -59,7 +59,7 @@ impl From<super::Controller> for Controller {
     }
 }
 
-/// The devices by port. Two on one port are a mistake, and none of them is dropped for the other.
+/// The devices by port. Two devices on one port are refused: neither is dropped silently.
 fn by_port(
     controller: &Name,
     devices: Vec<Plugged>,
@@ -71,8 +71,8 @@ fn by_port(
                 entry.insert(device);
             }
             btree_map::Entry::Occupied(entry) => {
-                let there: &Device = entry.get();
-                let by = format!("{} ({})", there.name, there.kind);
+                let existing: &Device = entry.get();
+                let by = format!("{} ({})", existing.name, existing.kind);
                 return Err(Refusal::PortInUse { controller: controller.clone(), port, by });
             }
         }
@@ -88,12 +88,12 @@ impl TryFrom<Vec<Controller>> for Hardware {
         for controller in controllers {
             let refuse = || Refusal::PortCount {
                 model: controller.model,
-                asked: controller.ports,
-                can: controller.model.port_range(),
+                requested: controller.ports,
+                supported: controller.model.port_range(),
             };
             let ports = match (controller.usb2ports, controller.usb3ports) {
                 (None, None) => NonZeroU8::new(controller.ports)
-                    .map(|ports| RootPorts::of(controller.model, ports)),
+                    .map(|ports| RootPorts::uniform(controller.model, ports)),
                 (usb2, usb3) => RootPorts::xhci(usb2.unwrap_or(0), usb3.unwrap_or(0)),
             };
             let ports =

@@ -1,59 +1,76 @@
-//! Deciding on controllers: rules 1 to 5.
+//! Resolving controllers: rules 1 to 5 of [`vusb_1`](super::vusb_1). Other profiles use parts of
+//! them.
 
 use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroU8;
 
-use super::{Asked, Refused, Settled, instead_of, not_implemented};
+use super::{Placed, Refused, RequestedItem, alternatives, not_implemented};
 use crate::address::Index;
 use crate::capabilities::Capabilities;
-use crate::guest::Hypervisor;
 use crate::hardware::{Controller, Hardware, Item, article};
 use crate::models::{Companion, ControllerType, Model, RootPorts};
 use crate::name::Name;
 use crate::refusal::Refusal;
+use crate::remedy::{Reason, Remedy};
 use crate::spec::{ControllerSpec, Spec};
 
-/// How many ports a controller has unless said: the default of libxl's proposal of 2014.
-const DEFAULT_PORTS: u8 = 16;
+/// The default number of ports: that of libxl's proposal of 2014.
+pub(super) const DEFAULT_PORTS: u8 = 16;
 
-/// How many ports VMware's xHCI has (with both halves, since hardware version 11): its guests cannot have another number.
-pub const VMWARE_XHCI_PORTS: u8 = 4;
-
-/// The capabilities, and how many more emulated controllers may be added under them.
-pub(super) struct Slots<'a> {
+/// What placing controllers and devices depends on: the capabilities, the remaining slots, the
+/// profile's default number of ports, and the reserved controller.
+pub(super) struct Context<'a> {
     pub(super) capabilities: &'a Capabilities,
-    free: Option<usize>,
+    /// How many more emulated controllers can be added; `None` if there is no known limit.
+    free_slots: Option<usize>,
+    /// The number of ports of a controller whose spec does not give one. It is clamped to what the
+    /// model can have.
+    default_ports: fn(Model) -> u8,
+    /// The name of the controller that only gets devices that request one of its ports: no device
+    /// is placed on it automatically.
+    pub(super) reserved: Option<&'static str>,
 }
 
-impl<'a> Slots<'a> {
-    pub(super) fn new(capabilities: &'a Capabilities) -> Slots<'a> {
-        Slots { capabilities, free: capabilities.slots.as_ref().map(|slots| slots.free) }
+impl<'a> Context<'a> {
+    /// With the default number of ports of `vusb-1`.
+    pub(super) fn new(capabilities: &'a Capabilities) -> Context<'a> {
+        let free_slots = capabilities.slots.as_ref().map(|slots| slots.free);
+        Context { capabilities, free_slots, default_ports: |_| DEFAULT_PORTS, reserved: None }
+    }
+
+    /// The same context, in which the controller of this name only gets the devices that request a
+    /// port of it.
+    pub(super) fn with_reserved(mut self, name: &'static str) -> Context<'a> {
+        self.reserved = Some(name);
+        self
+    }
+
+    /// The same context with another default number of ports.
+    pub(super) fn with_default_ports(mut self, default_ports: fn(Model) -> u8) -> Context<'a> {
+        self.default_ports = default_ports;
+        self
     }
 
     /// Takes the slot that a new controller of `model` needs.
-    pub(super) fn take(&mut self, model: Model) -> Result<(), Refusal> {
+    pub(super) fn take_slot(&mut self, model: Model) -> Result<(), Refusal> {
         if model.controller_type() == ControllerType::Pv {
             return Ok(());
         }
-        let Some(free) = self.free.as_mut() else {
+        let Some(free) = self.free_slots.as_mut() else {
             return Ok(());
         };
         if let Some(left) = free.checked_sub(1) {
             *free = left;
             return Ok(());
         }
-        let why =
-            self.capabilities.slots.as_ref().map(|slots| slots.remedy.clone()).unwrap_or_default();
-        Err(not_implemented(
-            format!("adding {} {model}", article(model.name())),
-            self.capabilities,
-            why,
-            None,
-        ))
+        let what = format!("adding {} {model}", article(model.name()));
+        let slots = self.capabilities.slots.as_ref();
+        let why = slots.map(|slots| slots.reason.clone()).unwrap_or_default();
+        Err(not_implemented(what, self.capabilities, why))
     }
 }
 
-/// What a controller spec comes to, but for index and name.
+/// What is decided for a controller, except its index, name, backend domain and PCI address.
 pub(super) struct Decided {
     pub(super) model: Model,
     pub(super) ports: RootPorts,
@@ -61,76 +78,79 @@ pub(super) struct Decided {
 }
 
 /// Decides on all controllers of a spec and adds them to the hardware.
-pub(super) fn settle(
+pub(super) fn place(
     base: &Hardware,
     hardware: &mut Hardware,
     specs: &[ControllerSpec],
-    slots: &mut Slots<'_>,
-    free: &mut Free<'_>,
-) -> Result<Vec<Settled<Index>>, Refused> {
-    let nowhere = Settled { at: Index::ZERO, already: false };
-    let mut settled = vec![nowhere; specs.len()];
-    let mut meant = HashSet::new();
-    // What claims an index or a name comes before what takes the next that is free.
-    for claims in [true, false] {
-        for (number, (spec, slot)) in specs.iter().zip(&mut settled).enumerate() {
-            let refused = |refusal| Refused::of(Asked::Controller(number), refusal);
-            if (spec.index.is_some() || spec.name.is_some()) == claims {
-                *slot = one(hardware, spec, slots, free).map_err(refused)?;
-                // One that this spec has just added, or named by its name and by its index.
-                let twice = !meant.insert(slot.at) || base.controller(slot.at).is_none();
-                if slot.already && twice {
-                    let what = hardware.controller(slot.at).map(|it| it.name.to_string());
-                    let what = format!("controller {}", what.unwrap_or_default());
-                    return Err(refused(Refusal::Twice { what }));
-                }
+    context: &mut Context<'_>,
+    names: &mut FreeNames<'_>,
+) -> Result<Vec<Placed<Index>>, Refused> {
+    let unplaced = Placed { address: Index::ZERO, existing: false };
+    let mut placed = vec![unplaced; specs.len()];
+    let mut matched = HashSet::new();
+    // Controllers that request an index or a name come before those that get the next free one.
+    for explicit in [true, false] {
+        for (number, (spec, result)) in specs.iter().zip(&mut placed).enumerate() {
+            if (spec.index.is_some() || spec.name.is_some()) != explicit {
+                continue;
+            }
+            let refused = |refusal| Refused::of(RequestedItem::Controller(number), refusal);
+            *result = place_one(hardware, spec, context, names).map_err(refused)?;
+            // An earlier entry of this spec already requested the controller (one by its name, the
+            // other by its index), or added it.
+            let is_duplicate =
+                !matched.insert(result.address) || base.controller(result.address).is_none();
+            if result.existing && is_duplicate {
+                let name = hardware.controller(result.address).map(|it| it.name.to_string());
+                let what = format!("controller {}", name.unwrap_or_default());
+                return Err(refused(Refusal::Duplicate { what }));
             }
         }
     }
-    Ok(settled)
+    Ok(placed)
 }
 
-/// Adds the controller that rule 7 wants for a device nobody has a port for.
+/// Adds the controller of rule 7, for a device that does not fit on any existing one.
 pub(super) fn add_default(
     hardware: &mut Hardware,
-    slots: &mut Slots<'_>,
-    free: &mut Free<'_>,
+    context: &mut Context<'_>,
+    names: &mut FreeNames<'_>,
 ) -> Result<Index, Refusal> {
-    one(hardware, &ControllerSpec::default(), slots, free).map(|settled| settled.at)
+    place_one(hardware, &ControllerSpec::default(), context, names).map(|placed| placed.address)
 }
 
-/// Adds one controller, unless the hardware has it.
-pub(super) fn one(
+/// Adds one controller, unless the hardware already has it.
+pub(super) fn place_one(
     hardware: &mut Hardware,
     spec: &ControllerSpec,
-    slots: &mut Slots<'_>,
-    free: &mut Free<'_>,
-) -> Result<Settled<Index>, Refusal> {
-    let decided = decide(spec, slots.capabilities)?;
-    if let Some(at) = already(hardware, spec, &decided)? {
-        return Ok(Settled { at, already: true });
+    context: &mut Context<'_>,
+    names: &mut FreeNames<'_>,
+) -> Result<Placed<Index>, Refusal> {
+    let decided = decide(spec, context)?;
+    if let Some(address) = find_existing(hardware, spec, &decided)? {
+        return Ok(Placed { address, existing: true });
     }
-    available(spec, decided.model, slots.capabilities)?;
-    slots.take(decided.model)?;
+    check_available(spec, decided.model, context.capabilities)?;
+    context.take_slot(decided.model)?;
     let index = match spec.index {
         Some(index) => index,
-        None => free.lowest(hardware)?,
+        None => names.lowest_index(hardware)?,
     };
     let name = spec
         .name
         .clone()
-        .unwrap_or_else(|| free.controller_name(hardware, decided.model.controller_type()));
+        .unwrap_or_else(|| names.controller_name(hardware, decided.model.controller_type()));
     let mut controller = Controller::new(index, name, decided.model, decided.ports);
     controller.companions = decided.companions;
     controller.backend.clone_from(&spec.backend);
     controller.pci.clone_from(&spec.pci);
     hardware.add_controller(controller)?;
-    Ok(Settled { at: index, already: false })
+    Ok(Placed { address: index, existing: false })
 }
 
 /// Model, ports and companions: rules 2, 3 and 4.
-fn decide(spec: &ControllerSpec, capabilities: &Capabilities) -> Result<Decided, Refusal> {
-    let model = decide_model(spec, capabilities)?;
+fn decide(spec: &ControllerSpec, context: &Context<'_>) -> Result<Decided, Refusal> {
+    let model = decide_model(spec, context.capabilities)?;
     if spec.backend.is_some() && model.controller_type() == ControllerType::Emulated {
         return Err(Refusal::BackendOfEmulated { model });
     }
@@ -139,90 +159,92 @@ fn decide(spec: &ControllerSpec, capabilities: &Capabilities) -> Result<Decided,
         (None, Model::Ich9Ehci1) => Companion::GROUP.to_vec(),
         (None, _) => Vec::new(),
     };
-    let default = match capabilities.guest.hypervisor {
-        Hypervisor::Vmware if model.is_xhci() => VMWARE_XHCI_PORTS,
-        _ => DEFAULT_PORTS,
-    };
+    let default = (context.default_ports)(model);
     Ok(Decided { model, ports: decide_ports(spec, model, default)?, companions })
 }
 
+/// Rule 2.
 pub(super) fn decide_model(
     spec: &ControllerSpec,
     capabilities: &Capabilities,
 ) -> Result<Model, Refusal> {
     let Some(model) = spec.model else {
-        let kind = spec.controller_type.unwrap_or(capabilities.default_type);
-        return Ok(match (spec.usbversion, kind) {
-            (Some(version), kind) => Model::of_version(kind, version),
+        let controller_type = spec.controller_type.unwrap_or(capabilities.default_type);
+        return Ok(match (spec.usbversion, controller_type) {
+            (Some(version), controller_type) => Model::for_version(controller_type, version),
             (None, ControllerType::Pv) => Model::Xenusb2,
             (None, ControllerType::Emulated) => Model::QemuXhci,
         });
     };
-    if let Some(asked) = spec.controller_type.filter(|asked| *asked != model.controller_type()) {
-        return Err(Refusal::TypeAndModel { asked, model });
+    let other_type = spec.controller_type.filter(|requested| *requested != model.controller_type());
+    if let Some(requested) = other_type {
+        return Err(Refusal::TypeAndModel { requested, model });
     }
-    if let Some(asked) = spec.usbversion.filter(|asked| *asked != model.usbversion()) {
-        return Err(Refusal::VersionAndModel { asked, model });
+    let other_version = spec.usbversion.filter(|version| *version != model.usbversion());
+    if let Some(requested) = other_version {
+        return Err(Refusal::VersionAndModel { requested, model });
     }
     Ok(model)
 }
 
-/// The ports that the spec says, or `default` of them, cut to what the model has.
+/// The ports that the spec requests, or else `default` ports, clamped to what the model can have.
 pub(super) fn decide_ports(
     spec: &ControllerSpec,
     model: Model,
     default: u8,
 ) -> Result<RootPorts, Refusal> {
-    let can = model.port_range();
-    let asked = spec.ports.unwrap_or(default.clamp(*can.start(), *can.end()));
-    let refusal = Refusal::PortCount { model, asked, can: can.clone() };
-    if let Some((usb2, usb3)) = spec.halves {
+    let supported = model.port_range();
+    let requested = spec.ports.unwrap_or(default.clamp(*supported.start(), *supported.end()));
+    let refusal = Refusal::PortCount { model, requested, supported: supported.clone() };
+    if let Some((usb2, usb3)) = spec.separate_ports {
         if !model.is_xhci() {
-            return Err(Refusal::Halves { model });
+            return Err(Refusal::SeparatePorts { model });
         }
         let fits = |ports: &RootPorts| {
-            can.contains(&ports.count()) && spec.ports.is_none_or(|asked| asked == ports.count())
+            supported.contains(&ports.count())
+                && spec.ports.is_none_or(|requested| requested == ports.count())
         };
         return RootPorts::xhci(usb2, usb3).filter(fits).ok_or(refusal);
     }
-    match NonZeroU8::new(asked).filter(|asked| can.contains(&asked.get())) {
-        Some(ports) => Ok(RootPorts::of(model, ports)),
+    match NonZeroU8::new(requested).filter(|ports| supported.contains(&ports.get())) {
+        Some(ports) => Ok(RootPorts::uniform(model, ports)),
         None => Err(refusal),
     }
 }
 
-/// Whether the hypervisor can have the model.
-pub(super) fn available(
+/// Checks that a controller of this model can be added.
+pub(super) fn check_available(
     spec: &ControllerSpec,
     model: Model,
     capabilities: &Capabilities,
 ) -> Result<(), Refusal> {
     if model == Model::Xenusb3 {
-        let why = "the PVUSB protocol (usbif.h) has no version 3".to_owned();
-        let instead = "xenusb2 carries SuperSpeed devices as high-speed ones".to_owned();
-        return Err(not_implemented(
-            format!("a {model} controller"),
-            capabilities,
-            why,
-            Some(instead),
-        ));
+        let why = "the PVUSB protocol (usbif.h) has no version 3; xenusb2 carries SuperSpeed devices as high-speed ones";
+        let remedy = Remedy::UseModel { model: Model::Xenusb2, ports: None };
+        let is_possible = capabilities.check_model(Model::Xenusb2).is_ok();
+        let why = Reason::from(why);
+        let why = if is_possible { why.remedy(remedy) } else { why };
+        return Err(not_implemented(format!("a {model} controller"), capabilities, why));
     }
-    capabilities.model(model).map_err(|why| {
-        let asked = match (spec.model, spec.usbversion, spec.controller_type) {
+    capabilities.check_model(model).map_err(|why| {
+        let what = match (spec.model, spec.usbversion, spec.controller_type) {
             (None, Some(version), _) => format!("a USB {version} controller ({model})"),
-            (None, None, Some(kind)) => {
-                format!("{} {kind} controller ({model})", article(&kind.to_string()))
+            (None, None, Some(requested)) => {
+                format!("{} {requested} controller ({model})", article(&requested.to_string()))
             }
             _ => format!("{} {model} controller", article(model.name())),
         };
         let by_type = spec.model.is_none() && spec.usbversion.is_none();
-        let instead = instead_of(model, spec.usbversion, by_type, capabilities);
-        not_implemented(asked, capabilities, why, instead)
+        let remedies = alternatives(model, spec.usbversion, by_type, capabilities);
+        not_implemented(what, capabilities, Reason { text: why, remedies })
     })
 }
 
-/// Which controller of the hardware the spec means, if it claims the index or name of one that is there.
-pub(super) fn already(
+/// The existing controller with the requested index or name.
+///
+/// # Errors
+/// The controller or device with that index or name does not match the request.
+pub(super) fn find_existing(
     hardware: &Hardware,
     spec: &ControllerSpec,
     decided: &Decided,
@@ -233,17 +255,17 @@ pub(super) fn already(
         None => None,
     };
     let indexed = spec.index.and_then(|index| hardware.controller(index));
-    let Some(there) = named.or(indexed) else {
+    let Some(existing) = named.or(indexed) else {
         return Ok(None);
     };
-    let fits = satisfies(there, spec, decided)
-        && spec.name.as_ref().is_none_or(|name| *name == there.name)
-        && spec.index.is_none_or(|index| index == there.index);
+    let fits = matches_request(existing, spec, decided)
+        && spec.name.as_ref().is_none_or(|name| *name == existing.name)
+        && spec.index.is_none_or(|index| index == existing.index);
     match (fits, named) {
-        (true, _) => Ok(Some(there.index)),
+        (true, _) => Ok(Some(existing.index)),
         (false, Some(named)) => Err(name_in_use(hardware, &named.name)),
         (false, None) => {
-            Err(Refusal::IndexInUse { index: there.index.get(), by: there.describe() })
+            Err(Refusal::IndexInUse { index: existing.index.get(), by: existing.describe() })
         }
     }
 }
@@ -252,86 +274,94 @@ fn name_in_use(hardware: &Hardware, name: &Name) -> Refusal {
     Refusal::NameInUse { name: name.clone(), by: hardware.describe(name).unwrap_or_default() }
 }
 
-/// Whether a controller is what the spec asks for. What the spec leaves open fits anything, so that asking again for
-/// `hci0` is answered with the `hci0` that is there.
-fn satisfies(there: &Controller, spec: &ControllerSpec, decided: &Decided) -> bool {
-    let says_model = spec.model.is_some() || spec.usbversion.is_some();
-    let says_ports = spec.ports.is_some() || spec.halves.is_some();
-    spec.controller_type.is_none_or(|kind| kind == there.model.controller_type())
-        && (!says_model || there.model == decided.model)
-        && (!says_ports || there.ports == decided.ports)
-        && spec.companions.as_ref().is_none_or(|companions| *companions == there.companions)
-        && (spec.backend.is_none() || spec.backend == there.backend)
-        && (spec.pci.is_none() || there.pci.is_none() || spec.pci == there.pci)
+/// Whether a controller matches the request. Properties that the spec leaves open match anything,
+/// so that requesting `hci0` again finds the existing `hci0`.
+fn matches_request(controller: &Controller, spec: &ControllerSpec, decided: &Decided) -> bool {
+    let has_model = spec.model.is_some() || spec.usbversion.is_some();
+    let has_ports = spec.ports.is_some() || spec.separate_ports.is_some();
+    spec.controller_type.is_none_or(|requested| requested == controller.model.controller_type())
+        && (!has_model || controller.model == decided.model)
+        && (!has_ports || controller.ports == decided.ports)
+        && spec.companions.as_ref().is_none_or(|companions| *companions == controller.companions)
+        && (spec.backend.is_none() || spec.backend == controller.backend)
+        && (spec.pci.is_none() || controller.pci.is_none() || spec.pci == controller.pci)
 }
 
-/// Finds the lowest free index and number again and again without counting from 0 each time. Only used while the
-/// hardware grows.
+/// Finds the lowest free index and the lowest free names without counting from 0 each time. Only
+/// valid while nothing is removed from the hardware.
 ///
-/// What the spec claims for one of its entries is not free for another: else an entry that leaves its name open could
-/// take the very name that a later one asks for, and the two would be taken for one.
-pub(super) struct Free<'a> {
-    names: HashSet<&'a Name>,
-    indexes: HashSet<Index>,
-    index: u16,
-    emulated: u32,
-    pv: u32,
-    devices: BTreeMap<&'static str, u32>,
+/// An index or name that one entry of the spec requests is not free for any other entry. Otherwise
+/// an entry without a name could get the name that a later entry requests, and the later entry
+/// would then match the earlier one's item instead of adding its own.
+pub(super) struct FreeNames<'a> {
+    /// The names that the spec requests: none of them is free.
+    requested_names: HashSet<&'a Name>,
+    /// The indexes that the spec requests: none of them is free.
+    requested_indexes: HashSet<Index>,
+    /// No index below this one is free.
+    next_index: u16,
+    /// No `hciN` with a lower number is free.
+    next_emulated: u32,
+    /// No `pvN` with a lower number is free.
+    next_pv: u32,
+    /// No name of a device of this kind with a lower number is free.
+    next_device: BTreeMap<&'static str, u32>,
 }
 
-impl<'a> Free<'a> {
-    pub(super) fn new(spec: &'a Spec) -> Free<'a> {
+impl<'a> FreeNames<'a> {
+    pub(super) fn new(spec: &'a Spec) -> FreeNames<'a> {
         let controllers = spec.controllers.iter().filter_map(|spec| spec.name.as_ref());
         let devices = spec.devices.iter().filter_map(|spec| spec.name.as_ref());
-        Free {
-            names: controllers.chain(devices).collect(),
-            indexes: spec.controllers.iter().filter_map(|spec| spec.index).collect(),
-            index: 0,
-            emulated: 0,
-            pv: 0,
-            devices: BTreeMap::new(),
+        FreeNames {
+            requested_names: controllers.chain(devices).collect(),
+            requested_indexes: spec.controllers.iter().filter_map(|spec| spec.index).collect(),
+            next_index: 0,
+            next_emulated: 0,
+            next_pv: 0,
+            next_device: BTreeMap::new(),
         }
     }
 
-    fn lowest(&mut self, hardware: &Hardware) -> Result<Index, Refusal> {
+    fn lowest_index(&mut self, hardware: &Hardware) -> Result<Index, Refusal> {
         loop {
-            let index = Index::new(self.index).ok_or(Refusal::NoIndex)?;
-            if hardware.controller(index).is_none() && !self.indexes.contains(&index) {
+            let index = Index::new(self.next_index).ok_or(Refusal::NoIndex)?;
+            if hardware.controller(index).is_none() && !self.requested_indexes.contains(&index) {
                 return Ok(index);
             }
-            self.index += 1;
+            self.next_index += 1;
         }
     }
 
-    fn controller_name(&mut self, hardware: &Hardware, kind: ControllerType) -> Name {
-        let (stem, number) = match kind {
-            ControllerType::Emulated => ("hci", &mut self.emulated),
-            ControllerType::Pv => ("pv", &mut self.pv),
+    fn controller_name(&mut self, hardware: &Hardware, controller_type: ControllerType) -> Name {
+        let (stem, number) = match controller_type {
+            ControllerType::Emulated => ("hci", &mut self.next_emulated),
+            ControllerType::Pv => ("pv", &mut self.next_pv),
         };
-        next_name(&self.names, hardware, stem, number)
+        next_name(&self.requested_names, hardware, stem, number)
     }
 
-    /// The name for a device of the kind `word`. It stays free until [`Free::used_device_name`] says that it is not.
-    pub(super) fn device_name(&mut self, hardware: &Hardware, word: &'static str) -> Name {
-        next_name(&self.names, hardware, word, self.devices.entry(word).or_default())
+    /// The next free name for a device of this kind. It stays free until
+    /// [`FreeNames::device_name_used`].
+    pub(super) fn device_name(&mut self, hardware: &Hardware, kind: &'static str) -> Name {
+        next_name(&self.requested_names, hardware, kind, self.next_device.entry(kind).or_default())
     }
 
-    /// Takes note that a device has the name that was last found for its kind.
-    pub(super) fn used_device_name(&mut self, word: &'static str) {
-        *self.devices.entry(word).or_default() += 1;
+    /// Records that a device has the name that was last found for its kind.
+    pub(super) fn device_name_used(&mut self, kind: &'static str) {
+        *self.next_device.entry(kind).or_default() += 1;
     }
 }
 
-/// The first name from `number` on that is free, and leaves `number` at it.
+/// The first free name with `number` or a higher number. Sets `number` to the number of that name.
 pub(super) fn next_name(
-    claimed: &HashSet<&Name>,
+    requested: &HashSet<&Name>,
     hardware: &Hardware,
     stem: &'static str,
     number: &mut u32,
 ) -> Name {
     loop {
         let name = Name::numbered(stem, *number);
-        if hardware.named(&name).is_none() && !claimed.contains(&name) {
+        if hardware.named(&name).is_none() && !requested.contains(&name) {
             return name;
         }
         *number += 1;

@@ -1,23 +1,23 @@
-//! An example: what a guest asks for, and what must come out.
+//! A case: a guest's spec and the expected result.
 //!
 //! ```text
-//! # What it shows, and the libvirt test that it restates, if it does.
+//! # What it shows, and the libvirt test that it is taken from, if any.
 //! guest x86_64 pc                 architecture and machine; also: graphics, xen-hvm, xen-pv
 //! lacks piix3-uhci                models that its QEMU does not have
-//! running                         the guest runs
+//! running                         the guest is running
 //! no usb                          libvirt's model `none`
-//! base NAME                       on top of what that case comes to
-//! controller model=nec-xhci ports=8 index=1 first-port=2 pci=pci.0/04.7 name=x
+//! base NAME                       on top of the result of that case
+//! controller model=nec-xhci ports=8 index=1 first-port=2 pci=pci.0/04.7 name=x usbversion=3
 //! device mouse on=0 port=1.2 name=x
 //! = 1 usb1 nec-xhci 8             a controller: index, name, model, ports, companions, PCI address
 //! = 1:1 input0 mouse              a device
-//! = already usb1 1:1              what the base has
-//! = added usb1 1:1                what nobody asked for
-//! = refused not found device 0    or the category of the refusal, and the part of the spec that is to blame
-//! = says No free USB ports        with libvirt's sentence
+//! = already usb1 1:1              items that the base has
+//! = added usb1 1:1                items that were not requested
+//! = refused not found device 0    or the category of the refusal, and the part of the spec that causes it
+//! = says No free USB ports        with libvirt's message
 //! ```
 //!
-//! Mice, keyboards and tablets are as QEMU makes them, with `usbversion` 2.
+//! Mice, keyboards and tablets have `usbversion` 2, QEMU's default.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,15 +28,15 @@ use vusb_model::guest::{Guest, Hypervisor, Virtualization};
 use vusb_model::hardware::{Controller, PciAddress};
 use vusb_model::models::UsbVersion;
 use vusb_model::profile::Profile;
-use vusb_model::refusal::{Category, Refusal};
-use vusb_model::resolve::{Asked, Refused, Resolved, resolve};
+use vusb_model::refusal::Category;
+use vusb_model::resolve::{Refused, RequestedItem, Resolved, resolve};
 use vusb_model::spec::{ControllerSpec, DeviceSpec, Spec};
 
 pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/libvirt/cases")
 }
 
-/// An example, by its file's name.
+/// A case. Its name is that of its file.
 pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) spec: Spec,
@@ -83,7 +83,9 @@ impl Case {
             "lacks" => {
                 for model in rest.split(' ') {
                     let why = "it was not built in".to_owned();
-                    self.capabilities.models.insert(model.parse().unwrap(), Support::No { why });
+                    self.capabilities
+                        .models
+                        .insert(model.parse().unwrap(), Support::Unsupported { why });
                 }
             }
             "running" => self.capabilities.running = true,
@@ -92,7 +94,7 @@ impl Case {
             "controller" => self.spec.controllers.push(controller(rest)),
             "device" => self.spec.devices.push(device(rest)),
             "=" => self.expected.push(rest.to_owned()),
-            other => panic!("{}: what is `{other}`?", self.name),
+            other => panic!("{}: unknown word `{other}`", self.name),
         }
     }
 
@@ -118,7 +120,7 @@ fn guest(text: &str) -> Guest {
                 guest.hypervisor = Hypervisor::Xen;
                 guest.virtualization = Virtualization::Pv;
             }
-            other => panic!("what is `{other}`?"),
+            other => panic!("unknown word `{other}`"),
         }
     }
     guest
@@ -140,7 +142,7 @@ fn controller(text: &str) -> ControllerSpec {
             "ports" => spec.ports = Some(value.parse().unwrap()),
             "first-port" => spec.first_port = Some(value.parse().unwrap()),
             "pci" => spec.pci = Some(pci(value)),
-            other => panic!("what is `{other}`?"),
+            other => panic!("unknown word `{other}`"),
         }
     }
     spec
@@ -164,7 +166,7 @@ fn device(text: &str) -> DeviceSpec {
             "on" => spec.controller = Some(value.parse().unwrap()),
             "port" => spec.port = Some(value.parse().unwrap()),
             "name" => spec.name = Some(value.parse().unwrap()),
-            other => panic!("what is `{other}`?"),
+            other => panic!("unknown word `{other}`"),
         }
     }
     spec
@@ -183,7 +185,7 @@ pub(crate) fn kind(text: &str) -> Kind {
     }
 }
 
-/// What comes out, in the lines of an example.
+/// The result, in the lines of a case.
 pub(crate) fn lines(outcome: &Result<Resolved, Refused>) -> Vec<String> {
     match outcome {
         Ok(resolved) => resolved_lines(resolved),
@@ -204,8 +206,9 @@ fn resolved_lines(resolved: &Resolved) -> Vec<String> {
         }));
     }
     let name = |index| hardware.controller(index).map_or("-".to_owned(), |it| it.name.to_string());
-    let controllers = resolved.controllers.iter().filter(|it| it.already).map(|it| name(it.at));
-    let devices = resolved.devices.iter().filter(|it| it.already).map(|it| it.at.to_string());
+    let controllers =
+        resolved.controllers.iter().filter(|it| it.existing).map(|it| name(it.address));
+    let devices = resolved.devices.iter().filter(|it| it.existing).map(|it| it.address.to_string());
     lines.extend(list("already", controllers.chain(devices)));
     let controllers = resolved.added.iter().map(|index| name(*index));
     let devices = resolved.added_devices.iter().map(ToString::to_string);
@@ -213,9 +216,9 @@ fn resolved_lines(resolved: &Resolved) -> Vec<String> {
     lines
 }
 
-fn list(word: &str, things: impl Iterator<Item = String>) -> Option<String> {
-    let things: Vec<String> = things.collect();
-    (!things.is_empty()).then(|| format!("{word} {}", things.join(" ")))
+fn list(word: &str, items: impl Iterator<Item = String>) -> Option<String> {
+    let items: Vec<String> = items.collect();
+    (!items.is_empty()).then(|| format!("{word} {}", items.join(" ")))
 }
 
 fn controller_line(controller: &Controller) -> String {
@@ -239,14 +242,12 @@ fn refused_lines(refused: &Refused) -> Vec<String> {
         Category::NoRoom => "no room",
         Category::NotImplemented => "not implemented",
     };
-    let part = match refused.asked {
-        Some(Asked::Controller(number)) => format!(" controller {number}"),
-        Some(Asked::Device(number)) => format!(" device {number}"),
+    let part = match refused.item {
+        Some(RequestedItem::Controller(number)) => format!(" controller {number}"),
+        Some(RequestedItem::Device(number)) => format!(" device {number}"),
         None => String::new(),
     };
-    let says = match &refused.refusal {
-        Refusal::AsLibvirt { says, .. } => Some(format!("says {says}")),
-        _ => None,
-    };
+    let message = refused.note.as_deref().and_then(|note| note.strip_prefix("libvirt says: "));
+    let says = message.map(|message| format!("says {message}"));
     std::iter::once(format!("refused {category}{part}")).chain(says).collect()
 }

@@ -1,4 +1,5 @@
-//! Each example comes to what its file says, and no file is ever altered.
+//! Each case resolves to the expected result in its file, and no file ever changes, except its
+//! comments: they cannot change a result (`docs/decisions/0016-comments-are-not-frozen.md`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -11,23 +12,30 @@ use vusb_model::models::Model;
 use crate::case::{Case, folder, lines};
 
 #[test]
-fn every_case_comes_to_what_its_file_says() {
+fn every_case_has_its_expected_result() {
     let mut wrong = String::new();
     for case in Case::all() {
         let outcome = case.resolve();
         let lines = lines(&outcome);
         if lines != case.expected {
-            let said = outcome.err().map(|refused| refused.to_string()).unwrap_or_default();
+            let message = outcome.err().map(|refused| refused.to_string()).unwrap_or_default();
             let (expected, lines) = (case.expected.join("\n"), lines.join("\n"));
-            writeln!(
-                wrong,
-                "{}: expected\n{expected}\nand it comes to\n{lines}\n{said}\n",
-                case.name
-            )
-            .unwrap();
+            writeln!(wrong, "{}: expected\n{expected}\nfound\n{lines}\n{message}\n", case.name)
+                .unwrap();
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// All of a case except its comments.
+fn frozen_part(content: &str) -> String {
+    content.split_inclusive('\n').filter(|line| !line.starts_with('#')).collect()
+}
+
+#[test]
+fn only_comments_are_not_frozen() {
+    assert_eq!(frozen_part("# Why.\nguest x86_64 pc\n#\n= 0 usb\n"), "guest x86_64 pc\n= 0 usb\n");
+    assert_eq!(frozen_part("\n #\nno newline"), "\n #\nno newline");
 }
 
 #[test]
@@ -39,39 +47,43 @@ fn cases_are_frozen() {
         .map(|line| line.split_once("  ").expect(line))
         .map(|(hash, file)| (file, hash))
         .collect();
-    let (mut wrong, mut missing) = (String::new(), String::new());
+    let (mut wrong, mut unlisted) = (String::new(), String::new());
     let files = fs::read_dir(folder()).unwrap();
     let files = files.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     for file in files.filter(|file| file != "FROZEN").collect::<BTreeSet<_>>() {
-        let hash = format!("{:x}", Sha256::digest(fs::read(folder().join(&file)).unwrap()));
+        let content = fs::read_to_string(folder().join(&file)).unwrap();
+        let hash = format!("{:x}", Sha256::digest(frozen_part(&content)));
         match frozen.remove(file.as_str()) {
-            Some(there) if there == hash => {}
+            Some(expected) if expected == hash => {}
             Some(_) => writeln!(
                 wrong,
-                "{file} was altered. A profile never changes: guests that were made with it would change under their \
-                 users. A new idea is a new profile, with cases of its own; put this one back as it was."
+                "{file} was changed. A profile never changes: it would change the hardware of existing guests. Different \
+                 rules are a new profile with its own cases; restore this file."
             )
             .unwrap(),
-            None => writeln!(missing, "{hash}  {file}").unwrap(),
+            None => writeln!(unlisted, "{hash}  {file}").unwrap(),
         }
     }
     for file in frozen.keys() {
         writeln!(
             wrong,
-            "{file} is gone. A profile never changes, nor do its examples; put it back."
+            "{file} is missing. A profile and its cases never change; restore the file."
         )
         .unwrap();
     }
-    if !missing.is_empty() {
-        writeln!(wrong, "These are new. Once they are right, append to FROZEN:\n{missing}")
-            .unwrap();
+    if !unlisted.is_empty() {
+        writeln!(
+            wrong,
+            "New files. Once they are correct, append these lines to FROZEN:\n{unlisted}"
+        )
+        .unwrap();
     }
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-/// The examples leave nothing out: each model that libvirt knows, each kind, each category of refusal.
+/// The cases cover each model that libvirt knows, each kind of device, and many refusals.
 #[test]
-fn cases_cover_the_tables() {
+fn cases_cover_models_kinds_and_refusals() {
     let (mut models, mut kinds, mut refusals) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     let mut companions = BTreeSet::new();
     for case in Case::all() {
@@ -81,7 +93,7 @@ fn cases_cover_the_tables() {
                     models.insert(controller.model);
                     companions.extend(controller.companions.iter().map(|it| it.model.model()));
                 }
-                kinds.extend(resolved.hardware.devices().map(|(_, device)| device.kind.word()));
+                kinds.extend(resolved.hardware.devices().map(|(_, device)| device.kind.name()));
             }
             Err(_) => {
                 refusals.extend(

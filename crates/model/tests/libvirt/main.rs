@@ -1,14 +1,16 @@
-//! The profile `libvirt`, held by examples and by what holds for all specs.
+//! The profile `libvirt`, tested by cases and by properties of all specs.
 //!
 //! | file | about |
 //! |---|---|
-//! | `cases` | examples, each in a file of `cases/` with what must come out, stated by hand from what libvirt does |
-//! | `case` | how such a file is read |
-//! | `manual` | stories of what one asks for, and of what is refused, with the whole of what is said |
-//! | `properties` | soundness, resolving again, the search against an obvious one |
+//! | `cases` | each file in `cases/` has a spec and the expected result, written by hand from what libvirt does |
+//! | `case` | the reader of such a file |
+//! | `limits` | the limits of the rules: the last port, one item more or less |
+//! | `manual` | common mistakes, with the complete message of each refusal |
+//! | `properties` | soundness, resolving again, comparison with a reference implementation |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod case;
 mod cases;
+mod limits;
 mod manual;
 mod properties;

@@ -1,4 +1,4 @@
-//! What holds for all specs, on all machines.
+//! Properties of all specs, on all machines.
 
 use std::collections::BTreeSet;
 
@@ -115,12 +115,12 @@ fn path(numbers: &[u8]) -> PortPath {
 }
 
 fn device() -> impl Strategy<Value = DeviceSpec> {
-    let place = prop_oneof![
+    let location = prop_oneof![
         8 => Just((None, None)),
         1 => index(2).prop_map(|bus| (Some(ControllerRef::Index(bus)), None)),
         1 => (index(2), port()).prop_map(|(bus, port)| (Some(ControllerRef::Index(bus)), Some(port))),
     ];
-    (any_kind(), place).prop_map(|(kind, (controller, port))| DeviceSpec {
+    (any_kind(), location).prop_map(|(kind, (controller, port))| DeviceSpec {
         controller,
         port,
         ..DeviceSpec::new(kind)
@@ -136,133 +136,143 @@ fn any_spec() -> impl Strategy<Value = Spec> {
         .prop_map(|(controllers, devices)| spec(controllers, devices))
 }
 
-/// The spec without what cannot be had.
-fn possible(base: &Hardware, asked: Spec, capabilities: &Capabilities) -> Spec {
-    let mut done = spec(Vec::new(), Vec::new());
-    for controller in asked.controllers {
-        done.controllers.push(controller);
-        if resolve(base, &done, capabilities).is_err() {
-            done.controllers.pop();
+/// The spec without the items that are refused.
+fn accepted(base: &Hardware, all: Spec, capabilities: &Capabilities) -> Spec {
+    let mut accepted = spec(Vec::new(), Vec::new());
+    for controller in all.controllers {
+        accepted.controllers.push(controller);
+        if resolve(base, &accepted, capabilities).is_err() {
+            accepted.controllers.pop();
         }
     }
-    for device in asked.devices {
-        done.devices.push(device);
-        if resolve(base, &done, capabilities).is_err() {
-            done.devices.pop();
+    for device in all.devices {
+        accepted.devices.push(device);
+        if resolve(base, &accepted, capabilities).is_err() {
+            accepted.devices.pop();
         }
     }
-    done
+    accepted
 }
 
-/// A spec that can be had, and where.
-fn some_spec() -> impl Strategy<Value = (Spec, Capabilities)> {
+/// A spec that is not refused, and the capabilities for it.
+fn accepted_spec() -> impl Strategy<Value = (Spec, Capabilities)> {
     (any_spec(), capabilities())
-        .prop_map(|(spec, all)| (possible(&Hardware::new(), spec, &all), all))
+        .prop_map(|(spec, all)| (accepted(&Hardware::new(), spec, &all), all))
 }
 
 fn explicit(hardware: &Hardware) -> Spec {
     Spec { profile: Profile::Libvirt, ..Spec::from(hardware) }
 }
 
-/// The generator is worth it: many of its specs have hubs behind hubs, and groups.
+/// Guards against a generator that tests little: many random specs must have nested hubs and
+/// groups.
 #[test]
-fn random_specs_are_worth_it() {
+fn random_specs_cover_enough() {
     use proptest::strategy::ValueTree;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let (mut devices, mut deep, mut groups, mut hubs) = (0, 0, 0, 0);
     for _ in 0..100 {
-        let (spec, all) = some_spec().new_tree(&mut runner).unwrap().current();
-        let made = resolve(&Hardware::new(), &spec, &all).unwrap();
-        devices += made.hardware.devices().count();
-        deep += made.hardware.devices().filter(|(at, _)| at.port.depth() > 2).count();
-        groups += made.hardware.controllers().filter(|it| !it.companions.is_empty()).count();
-        hubs += made.added_devices.len();
+        let (spec, all) = accepted_spec().new_tree(&mut runner).unwrap().current();
+        let resolved = resolve(&Hardware::new(), &spec, &all).unwrap();
+        let hardware = resolved.hardware;
+        devices += hardware.devices().count();
+        deep += hardware.devices().filter(|(at, _)| at.port.depth() > 2).count();
+        groups += hardware.controllers().filter(|it| !it.companions.is_empty()).count();
+        hubs += resolved.added_devices.len();
     }
     assert!(devices > 800 && deep > 20, "{devices} devices, {deep} deep");
     assert!(groups > 15 && hubs > 10, "{groups} groups, {hubs} hubs");
 }
 
 proptest! {
-    /// Whatever is asked: no panic; and what comes out has all of it, and all of the base as it was.
+    /// For any spec: no panic, and the result has everything requested and the unchanged base.
     #[test]
-    fn what_is_asked_for_is_there(first in any_spec(), second in any_spec(), all in capabilities()) {
+    fn results_contain_the_request_and_the_base(first in any_spec(), second in any_spec(), all in capabilities()) {
         let mut base = Hardware::new();
-        for spec in [possible(&base, first, &all), second] {
-            let Ok(made) = resolve(&base, &spec, &all) else { continue };
-            for (device, settled) in spec.devices.iter().zip(&made.devices) {
-                let there = made.hardware.device(settled.at).map(|it| &it.kind);
-                prop_assert_eq!(there, Some(&device.kind));
+        for spec in [accepted(&base, first, &all), second] {
+            let Ok(resolved) = resolve(&base, &spec, &all) else { continue };
+            let hardware = resolved.hardware;
+            for (device, placed) in spec.devices.iter().zip(&resolved.devices) {
+                let found = hardware.device(placed.address).map(|it| &it.kind);
+                prop_assert_eq!(found, Some(&device.kind));
             }
             for (at, device) in base.devices() {
-                prop_assert_eq!(made.hardware.device(at), Some(device));
+                prop_assert_eq!(hardware.device(at), Some(device));
             }
             for controller in base.controllers() {
-                let there = made.hardware.controller(controller.index).map(|it| it.bare());
-                prop_assert_eq!(there, Some(controller.bare()));
+                let found = hardware.controller(controller.index).map(|it| it.without_devices());
+                prop_assert_eq!(found, Some(controller.without_devices()));
             }
-            let asked: BTreeSet<Address> = made.devices.iter().map(|it| it.at).collect();
-            prop_assert_eq!(asked.len(), spec.devices.len());
-            let there = base.devices().map(|(at, _)| at);
-            let known: BTreeSet<Address> = asked.into_iter().chain(made.added_devices).chain(there).collect();
-            prop_assert_eq!(known, made.hardware.devices().map(|(at, _)| at).collect());
-            base = made.hardware;
+            let requested: BTreeSet<Address> = resolved.devices.iter().map(|it| it.address).collect();
+            prop_assert_eq!(requested.len(), spec.devices.len());
+            let existing = base.devices().map(|(at, _)| at);
+            let expected: BTreeSet<Address> =
+                requested.into_iter().chain(resolved.added_devices).chain(existing).collect();
+            prop_assert_eq!(expected, hardware.devices().map(|(at, _)| at).collect());
+            base = hardware;
         }
     }
 
-    /// Saying all that is there changes nothing, be it on top of it or anew.
+    /// A spec of the complete hardware changes nothing, both on top of that hardware and for an
+    /// empty guest.
     #[test]
-    fn resolving_again_changes_nothing((spec, all) in some_spec()) {
-        let made = resolve(&Hardware::new(), &spec, &all).unwrap();
-        // What libvirt counts and no guest sees (an xHCI of 0 ports) cannot be said of hardware, and makes libvirt add no other.
-        prop_assume!(made.controllers.iter().all(|it| made.hardware.controller(it.at).is_some()));
-        let made = made.hardware;
-        let on_top = resolve(&made, &explicit(&made), &all).unwrap();
-        prop_assert_eq!(&on_top.hardware, &made);
+    fn resolving_again_changes_nothing((spec, all) in accepted_spec()) {
+        let resolved = resolve(&Hardware::new(), &spec, &all).unwrap();
+        let hardware = resolved.hardware;
+        // libvirt counts an xHCI of 0 ports as a controller and adds no default one, but the guest
+        // does not see it, so the hardware does not contain it.
+        prop_assume!(resolved.controllers.iter().all(|it| hardware.controller(it.address).is_some()));
+        let on_top = resolve(&hardware, &explicit(&hardware), &all).unwrap();
+        prop_assert_eq!(&on_top.hardware, &hardware);
         prop_assert!(on_top.added.is_empty() && on_top.added_devices.is_empty());
-        prop_assert!(on_top.controllers.iter().all(|it| it.already));
-        prop_assert!(on_top.devices.iter().all(|it| it.already));
-        let anew = resolve(&Hardware::new(), &explicit(&made), &all).unwrap();
-        prop_assert_eq!(&anew.hardware, &made);
-        prop_assert!(anew.devices.iter().all(|it| !it.already));
+        prop_assert!(on_top.controllers.iter().all(|it| it.existing));
+        prop_assert!(on_top.devices.iter().all(|it| it.existing));
+        let again = resolve(&Hardware::new(), &explicit(&hardware), &all).unwrap();
+        prop_assert_eq!(&again.hardware, &hardware);
+        prop_assert!(again.devices.iter().all(|it| !it.existing));
     }
 
-    /// Rules 9 to 11 in the most obvious way come to the same places.
+    /// The simplest implementation of rules 9 to 11 gives the same addresses.
     #[test]
-    fn the_fast_search_is_the_obvious_one(
+    fn the_search_matches_the_reference(
         buses in vec(select(vec![Model::Piix4Uhci, Model::PciOhci, Model::QemuXhci]), 1..4),
-        asked in vec((select(vec!["mouse", "redir:spicevmc", "hub"]), weighted(0.15, index(2)), weighted(0.1, port())), 0..60),
+        requests in vec((select(vec!["mouse", "redir:spicevmc", "hub"]), weighted(0.15, index(2)), weighted(0.1, port())), 0..60),
     ) {
         let controllers = buses.iter().map(|model| ControllerSpec { model: Some(*model), ..ControllerSpec::default() });
-        let devices = asked.iter().map(|(what, bus, port)| DeviceSpec {
+        let devices = requests.iter().map(|(name, bus, port)| DeviceSpec {
             controller: bus.or(port.and(Some(Index::ZERO))).map(ControllerRef::Index),
             port: *port,
-            ..DeviceSpec::new(kind(what))
+            ..DeviceSpec::new(kind(name))
         });
         let spec = spec(controllers.collect(), devices.collect());
-        let fast = resolve(&Hardware::new(), &spec, &Capabilities::everything());
-        let fast = fast.ok().map(|made| (made.devices.iter().map(|it| it.at).collect::<Vec<_>>(), made.added_devices));
+        let resolved = resolve(&Hardware::new(), &spec, &Capabilities::everything());
+        let found = resolved.ok().map(|it| {
+            let devices = it.devices.iter().map(|placed| placed.address).collect::<Vec<_>>();
+            (devices, it.added_devices)
+        });
         let ports = buses.iter().map(|model| match model {
             Model::Piix4Uhci => 2,
             Model::PciOhci => 3,
             _ => 4,
         });
-        prop_assert_eq!(fast, Obvious::new(ports.collect()).place(&spec));
+        prop_assert_eq!(found, Reference::new(ports.collect()).place(&spec));
     }
 }
 
-/// The search, as libvirt does it: a tree of ports in which each place is looked at again each time.
-struct Obvious {
+/// A reference implementation of the search as libvirt does it: it examines the whole tree of ports
+/// for each device.
+struct Reference {
     ports: Vec<u8>,
     hubs: BTreeSet<(u16, Vec<u8>)>,
     used: BTreeSet<(u16, Vec<u8>)>,
 }
 
-impl Obvious {
-    fn new(ports: Vec<u8>) -> Obvious {
-        Obvious { ports, hubs: BTreeSet::new(), used: BTreeSet::new() }
+impl Reference {
+    fn new(ports: Vec<u8>) -> Reference {
+        Reference { ports, hubs: BTreeSet::new(), used: BTreeSet::new() }
     }
 
-    /// Where the devices and the added hubs are. `None` if it cannot be.
+    /// The addresses of the devices and of the added hubs. `None` if a device cannot be placed.
     fn place(mut self, spec: &Spec) -> Option<(Vec<Address>, Vec<Address>)> {
         let is_hub = |device: &DeviceSpec| matches!(device.kind, Kind::Hub(_));
         let is_redir = |device: &DeviceSpec| matches!(device.kind, Kind::Redir(_));
@@ -275,12 +285,12 @@ impl Obvious {
             devices.extend((0..more).map(|_| DeviceSpec::new(kind("hub"))));
         }
         let mut order: Vec<usize> = (0..devices.len()).collect();
-        // Hubs with a port, others with a port, hubs, others; redirected ones after mice.
+        // Hubs with a port, others with a port, hubs, others; redirected devices after mice.
         order.sort_by_key(|number| {
             let device = &devices[*number];
             (device.port.is_none(), !is_hub(device), is_redir(device))
         });
-        let mut places = vec![None; devices.len()];
+        let mut addresses = vec![None; devices.len()];
         for number in order {
             let device = &devices[number];
             let bus = match &device.controller {
@@ -288,8 +298,10 @@ impl Obvious {
                 _ => None,
             };
             let at = match device.port {
-                Some(port) => self.said(bus.unwrap_or(0), &port.numbers().collect::<Vec<_>>())?,
-                None => self.found(bus)?,
+                Some(port) => {
+                    self.requested(bus.unwrap_or(0), &port.numbers().collect::<Vec<_>>())?
+                }
+                None => self.first_free(bus)?,
             };
             if !self.used.insert(at.clone()) {
                 return None;
@@ -297,28 +309,28 @@ impl Obvious {
             if is_hub(device) {
                 self.hubs.insert(at.clone());
             }
-            places[number] = Some(Address { bus: Index::new(at.0)?, port: path(&at.1) });
+            addresses[number] = Some(Address { bus: Index::new(at.0)?, port: path(&at.1) });
         }
-        let mut places: Vec<Address> = places.into_iter().flatten().collect();
-        let added = places.split_off(spec.devices.len());
-        Some((places, added))
+        let mut addresses: Vec<Address> = addresses.into_iter().flatten().collect();
+        let added = addresses.split_off(spec.devices.len());
+        Some((addresses, added))
     }
 
-    /// A port that is said, if it exists.
-    fn said(&self, bus: u16, port: &[u8]) -> Option<(u16, Vec<u8>)> {
+    /// A requested port, if it exists.
+    fn requested(&self, bus: u16, port: &[u8]) -> Option<(u16, Vec<u8>)> {
         let ports = *self.ports.get(usize::from(bus))?;
         for depth in 0..port.len() {
-            let there = if depth == 0 { ports } else { 8 };
-            let behind = depth == 0 || self.hubs.contains(&(bus, port[..depth].to_vec()));
-            if port[depth] > there || !behind {
+            let count = if depth == 0 { ports } else { 8 };
+            let exists = depth == 0 || self.hubs.contains(&(bus, port[..depth].to_vec()));
+            if port[depth] > count || !exists {
                 return None;
             }
         }
         Some((bus, port.to_vec()))
     }
 
-    /// The first free port of a bus, or of all.
-    fn found(&self, bus: Option<u16>) -> Option<(u16, Vec<u8>)> {
+    /// The first free port of a bus, or of all buses.
+    fn first_free(&self, bus: Option<u16>) -> Option<(u16, Vec<u8>)> {
         let all = 0..u16::try_from(self.ports.len()).unwrap();
         all.filter(|other| bus.is_none_or(|bus| bus == *other))
             .find_map(|bus| Some((bus, self.below(bus, &[], self.ports[usize::from(bus)])?)))

@@ -1,4 +1,4 @@
-//! Steps, their undo, digests, and hardware that is stored.
+//! Steps, their undo, digests, and stored hardware.
 
 use proptest::prelude::*;
 use proptest::sample::Index as Pick;
@@ -16,7 +16,7 @@ use vusb_model::spec::Spec;
 use crate::generate::hardware;
 use crate::ports;
 
-/// The same hardware, with all names beginning with `prefix`.
+/// The same hardware, with `prefix` before all names.
 fn renamed(hardware: &Hardware, prefix: &str) -> Hardware {
     let mut renamed = hardware.clone();
     let controllers = hardware.controllers().map(|controller| &controller.name);
@@ -26,7 +26,7 @@ fn renamed(hardware: &Hardware, prefix: &str) -> Hardware {
     renamed
 }
 
-/// The hardware without some of its things, and with what was behind them.
+/// The hardware without some of its devices (and the devices behind them) and empty controllers.
 fn thinned(hardware: &Hardware, keep: &[bool]) -> Hardware {
     let mut thin = hardware.clone();
     let mut keep = keep.iter().cycle();
@@ -36,30 +36,30 @@ fn thinned(hardware: &Hardware, keep: &[bool]) -> Hardware {
         }
     }
     for controller in hardware.controllers() {
-        let bare = thin.controller(controller.index).is_some_and(|c| c.devices().len() == 0);
-        if bare && !keep.next().unwrap() {
+        let empty = thin.controller(controller.index).is_some_and(|c| c.devices().len() == 0);
+        if empty && !keep.next().unwrap() {
             thin.remove_controller(controller.index);
         }
     }
     thin
 }
 
-/// The hardware with other hubs in place of some, and the same behind them.
+/// The hardware with some hubs replaced by larger ones, and the same devices behind them.
 fn other_hubs(hardware: &Hardware, keep: &[bool]) -> Hardware {
     let mut other = hardware.clone();
     let hubs = hardware.devices().filter(|(_, device)| (1..8).contains(&device.kind.hub_ports()));
     for ((at, _), _) in hubs.zip(keep.iter().cycle()).filter(|(_, keep)| !**keep) {
-        for (place, mut device) in other.unplug(at).into_iter().rev() {
-            if let (true, Kind::Hub(hub)) = (place == at, &mut device.kind) {
+        for (address, mut device) in other.unplug(at).into_iter().rev() {
+            if let (true, Kind::Hub(hub)) = (address == at, &mut device.kind) {
                 hub.ports += 1;
             }
-            other.plug(place, device).unwrap();
+            other.plug(address, device).unwrap();
         }
     }
     other
 }
 
-/// Two pieces of hardware that have much in common, or nothing.
+/// Two pieces of hardware that have much in common or nothing in common.
 fn two() -> impl Strategy<Value = (Hardware, Hardware)> {
     let bools = || prop::collection::vec(prop::bool::weighted(0.8), 1..40);
     let alike = (hardware(), bools(), bools())
@@ -72,26 +72,26 @@ fn json(hardware: &Hardware) -> Value {
     serde_json::to_value(hardware).unwrap()
 }
 
-/// All places in a JSON text, as paths.
-fn places(value: &Value, path: String, all: &mut Vec<String>) {
+/// The JSON pointers of all values in `value`.
+fn pointers(value: &Value, path: String, all: &mut Vec<String>) {
     all.push(path.clone());
     match value {
         Value::Array(list) => {
             for (number, entry) in list.iter().enumerate() {
-                places(entry, format!("{path}/{number}"), all);
+                pointers(entry, format!("{path}/{number}"), all);
             }
         }
         Value::Object(map) => {
             for (key, entry) in map {
-                places(entry, format!("{path}/{key}"), all);
+                pointers(entry, format!("{path}/{key}"), all);
             }
         }
         _ => {}
     }
 }
 
-/// Nearly the same device, that the guest can tell from it all the same.
-fn sibling(kind: &Kind) -> Option<Kind> {
+/// A similar device that the guest can distinguish from this one.
+fn similar(kind: &Kind) -> Option<Kind> {
     let mut other = kind.clone();
     match &mut other {
         Kind::Storage(storage) => storage.readonly = !storage.readonly,
@@ -110,7 +110,7 @@ fn full_speed(kind: &Kind) -> bool {
     ports::speeds(kind) == "f"
 }
 
-/// What a value is made of another's, or of nobody's.
+/// A value to replace another one: valid in some places, or nowhere.
 fn odd_value() -> impl Strategy<Value = Value> {
     prop_oneof![
         Just(Value::Null),
@@ -126,145 +126,146 @@ fn odd_value() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    /// The steps lead there, with sound hardware in between, and their undo leads back.
+    /// The steps turn `a` into `b` with sound hardware after each of them, and their undo restores
+    /// `a`.
     #[test]
-    fn steps_lead_there_and_back((a, b) in two()) {
+    fn steps_reach_the_target_and_their_undo_restores((a, b) in two()) {
         let steps = diff(&a, &b);
-        let mut on_the_way = a.clone();
+        let mut current = a.clone();
         for step in &steps {
-            prop_assert!(step.apply(&mut on_the_way).is_ok(), "{}", step);
-            prop_assert_eq!(ports::check(&on_the_way), Ok(()));
+            prop_assert!(step.apply(&mut current).is_ok(), "{}", step);
+            prop_assert_eq!(ports::check(&current), Ok(()));
         }
-        prop_assert_eq!(digest(&on_the_way), digest(&b));
-        prop_assert_eq!(diff(&on_the_way, &b), vec![]);
-        prop_assert_eq!(diff(&b, &on_the_way), vec![]);
+        prop_assert_eq!(digest(&current), digest(&b));
+        prop_assert_eq!(diff(&current, &b), vec![]);
+        prop_assert_eq!(diff(&b, &current), vec![]);
         for step in steps.iter().rev() {
-            prop_assert!(step.undo().apply(&mut on_the_way).is_ok(), "undo of {}", step);
-            prop_assert_eq!(ports::check(&on_the_way), Ok(()));
+            prop_assert!(step.undo().apply(&mut current).is_ok(), "undo of {}", step);
+            prop_assert_eq!(ports::check(&current), Ok(()));
         }
-        prop_assert_eq!(on_the_way, a);
+        prop_assert_eq!(current, a);
     }
 
-    /// No steps if and only if it is the same hardware, index by index.
+    /// There are no steps between equal hardware, and no steps imply equal digests.
     #[test]
-    fn no_steps_between_equals((a, b) in two()) {
+    fn no_steps_between_equal_hardware((a, b) in two()) {
         prop_assert_eq!(diff(&a, &renamed(&a, "other")), vec![]);
         if diff(&a, &b).is_empty() {
             prop_assert_eq!(digest(&a), digest(&b));
         }
     }
 
-    /// A guest sees neither names nor indexes, and so the digest does not.
+    /// A guest sees neither names nor indexes, so the digest ignores them.
     #[test]
-    fn digests_ignore_names_and_indexes(made in hardware(), first in 100u16..1000) {
+    fn digests_ignore_names_and_indexes(original in hardware(), first in 100u16..1000) {
         let mut moved = Hardware::new();
-        for (number, controller) in renamed(&made, "other").controllers().enumerate() {
-            // Backwards, so that the order is another too.
+        for (number, controller) in renamed(&original, "other").controllers().enumerate() {
+            // Backwards, so that the order differs too.
             let index = Index::new(first + 100 - u16::try_from(number).unwrap()).unwrap();
             let mut controller = controller.clone();
             controller.index = index;
             moved.add_controller(controller).unwrap();
         }
-        prop_assert_eq!(digest(&moved), digest(&made));
+        prop_assert_eq!(digest(&moved), digest(&original));
     }
 
-    /// A guest sees a device that goes, that comes, or that is another, and a controller that does.
+    /// A guest sees when a device or controller is added, removed or replaced.
     #[test]
-    fn digests_see_what_the_guest_sees(made in hardware(), pick in any::<Pick>()) {
-        let there = digest(&made);
-        let mut one_more = made.clone();
-        let free = Index::all().find(|index| made.controller(*index).is_none()).unwrap();
-        let ports = RootPorts::of(Model::NecXhci, 4.try_into().unwrap());
+    fn digests_depend_on_the_controllers_and_devices(original in hardware(), pick in any::<Pick>()) {
+        let before = digest(&original);
+        let mut one_more = original.clone();
+        let free = Index::all().find(|index| original.controller(*index).is_none()).unwrap();
+        let ports = RootPorts::uniform(Model::NecXhci, 4.try_into().unwrap());
         let new = Controller::new(free, "one-more".parse().unwrap(), Model::NecXhci, ports);
         one_more.add_controller(new).unwrap();
-        prop_assert_ne!(digest(&one_more), there);
+        prop_assert_ne!(digest(&one_more), before);
 
-        let devices: Vec<_> = made.devices().collect();
+        let devices: Vec<_> = original.devices().collect();
         if devices.is_empty() {
             return Ok(());
         }
         let (at, device) = devices[pick.index(devices.len())];
-        let mut without = made.clone();
+        let mut without = original.clone();
         without.unplug(at);
-        prop_assert_ne!(digest(&without), there);
-        // Something else in its place. A redirected device fits any port.
-        let other = if device.kind.word() == "redir" { "host:ffff:ffff" } else { "redir:spicevmc" };
+        prop_assert_ne!(digest(&without), before);
+        // A different device at the same port. A redirected device fits any port.
+        let other = if device.kind.name() == "redir" { "host:ffff:ffff" } else { "redir:spicevmc" };
         let other = Device { name: "other".parse().unwrap(), kind: other.parse().unwrap() };
         without.plug(at, other).unwrap();
-        prop_assert_ne!(digest(&without), there);
-        let mut no_controller = made.clone();
+        prop_assert_ne!(digest(&without), before);
+        let mut no_controller = original.clone();
         no_controller.remove_controller(at.bus);
-        prop_assert_ne!(digest(&no_controller), there);
+        prop_assert_ne!(digest(&no_controller), before);
     }
 
-    /// A guest sees how a controller is made, and how a device is.
+    /// A guest sees the properties of controllers and devices.
     #[test]
-    fn digests_see_how_things_are_made(made in hardware(), pick in any::<Pick>()) {
-        let there = digest(&made);
-        for controller in made.controllers().filter(|controller| controller.devices().len() == 0) {
-            let again = |new: Controller| {
-                let mut other = made.clone();
+    fn digests_depend_on_properties(original in hardware(), pick in any::<Pick>()) {
+        let before = digest(&original);
+        for controller in original.controllers().filter(|controller| controller.devices().len() == 0) {
+            let digest_with = |new: Controller| {
+                let mut other = original.clone();
                 other.remove_controller(controller.index);
                 other.add_controller(new).map(|()| digest(&other))
             };
             let mut new = controller.clone();
             if new.companions.pop().is_some() {
-                prop_assert_ne!(again(new).unwrap(), there);
+                prop_assert_ne!(digest_with(new).unwrap(), before);
             }
             if controller.ports.count() > 1 && *controller.model.port_range().start() == 1 {
                 let fewer = (controller.ports.count() - 1).try_into().unwrap();
-                let ports = RootPorts::of(controller.model, fewer);
+                let ports = RootPorts::uniform(controller.model, fewer);
                 let new = Controller::new(controller.index, controller.name.clone(), controller.model, ports);
-                prop_assert_ne!(again(new).unwrap(), there);
+                prop_assert_ne!(digest_with(new).unwrap(), before);
             }
         }
-        let devices: Vec<_> = made.devices().filter(|(_, device)| sibling(&device.kind).is_some()).collect();
+        let devices: Vec<_> = original.devices().filter(|(_, device)| similar(&device.kind).is_some()).collect();
         if devices.is_empty() {
             return Ok(());
         }
         let (at, device) = devices[pick.index(devices.len())];
-        let mut other = made.clone();
+        let mut other = original.clone();
         other.unplug(at);
-        let kind = sibling(&device.kind).unwrap();
+        let kind = similar(&device.kind).unwrap();
         other.plug(at, Device { name: device.name.clone(), kind }).unwrap();
-        prop_assert_ne!(digest(&other), there);
+        prop_assert_ne!(digest(&other), before);
     }
 
     #[test]
-    fn stored_hardware_comes_back(made in hardware()) {
-        let text = serde_json::to_string(&made).unwrap();
+    fn stored_hardware_reads_back(original in hardware()) {
+        let text = serde_json::to_string(&original).unwrap();
         let back: Hardware = serde_json::from_str(&text).unwrap();
-        prop_assert_eq!(&back, &made);
-        prop_assert_eq!(json(&back), json(&made));
+        prop_assert_eq!(&back, &original);
+        prop_assert_eq!(json(&back), json(&original));
         let explicit = resolve(&Hardware::new(), &Spec::from(&back), &Capabilities::everything());
-        prop_assert_eq!(explicit.unwrap().hardware, made);
+        prop_assert_eq!(explicit.unwrap().hardware, original);
     }
 
-    /// Stored hardware that somebody mangled is refused, or is sound.
+    /// Corrupted stored hardware is either refused or sound.
     #[test]
-    fn mangled_hardware_is_never_unsound(
-        made in hardware(),
+    fn corrupted_hardware_is_never_unsound(
+        original in hardware(),
         changes in prop::collection::vec((any::<Pick>(), any::<Pick>(), odd_value(), 0..3), 1..4),
     ) {
-        let mut value = json(&made);
+        let mut value = json(&original);
         for (pick, other, odd, how) in changes {
             let mut all = Vec::new();
-            places(&value, String::new(), &mut all);
+            pointers(&value, String::new(), &mut all);
             let new = match how {
                 0 => odd,
-                // What is somewhere else: a device, a controller, a name for the second time.
+                // A value from elsewhere: a device, a controller or a name occurs twice.
                 1 => value.pointer(&all[other.index(all.len())]).unwrap().clone(),
                 _ => Value::Null,
             };
-            let place = all[pick.index(all.len())].clone();
-            if how == 2 && let Some((parent, key)) = place.rsplit_once('/') {
+            let pointer = all[pick.index(all.len())].clone();
+            if let Some((parent, key)) = pointer.rsplit_once('/').filter(|_| how == 2) {
                 match value.pointer_mut(parent).unwrap() {
                     Value::Array(list) => drop(list.remove(key.parse().unwrap())),
                     Value::Object(map) => drop(map.remove(key)),
                     _ => {}
                 }
             } else {
-                *value.pointer_mut(&place).unwrap() = new;
+                *value.pointer_mut(&pointer).unwrap() = new;
             }
         }
         if let Ok(read) = serde_json::from_value::<Hardware>(value) {

@@ -1,4 +1,5 @@
-//! Random specs. Most of them can be had, so that the properties see much hardware; some cannot.
+//! Random specs. Most are accepted, so that the properties are tested on much hardware; some are
+//! refused.
 
 use proptest::collection::vec;
 use proptest::option::{of, weighted};
@@ -13,7 +14,7 @@ use vusb_model::resolve::resolve;
 use vusb_model::spec::{ControllerRef, ControllerSpec, DeviceSpec, Spec};
 use vusb_model::speed::{Speed, SpeedSet};
 
-/// Every device that is made up and can be plugged in any number of times.
+/// The emulated devices that a domain can have any number of.
 const PLAIN: [&str; 12] = [
     "tablet",
     "mouse",
@@ -72,7 +73,7 @@ fn index(most: u16) -> impl Strategy<Value = Index> {
     (0..=most).prop_map(|index| Index::new(index).unwrap())
 }
 
-/// Controllers of which each may be had.
+/// A controller that is accepted on its own.
 fn controller() -> impl Strategy<Value = ControllerSpec> {
     let models: Vec<Model> =
         Model::ALL.into_iter().filter(|model| *model != Model::Xenusb3).collect();
@@ -88,13 +89,14 @@ fn controller() -> impl Strategy<Value = ControllerSpec> {
             usbversion,
             ..ControllerSpec::default()
         });
-    let halves = (0u8..=15, 0u8..=15).prop_filter("no port", |halves| *halves != (0, 0)).prop_map(
-        |halves| ControllerSpec {
-            model: Some(Model::NecXhci),
-            halves: Some(halves),
-            ..ControllerSpec::default()
-        },
-    );
+    let separate =
+        (0u8..=15, 0u8..=15).prop_filter("no port", |ports| *ports != (0, 0)).prop_map(|ports| {
+            ControllerSpec {
+                model: Some(Model::NecXhci),
+                separate_ports: Some(ports),
+                ..ControllerSpec::default()
+            }
+        });
     let companions =
         proptest::sample::subsequence(Companion::GROUP.to_vec(), 0..=3).prop_map(|companions| {
             ControllerSpec {
@@ -103,25 +105,25 @@ fn controller() -> impl Strategy<Value = ControllerSpec> {
                 ..ControllerSpec::default()
             }
         });
-    prop_oneof![4 => model, 2 => version, 1 => halves, 1 => companions]
+    prop_oneof![4 => model, 2 => version, 1 => separate, 1 => companions]
 }
 
 fn device() -> impl Strategy<Value = DeviceSpec> {
-    let place = prop_oneof![
+    let location = prop_oneof![
         6 => Just((None, None)),
         1 => index(3).prop_map(|bus| (Some(ControllerRef::Index(bus)), None)),
         1 => (index(3), port()).prop_map(|(bus, port)| (Some(ControllerRef::Index(bus)), Some(port))),
     ];
-    (kind(), place, weighted(0.1, 0u16..1000)).prop_map(|(kind, (controller, port), name)| {
+    (kind(), location, weighted(0.1, 0u16..1000)).prop_map(|(kind, (controller, port), name)| {
         let name = name.map(|name| format!("dev{name}").parse().unwrap());
         DeviceSpec { name, controller, port, kind }
     })
 }
 
-/// Any spec: some contradict themselves or find no room.
+/// Any spec: some contradict themselves or do not fit.
 pub(crate) fn any_spec() -> impl Strategy<Value = Spec> {
-    let claims = (weighted(0.1, index(9)), weighted(0.1, 0u8..9));
-    let controller = (controller(), claims).prop_map(|(spec, (index, name))| ControllerSpec {
+    let explicit = (weighted(0.1, index(9)), weighted(0.1, 0u8..9));
+    let controller = (controller(), explicit).prop_map(|(spec, (index, name))| ControllerSpec {
         index,
         name: name.map(|name| format!("hci{name}").parse().unwrap()),
         ..spec
@@ -136,47 +138,47 @@ pub(crate) fn any_spec() -> impl Strategy<Value = Spec> {
     )
 }
 
-/// A hypervisor that can do everything, of either sort.
+/// A hypervisor that supports everything, with either default type.
 pub(crate) fn capabilities() -> impl Strategy<Value = Capabilities> {
     prop_oneof![Just(ControllerType::Emulated), Just(ControllerType::Pv)]
         .prop_map(|default_type| Capabilities { default_type, ..Capabilities::everything() })
 }
 
-/// The spec without the devices that cannot be had.
-pub(crate) fn possible(base: &Hardware, spec: Spec, capabilities: &Capabilities) -> Spec {
-    let mut done = Spec { controllers: Vec::new(), devices: Vec::new(), ..spec.clone() };
+/// The spec without the items that are refused.
+pub(crate) fn accepted(base: &Hardware, spec: Spec, capabilities: &Capabilities) -> Spec {
+    let mut accepted = Spec { controllers: Vec::new(), devices: Vec::new(), ..spec.clone() };
     for controller in spec.controllers {
-        done.controllers.push(controller);
-        if resolve(base, &done, capabilities).is_err() {
-            done.controllers.pop();
+        accepted.controllers.push(controller);
+        if resolve(base, &accepted, capabilities).is_err() {
+            accepted.controllers.pop();
         }
     }
-    // Half of the devices at once where that goes: a spec is mostly tried few times.
+    // Bisects the devices that are refused, because trying them one at a time would be slow.
     let mut rest = vec![spec.devices];
     while let Some(mut devices) = rest.pop() {
-        let before = done.devices.len();
-        done.devices.extend(devices.iter().cloned());
-        if resolve(base, &done, capabilities).is_err() {
-            done.devices.truncate(before);
+        let before = accepted.devices.len();
+        accepted.devices.extend(devices.iter().cloned());
+        if resolve(base, &accepted, capabilities).is_err() {
+            accepted.devices.truncate(before);
             if devices.len() > 1 {
                 let second = devices.split_off(devices.len() / 2);
                 rest.extend([second, devices]);
             }
         }
     }
-    done
+    accepted
 }
 
-/// A spec that can be had, and where.
-pub(crate) fn spec() -> impl Strategy<Value = (Spec, Capabilities)> {
+/// A spec that is not refused, and the capabilities for it.
+pub(crate) fn accepted_spec() -> impl Strategy<Value = (Spec, Capabilities)> {
     (any_spec(), capabilities()).prop_map(|(spec, capabilities)| {
-        (possible(&Hardware::new(), spec, &capabilities), capabilities)
+        (accepted(&Hardware::new(), spec, &capabilities), capabilities)
     })
 }
 
-/// Hardware as specs come to.
+/// The hardware of an accepted spec.
 pub(crate) fn hardware() -> impl Strategy<Value = Hardware> {
-    spec().prop_map(|(spec, capabilities)| {
+    accepted_spec().prop_map(|(spec, capabilities)| {
         resolve(&Hardware::new(), &spec, &capabilities).unwrap().hardware
     })
 }

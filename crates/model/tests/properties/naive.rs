@@ -1,13 +1,15 @@
-//! Rules 7 and 8 in the most obvious way: for each device all ports of all controllers are looked at, from the start.
+//! The simplest implementation of rules 7 and 8 of `vusb-1`: each device searches all ports of all
+//! controllers.
 
 use vusb_model::address::{Address, Index, PortPath};
 use vusb_model::device::Kind;
 use vusb_model::hardware::{Controller, Device, Hardware};
 use vusb_model::models::{ControllerType, Model, RootPorts};
 
-use crate::ports::{fits, root_ports, speeds, takes};
+use crate::ports::{fits, port_speeds, root_ports, speeds};
 
-/// Places a device that says neither controller nor port, and adds a controller for it if there is no room.
+/// Places a device that requests neither controller nor port, and adds a controller if there is no
+/// suitable free port.
 pub(crate) fn place(
     hardware: &mut Hardware,
     kind: &Kind,
@@ -21,7 +23,7 @@ pub(crate) fn place(
             ControllerType::Pv => Model::Xenusb2,
         };
         let ports = if default == ControllerType::Pv { 16 } else { 15 };
-        let ports = RootPorts::of(model, ports.try_into().unwrap());
+        let ports = RootPorts::uniform(model, ports.try_into().unwrap());
         let name = format!("added{index}").parse().unwrap();
         let controller = Controller::new(index, name, model, ports);
         let port = lowest(&controller, kind).unwrap();
@@ -34,7 +36,7 @@ pub(crate) fn place(
     at
 }
 
-/// Rule 7, without adding.
+/// Rule 7, without adding a controller.
 fn find(hardware: &Hardware, kind: &Kind, default: ControllerType) -> Option<Address> {
     let is_pv = |c: &&Controller| c.model.controller_type() == ControllerType::Pv;
     let is_shared = |c: &&Controller| is_pv(c) && c.devices().len() > 0;
@@ -44,10 +46,10 @@ fn find(hardware: &Hardware, kind: &Kind, default: ControllerType) -> Option<Add
         if shared && !may_share {
             continue;
         }
-        for wanted in wanted(kind) {
+        for speeds in preferred_speeds(kind) {
             for controller in hardware.controllers().filter(|c| is_shared(c) == shared) {
-                if let Some(port) = free(controller).find(|p| fits(&takes(controller, *p), &wanted))
-                {
+                let fitting = |port: &PortPath| fits(&port_speeds(controller, *port), &speeds);
+                if let Some(port) = free(controller).find(fitting) {
                     return Some(Address { bus: controller.index, port });
                 }
             }
@@ -58,19 +60,21 @@ fn find(hardware: &Hardware, kind: &Kind, default: ControllerType) -> Option<Add
 
 /// Rule 8: the port on one controller.
 fn lowest(controller: &Controller, kind: &Kind) -> Option<PortPath> {
-    wanted(kind)
-        .into_iter()
-        .find_map(|wanted| free(controller).find(|port| fits(&takes(controller, *port), &wanted)))
+    preferred_speeds(kind).into_iter().find_map(|speeds| {
+        free(controller).find(|port| fits(&port_speeds(controller, *port), &speeds))
+    })
 }
 
-/// The speeds to look for: first the native one, then all. What is not known fits any port.
-fn wanted(kind: &Kind) -> [String; 2] {
+/// The speeds to search ports for: first the native one, then all. A device of unknown speed fits
+/// any port.
+fn preferred_speeds(kind: &Kind) -> [String; 2] {
     let all = speeds(kind);
     let first = if all.starts_with("lf") { all.clone() } else { all[..1].to_owned() };
     [first, all]
 }
 
-/// The free ports: the controller's own, then those of its hubs, depth first.
+/// The free ports: the controller's own, then those of its hubs, depth first, as if each hub had
+/// eight.
 fn free(controller: &Controller) -> impl Iterator<Item = PortPath> {
     let own = (1..=root_ports(controller)).map(|port| port.to_string());
     let hubs = controller

@@ -1,5 +1,5 @@
-//! Ports and speeds as the design's table of models has them, written apart from the library's own code, and whether
-//! hardware is sound by them.
+//! The ports and speeds of the design's table of models, implemented independently of the library,
+//! and a check of hardware against them.
 
 use std::collections::HashSet;
 
@@ -7,14 +7,14 @@ use vusb_model::address::PortPath;
 use vusb_model::device::Kind;
 use vusb_model::hardware::{Controller, Hardware};
 
-/// The speeds that something takes or runs at: any of the letters `l`, `f`, `h` and `s`.
+/// The speeds that a port supports or a device runs at: any of the letters `l`, `f`, `h` and `s`.
 pub(crate) type Letters = String;
 
-/// The speeds of a device, its own first; `lfhs` where that is not known.
+/// The speeds of a device, its native speed first; `lfhs` if they are unknown.
 pub(crate) fn speeds(kind: &Kind) -> Letters {
     let text = kind.to_string();
     let fast = text.ends_with(":usbversion=2");
-    match kind.word() {
+    match kind.name() {
         "storage" => "shf".to_owned(),
         "mtp" => "hf".to_owned(),
         "tablet" | "mouse" | "keyboard" => (if fast { "hf" } else { "f" }).to_owned(),
@@ -23,7 +23,7 @@ pub(crate) fn speeds(kind: &Kind) -> Letters {
             let Kind::Host(host) = kind else { unreachable!() };
             let known =
                 host.speeds.into_iter().flat_map(|speeds| speeds.iter().collect::<Vec<_>>());
-            // Slowest first is how they come; fastest first is how they are wanted.
+            // They are sorted slowest first; the native speed is the fastest.
             let letters: Vec<String> =
                 known.map(|speed| speed.to_string()[..1].to_owned()).collect();
             if letters.is_empty() { "lfhs".to_owned() } else { letters.into_iter().rev().collect() }
@@ -32,13 +32,13 @@ pub(crate) fn speeds(kind: &Kind) -> Letters {
     }
 }
 
-/// How many ports the controller has of its own.
+/// The number of the controller's own ports.
 pub(crate) fn root_ports(controller: &Controller) -> u8 {
     controller.ports.usb2().max(controller.ports.usb3())
 }
 
-/// What the controller's own port takes; nothing if it does not exist.
-pub(crate) fn root_takes(controller: &Controller, port: u8) -> Letters {
+/// The speeds that the controller's own port supports; empty if it does not exist.
+pub(crate) fn root_port_speeds(controller: &Controller, port: u8) -> Letters {
     if port == 0 || port > root_ports(controller) {
         return String::new();
     }
@@ -50,8 +50,8 @@ pub(crate) fn root_takes(controller: &Controller, port: u8) -> Letters {
             return format!("{usb2}{usb3}");
         }
         "ehci" | "ich9-ehci1" => {
-            let own = |first: u8| port == first + 1 || port == first + 2;
-            let slow = controller.companions.iter().any(|companion| own(companion.first_port));
+            let serves = |first: u8| port == first + 1 || port == first + 2;
+            let slow = controller.companions.iter().any(|companion| serves(companion.first_port));
             if slow { "lfh" } else { "h" }
         }
         "xenusb2" => "lfhs",
@@ -60,23 +60,23 @@ pub(crate) fn root_takes(controller: &Controller, port: u8) -> Letters {
     letters.to_owned()
 }
 
-/// What a port takes, be it the controller's or a hub's; nothing if it does not exist.
-pub(crate) fn takes(controller: &Controller, port: PortPath) -> Letters {
+/// The speeds that a port of the controller or of a hub supports; empty if it does not exist.
+pub(crate) fn port_speeds(controller: &Controller, port: PortPath) -> Letters {
     let numbers: Vec<u8> = port.numbers().collect();
     let (last, hub) = numbers.split_last().unwrap();
     if hub.is_empty() {
-        return root_takes(controller, *last);
+        return root_port_speeds(controller, *last);
     }
     let hub: Vec<String> = hub.iter().map(u8::to_string).collect();
     let hub: PortPath = hub.join(".").parse().unwrap();
-    let there = controller.devices().find(|(port, _)| *port == hub);
-    match there.map(|(_, device)| &device.kind) {
+    let device = controller.devices().find(|(port, _)| *port == hub);
+    match device.map(|(_, device)| &device.kind) {
         Some(Kind::Hub(hub)) if *last <= hub.ports => "lf".to_owned(),
         _ => String::new(),
     }
 }
 
-/// Whether two sets of speeds have one in common.
+/// Whether two sets of speeds have a speed in common.
 pub(crate) fn fits(a: &str, b: &str) -> bool {
     a.chars().any(|letter| b.contains(letter))
 }
@@ -91,14 +91,14 @@ fn ports_of(model: &str) -> std::ops::RangeInclusive<u8> {
     }
 }
 
-/// Says what is not sound.
+/// Checks that the hardware is sound; the error says what is not.
 pub(crate) fn check(hardware: &Hardware) -> Result<(), String> {
     let mut names = HashSet::new();
     let mut indexes = HashSet::new();
     for controller in hardware.controllers() {
         let name = &controller.name;
         if !names.insert(name.to_string()) || !indexes.insert(controller.index) {
-            return Err(format!("{name} or its index is there twice"));
+            return Err(format!("the name or index of {name} is not unique"));
         }
         if !ports_of(controller.model.name()).contains(&root_ports(controller)) {
             return Err(format!("{name} cannot have {:?}", controller.ports));
@@ -108,8 +108,8 @@ pub(crate) fn check(hardware: &Hardware) -> Result<(), String> {
             .iter()
             .flat_map(|companion| [companion.first_port + 1, companion.first_port + 2])
             .collect();
-        let apart = served.iter().collect::<HashSet<_>>().len() == served.len();
-        if !apart || served.iter().any(|port| *port > root_ports(controller)) {
+        let distinct = served.iter().collect::<HashSet<_>>().len() == served.len();
+        if !distinct || served.iter().any(|port| *port > root_ports(controller)) {
             return Err(format!("companions of {name} serve {served:?}"));
         }
         check_devices(controller, &mut names)?;
@@ -120,18 +120,20 @@ pub(crate) fn check(hardware: &Hardware) -> Result<(), String> {
 fn check_devices(controller: &Controller, names: &mut HashSet<String>) -> Result<(), String> {
     let mut used = HashSet::new();
     for (port, device) in controller.devices() {
-        let place = format!("{} ({}) at {}:{port}", device.name, device.kind, controller.name);
+        let description =
+            format!("{} ({}) at {}:{port}", device.name, device.kind, controller.name);
         if !used.insert(port) || !names.insert(device.name.to_string()) {
-            return Err(format!("{place}: port or name is there twice"));
+            return Err(format!("{description}: port or name is not unique"));
         }
-        let takes = takes(controller, port);
-        if !fits(&takes, &speeds(&device.kind)) {
-            return Err(format!("{place}: the port takes `{takes}`"));
+        let supported = port_speeds(controller, port);
+        if !fits(&supported, &speeds(&device.kind)) {
+            return Err(format!("{description}: the port supports `{supported}`"));
         }
-        if let Kind::Hub(hub) = &device.kind
-            && !(1..=8).contains(&hub.ports)
-        {
-            return Err(format!("{place}: a hub has 1 to 8 ports"));
+        match &device.kind {
+            Kind::Hub(hub) if !(1..=8).contains(&hub.ports) => {
+                return Err(format!("{description}: a hub has 1 to 8 ports"));
+            }
+            _ => {}
         }
     }
     Ok(())

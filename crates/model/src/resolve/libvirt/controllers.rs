@@ -1,152 +1,126 @@
-//! Deciding on controllers: rules 1 to 7.
+//! Resolving controllers: rules 1 to 3, and what is the same on all platforms.
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::machine::{self, Machine};
+use super::messages::LibvirtSays as _;
 use super::names::Names;
-use super::{pci, xen};
+use super::{Platform, pci};
 use crate::address::Index;
-use crate::capabilities::Capabilities;
-use crate::guest::Hypervisor;
-use crate::hardware::{Controller, Hardware, Item, article};
-use crate::models::{Companion, CompanionModel, ControllerType, Model, QEMU_XHCI_PORTS};
+use crate::hardware::{Controller, Hardware, Item};
+use crate::models::{Companion, CompanionModel, Model};
 use crate::refusal::Refusal;
-use crate::resolve::controllers::{Decided, Slots, already, available, decide_model, decide_ports};
-use crate::resolve::{Asked, Refused, Settled, not_implemented};
+use crate::resolve::controllers::{Context, Decided, find_existing};
+use crate::resolve::{Placed, Refused, RequestedItem};
 use crate::spec::{ControllerSpec, Spec};
 
-/// What a spec's controllers come to.
+/// The controllers of a spec, resolved.
 pub(super) struct Controllers {
-    /// For each controller of the spec, in its order, where it is. A companion is where its EHCI is; what is no controller to
-    /// libvirt is where the hardware has none.
-    pub(super) settled: Vec<Settled<Index>>,
-    /// Those that nobody asked for.
+    /// The index of each controller of the spec, in the order of the spec. A companion has the
+    /// index of its EHCI. An entry that libvirt does not treat as a controller has an index at
+    /// which the hardware has no controller.
+    pub(super) placed: Vec<Placed<Index>>,
+    /// Those that were added without a request.
     pub(super) added: Vec<Index>,
 }
 
-/// The controllers of a spec at one index, by their place in the spec.
+/// The controllers of a spec at one index, by their position in the spec.
 #[derive(Default)]
 struct Group<'a> {
-    /// The one that is a bus, with its place if it is asked for.
-    bus: Option<(Option<usize>, &'a ControllerSpec, Decided)>,
+    /// The controller that has its own bus, with its position if it was requested.
+    main: Option<(Option<usize>, &'a ControllerSpec, Decided)>,
     companions: Vec<(usize, &'a ControllerSpec, Companion)>,
 }
 
-/// Decides on all controllers of a spec, and on those that the guest has by itself, and adds them to the hardware.
-pub(super) fn settle(
+/// Decides on all controllers of a spec and on the default ones, and adds them to the hardware.
+pub(super) fn place(
     base: &Hardware,
     hardware: &mut Hardware,
     spec: &Spec,
-    slots: &mut Slots<'_>,
+    platform: &mut dyn Platform,
+    context: &mut Context<'_>,
     names: &mut Names<'_>,
 ) -> Result<Controllers, Refused> {
     if spec.disabled {
-        return nothing(base, spec);
+        return check_disabled(base, spec);
     }
-    let capabilities = slots.capabilities;
-    let indexes = indexes(base, &spec.controllers)?;
-    let mut settled: Vec<Settled<Index>> =
-        indexes.iter().map(|at| Settled { at: *at, already: false }).collect();
-    let mut groups = groups(base, &spec.controllers, &mut settled, capabilities)?;
-    has_a_bus(base, &groups)?;
+    let indexes = assign_indexes(base, &spec.controllers)?;
+    let mut placed: Vec<Placed<Index>> =
+        indexes.iter().map(|index| Placed { address: *index, existing: false }).collect();
+    let mut groups = new_groups(base, &spec.controllers, &mut placed, platform)?;
+    check_any_bus(base, &groups)?;
 
-    let defaults = defaults(base, spec, &indexes, capabilities);
+    let defaults = match context.capabilities.running {
+        true => Vec::new(),
+        false => platform.default_controllers(base, spec, &indexes),
+    };
     let mut added = Vec::new();
     for default in &defaults {
-        let at = default.index.unwrap_or(Index::ZERO);
-        if let Some(decided) = decide(default, capabilities)? {
-            groups.entry(at).or_default().bus = Some((None, default, decided));
-            added.push(at);
+        let index = default.index.unwrap_or(Index::ZERO);
+        if let Some(decided) = platform.decide(default)? {
+            groups.entry(index).or_default().main = Some((None, default, decided));
+            added.push(index);
         }
     }
-    let mut places = pci::Places::new(&capabilities.guest, base, spec);
-    for (at, group) in groups {
-        add(hardware, at, group, &mut places, slots, names)?;
+    for (index, group) in groups {
+        add_group(hardware, index, group, platform, context, names)?;
     }
-    Ok(Controllers { settled, added })
+    Ok(Controllers { placed, added })
 }
 
-/// A guest that is to have no USB.
-fn nothing(base: &Hardware, spec: &Spec) -> Result<Controllers, Refused> {
+/// A guest whose USB is disabled cannot have a controller.
+fn check_disabled(base: &Hardware, spec: &Spec) -> Result<Controllers, Refused> {
     let refusal = |what: String| {
         Refusal::UsbDisabled { what }
             .libvirt_says("Can't add another USB controller: USB is disabled for this domain")
     };
     if !spec.controllers.is_empty() {
-        return Err(Refused::of(Asked::Controller(0), refusal("another controller".to_owned())));
+        let refused = refusal("another controller".to_owned());
+        return Err(refused.because_of(RequestedItem::Controller(0)));
     }
-    if let Some(there) = base.controllers().next() {
-        return Err(refusal(there.describe()).into());
+    if let Some(existing) = base.controllers().next() {
+        return Err(refusal(existing.describe()));
     }
-    Ok(Controllers { settled: Vec::new(), added: Vec::new() })
+    Ok(Controllers { placed: Vec::new(), added: Vec::new() })
 }
 
-/// Rule 4, and its like for Xen.
-fn defaults(
-    base: &Hardware,
-    spec: &Spec,
-    indexes: &[Index],
-    capabilities: &Capabilities,
-) -> Vec<ControllerSpec> {
-    if capabilities.running {
-        return Vec::new();
-    }
-    if capabilities.guest.hypervisor == Hypervisor::Xen {
-        return xen::default_controllers(base, spec);
-    }
-    if base.controller(Index::ZERO).is_some() || indexes.contains(&Index::ZERO) {
-        return Vec::new();
-    }
-    let machine = Machine::of(&capabilities.guest);
-    let model = machine.default_controller(capabilities);
-    let companions = (model == Some(Some(Model::Ich9Ehci1))).then(|| Companion::GROUP.to_vec());
-    model
-        .map(|model| ControllerSpec {
-            index: Some(Index::ZERO),
-            model,
-            companions,
-            ..ControllerSpec::default()
-        })
-        .into_iter()
-        .collect()
-}
-
-/// Rule 1: the order in which the indexes that are left open are filled.
+/// Rule 1: the order in which open indexes are assigned.
 fn order(specs: &[ControllerSpec]) -> Vec<usize> {
-    // What says no index stays behind the highest that was said before it.
+    // A controller without an index follows the highest index before it in the spec.
     let mut highest = None;
     let mut keys: Vec<(Option<Index>, bool, usize)> = Vec::with_capacity(specs.len());
     for (number, spec) in specs.iter().enumerate() {
         highest = highest.max(spec.index);
-        let behind = spec.index.is_none() || is_companion(spec);
-        keys.push((spec.index.or(highest), behind, number));
+        let follows = spec.index.is_none() || is_companion(spec);
+        keys.push((spec.index.or(highest), follows, number));
     }
     keys.sort_unstable();
     keys.into_iter().map(|(.., number)| number).collect()
 }
 
-/// Rule 2: the index of each.
-fn indexes(base: &Hardware, specs: &[ControllerSpec]) -> Result<Vec<Index>, Refused> {
-    let said = specs.iter().filter_map(|spec| spec.index);
-    let mut taken: HashSet<Index> = base.controllers().map(|it| it.index).chain(said).collect();
+/// Rule 2: the index of each controller.
+fn assign_indexes(base: &Hardware, specs: &[ControllerSpec]) -> Result<Vec<Index>, Refused> {
+    let requested = specs.iter().filter_map(|spec| spec.index);
+    let mut taken: HashSet<Index> =
+        base.controllers().map(|it| it.index).chain(requested).collect();
     let mut models: HashSet<(Index, Option<Model>)> =
         specs.iter().filter_map(|spec| Some((spec.index?, spec.model))).collect();
-    let mut free = Index::all();
-    let mut before: Option<Index> = None;
+    let mut candidates = Index::all();
+    // The index of the previous controller, if that is an ICH9 one.
+    let mut group: Option<Index> = None;
     let mut indexes = vec![Index::ZERO; specs.len()];
     for number in order(specs) {
         let (Some(spec), Some(slot)) = (specs.get(number), indexes.get_mut(number)) else {
             continue;
         };
         let joined =
-            || before.filter(|index| is_ich9(spec) && !models.contains(&(*index, spec.model)));
+            || group.filter(|index| is_ich9(spec) && !models.contains(&(*index, spec.model)));
         let known = spec.index.or_else(|| named(base, spec)).or_else(joined);
-        let index = known.or_else(|| free.find(|index| !taken.contains(index)));
-        let refusal = || Refused::of(Asked::Controller(number), Refusal::NoIndex);
-        *slot = index.ok_or_else(refusal)?;
+        let index = known.or_else(|| candidates.find(|index| !taken.contains(index)));
+        let refused = || Refused::of(RequestedItem::Controller(number), Refusal::NoIndex);
+        *slot = index.ok_or_else(refused)?;
         taken.insert(*slot);
         models.insert((*slot, spec.model));
-        before = is_ich9(spec).then_some(*slot);
+        group = is_ich9(spec).then_some(*slot);
     }
     Ok(indexes)
 }
@@ -163,7 +137,7 @@ const fn is_ich9(spec: &ControllerSpec) -> bool {
     matches!(spec.model, Some(Model::Ich9Ehci1)) || companion_model(spec).is_some()
 }
 
-/// Rule 3: whether it is a companion and no bus.
+/// Rule 3: whether it is a companion, which has no bus of its own.
 const fn is_companion(spec: &ControllerSpec) -> bool {
     spec.first_port.is_some() || companion_model(spec).is_some()
 }
@@ -177,243 +151,162 @@ const fn companion_model(spec: &ControllerSpec) -> Option<CompanionModel> {
     }
 }
 
-/// The companion that a spec says.
+/// The companion that a spec describes.
 fn companion(spec: &ControllerSpec) -> Result<Companion, Refusal> {
     let Some(model) = companion_model(spec) else {
         let model = spec.model.unwrap_or(Model::Piix3Uhci);
         let why = "only ich9-uhci1, ich9-uhci2 and ich9-uhci3 serve the ports of an EHCI";
         return Err(Refusal::Companions { model, why });
     };
-    let usual = Companion::GROUP.iter().find(|usual| usual.model == model);
-    let first_port = spec.first_port.or(usual.map(|usual| usual.first_port)).unwrap_or(0);
+    let default = Companion::GROUP.iter().find(|default| default.model == model);
+    let first_port = spec.first_port.or(default.map(|default| default.first_port)).unwrap_or(0);
     Ok(Companion { model, first_port })
 }
 
-/// What is new of a spec, by index. What the base has already is marked in `settled`.
-fn groups<'a>(
+/// The new controllers of a spec, by index. Those that the base has are marked as existing in
+/// `placed`.
+fn new_groups<'a>(
     base: &Hardware,
     specs: &'a [ControllerSpec],
-    settled: &mut [Settled<Index>],
-    capabilities: &Capabilities,
+    placed: &mut [Placed<Index>],
+    platform: &dyn Platform,
 ) -> Result<BTreeMap<Index, Group<'a>>, Refused> {
     let mut groups: BTreeMap<Index, Group<'a>> = BTreeMap::new();
-    let mut meant = HashSet::new();
-    for ((number, spec), slot) in specs.iter().enumerate().zip(settled) {
-        let refused = |refusal| Refused::of(Asked::Controller(number), refusal);
-        let there = base.controller(slot.at);
-        // A UHCI of the ICH9 that stands alone is no companion where another tool has made it so.
-        let alone = there.is_some_and(|there| Some(there.model) == spec.model);
-        if is_companion(spec) && !alone {
-            let companion = companion(spec).map_err(refused)?;
-            match there {
-                Some(there) => {
-                    serves_there(there, companion).map_err(refused)?;
-                    slot.already = true;
+    let mut matched = HashSet::new();
+    for ((number, spec), slot) in specs.iter().enumerate().zip(placed) {
+        let item = RequestedItem::Controller(number);
+        let index = slot.address;
+        let existing = base.controller(index);
+        // An ICH9 UHCI that another tool created as a standalone controller is not a companion.
+        let standalone = existing.is_some_and(|existing| Some(existing.model) == spec.model);
+        if is_companion(spec) && !standalone {
+            let companion = companion(spec).map_err(|refusal| Refused::of(item, refusal))?;
+            match existing {
+                Some(existing) => {
+                    check_serves(existing, companion)
+                        .map_err(|refusal| Refused::of(item, refusal))?;
+                    slot.existing = true;
                 }
                 None => {
-                    groups.entry(slot.at).or_default().companions.push((number, spec, companion));
+                    groups.entry(index).or_default().companions.push((number, spec, companion));
                 }
             }
             continue;
         }
-        // Whoever names one that is there, and no model, means that one.
-        let known = there.filter(|_| spec.model.is_none() && spec.usbversion.is_none());
-        let known = known.map(|there| ControllerSpec { model: Some(there.model), ..spec.clone() });
-        let decided = decide(known.as_ref().unwrap_or(spec), capabilities).map_err(refused)?;
+        // A request without a model means the existing controller at that index, whatever its
+        // model.
+        let known = existing.filter(|_| spec.model.is_none() && spec.usbversion.is_none());
+        let known = known.map(|known| ControllerSpec { model: Some(known.model), ..spec.clone() });
+        let decided = platform
+            .decide(known.as_ref().unwrap_or(spec))
+            .map_err(|refused| refused.because_of(item))?;
         let Some(decided) = decided else { continue };
-        let found = already(base, spec, &decided).map_err(|refusal| match refusal {
-            in_use @ Refusal::IndexInUse { .. } => refused(duplicate(in_use, slot.at)),
-            other => refused(other),
+        let found = find_existing(base, spec, &decided).map_err(|refusal| match refusal {
+            in_use @ Refusal::IndexInUse { .. } => duplicate(in_use, index).because_of(item),
+            other => Refused::of(item, other),
         })?;
-        if found.is_some() {
-            if !meant.insert(slot.at) {
-                return Err(refused(twice(slot.at)));
-            }
-            slot.already = true;
-            continue;
-        }
-        let group = groups.entry(slot.at).or_default();
-        if group.bus.replace((Some(number), spec, decided)).is_some() {
-            return Err(refused(twice(slot.at)));
+        let again = if found.is_some() {
+            slot.existing = true;
+            !matched.insert(index)
+        } else {
+            let main = Some((Some(number), spec, decided));
+            std::mem::replace(&mut groups.entry(index).or_default().main, main).is_some()
+        };
+        if again {
+            let refusal = Refusal::Duplicate { what: format!("index {index}") };
+            return Err(duplicate(refusal, index).because_of(item));
         }
     }
     Ok(groups)
 }
 
-fn twice(index: Index) -> Refusal {
-    duplicate(Refusal::Twice { what: format!("index {index}") }, index)
-}
-
-/// libvirt says it when it gives addresses.
-fn duplicate(refusal: Refusal, index: Index) -> Refusal {
+/// A duplicate index. libvirt reports it when it assigns addresses.
+fn duplicate(refusal: Refusal, index: Index) -> Refused {
     refusal.libvirt_says(format!("Duplicate USB controllers with index {index}"))
 }
 
-/// Whether the EHCI of the base has this companion. It gets no new one: what is there stays as it is.
-fn serves_there(there: &Controller, companion: Companion) -> Result<(), Refusal> {
-    if there.companions.contains(&companion) {
+/// Checks that the EHCI of the base has this companion. It gets no new companion, because the base
+/// is not changed.
+fn check_serves(existing: &Controller, companion: Companion) -> Result<(), Refusal> {
+    if existing.companions.contains(&companion) {
         return Ok(());
     }
-    let why = "the controller at its index is there already, and stays as it is";
+    let why = "the controller at its index already exists and is not changed";
     Err(Refusal::Companions { model: companion.model.model(), why })
 }
 
-/// A guest whose controllers are companions alone: libvirt refuses it at parse.
-fn has_a_bus(base: &Hardware, groups: &BTreeMap<Index, Group<'_>>) -> Result<(), Refused> {
-    if base.controllers().len() > 0 || groups.values().any(|group| group.bus.is_some()) {
+/// Refuses a guest whose only controllers are companions, as libvirt does at parse.
+fn check_any_bus(base: &Hardware, groups: &BTreeMap<Index, Group<'_>>) -> Result<(), Refused> {
+    if base.controllers().len() > 0 || groups.values().any(|group| group.main.is_some()) {
         return Ok(());
     }
-    let orphan = groups.iter().find_map(|(at, group)| Some((*at, group.companions.first()?)));
+    let orphan = groups.iter().find_map(|(index, group)| Some((*index, group.companions.first()?)));
     match orphan {
         None => Ok(()),
-        Some((at, (number, _, companion))) => {
-            let refusal = no_ehci(*companion, at, "No master USB controller specified");
-            Err(Refused::of(Asked::Controller(*number), refusal))
+        Some((index, (number, _, companion))) => {
+            let refused = no_ehci(*companion, index, "No master USB controller specified");
+            Err(refused.because_of(RequestedItem::Controller(*number)))
         }
     }
 }
 
-fn no_ehci(companion: Companion, index: Index, says: &str) -> Refusal {
-    Refusal::NoEhci { model: companion.model.model(), index: index.get() }.libvirt_says(says)
+fn no_ehci(companion: Companion, index: Index, message: &str) -> Refused {
+    Refusal::NoEhci { model: companion.model.model(), index: index.get() }.libvirt_says(message)
 }
 
-/// Model, ports and companions of what is no companion itself: rules 5 and 6. `None` for what is no controller to libvirt.
-fn decide(spec: &ControllerSpec, capabilities: &Capabilities) -> Result<Option<Decided>, Refusal> {
-    if capabilities.guest.hypervisor == Hypervisor::Xen {
-        return xen::decide(spec, capabilities).map(Some);
-    }
-    let Some(model) = model(spec, capabilities)? else { return Ok(None) };
-    if model.controller_type() == ControllerType::Pv {
-        let (name, why) = (model.name(), "QEMU has no paravirtual USB".to_owned());
-        let refusal = not_implemented(format!("{} {name}", article(name)), capabilities, why, None);
-        return Err(refusal
-            .libvirt_says("USB controller model type 'qusb1' or 'qusb2' is not supported in kvm"));
-    }
-    if spec.backend.is_some() {
-        return Err(Refusal::BackendOfEmulated { model });
-    }
-    if model.is_xhci() && spec.ports == Some(0) {
-        return Ok(None);
-    }
-    let ports =
-        decide_ports(spec, model, QEMU_XHCI_PORTS).map_err(|refusal| ports_of(model, refusal))?;
-    let companions = match (&spec.companions, spec.model, model) {
-        (Some(companions), ..) => companions.clone(),
-        // Whoever says a version and no model wants what takes all of its speeds.
-        (None, None, Model::Ich9Ehci1) => Companion::GROUP.to_vec(),
-        (None, ..) => Vec::new(),
-    };
-    Ok(Some(Decided { model, ports, companions }))
-}
-
-/// The model, or `None` for what is no controller to libvirt.
-fn model(spec: &ControllerSpec, capabilities: &Capabilities) -> Result<Option<Model>, Refusal> {
-    let says_nothing = spec.model.is_none() && spec.usbversion.is_none();
-    if !says_nothing || spec.controller_type == Some(ControllerType::Pv) {
-        return decide_model(spec, capabilities).map(Some);
-    }
-    let machine = Machine::of(&capabilities.guest);
-    match machine.open_model(spec.pci.is_some(), capabilities) {
-        machine::Decided::Model(model) => Ok(Some(model)),
-        machine::Decided::NoController => Ok(None),
-        machine::Decided::Unknown => {
-            let why = format!("{} has no USB controller to take for it", machine.describe());
-            let instead = Some("say which model it is to be".to_owned());
-            let what = "a controller without a model".to_owned();
-            Err(not_implemented(what, capabilities, why, instead)
-                .libvirt_says("no model provided for USB controller"))
-        }
-    }
-}
-
-/// The refusal of a number of ports: of an xHCI libvirt says it at parse, of all others at start.
-fn ports_of(model: Model, refusal: Refusal) -> Refusal {
-    match refusal {
-        Refusal::PortCount { .. } if model.is_xhci() => refusal.libvirt_says(format!(
-            "'{model}' controller only supports up to '{}' ports",
-            model.port_range().end()
-        )),
-        Refusal::PortCount { .. } => refusal.libvirt_says(format!(
-            "usb controller type '{model}' doesn't support 'ports' with this QEMU binary"
-        )),
-        other => other,
-    }
-}
-
-/// Adds a controller that nobody asked for.
+/// Adds a controller without a request.
 pub(super) fn add_one(
     hardware: &mut Hardware,
     spec: &ControllerSpec,
-    slots: &mut Slots<'_>,
-    names: &mut Names<'_>,
-) -> Result<(), Refusal> {
-    let capabilities = slots.capabilities;
-    let Some(decided) = decide(spec, capabilities)? else { return Ok(()) };
-    let mut places = pci::Places::new(&capabilities.guest, hardware, &Spec::default());
-    let group = Group { bus: Some((None, spec, decided)), companions: Vec::new() };
-    let at = spec.index.unwrap_or(Index::ZERO);
-    Ok(add(hardware, at, group, &mut places, slots, names)?)
-}
-
-/// Adds what there is at one index.
-fn add(
-    hardware: &mut Hardware,
-    at: Index,
-    group: Group<'_>,
-    places: &mut pci::Places<'_>,
-    slots: &mut Slots<'_>,
+    platform: &mut dyn Platform,
+    context: &mut Context<'_>,
     names: &mut Names<'_>,
 ) -> Result<(), Refused> {
-    let first = group.companions.first().map(|(number, ..)| Asked::Controller(*number));
-    let Some((asked, spec, decided)) = group.bus else {
+    let Some(decided) = platform.decide(spec)? else { return Ok(()) };
+    let group = Group { main: Some((None, spec, decided)), companions: Vec::new() };
+    let index = spec.index.unwrap_or(Index::ZERO);
+    add_group(hardware, index, group, platform, context, names)
+}
+
+/// Adds the controllers at one index.
+fn add_group(
+    hardware: &mut Hardware,
+    index: Index,
+    group: Group<'_>,
+    platform: &mut dyn Platform,
+    context: &mut Context<'_>,
+    names: &mut Names<'_>,
+) -> Result<(), Refused> {
+    let Some((number, spec, decided)) = group.main else {
         return match group.companions.first() {
             Some((number, _, companion)) => {
-                let refusal = no_ehci(*companion, at, "masterbus not found");
-                Err(Refused::of(Asked::Controller(*number), refusal))
+                let refused = no_ehci(*companion, index, "masterbus not found");
+                Err(refused.because_of(RequestedItem::Controller(*number)))
             }
             None => Ok(()),
         };
     };
-    let asked = asked.map(Asked::Controller);
-    let refused = |refusal| Refused { refusal, asked };
-    can_be_had(spec, decided.model, slots).map_err(refused)?;
+    let item = number.map(RequestedItem::Controller);
+    let because = |refused: Refused| refused.because_of(item);
+    platform.check_available(spec, decided.model).map_err(because)?;
+    context.take_slot(decided.model).map_err(Refused::from).map_err(because)?;
     let mut companions = decided.companions;
     companions.extend(group.companions.iter().map(|(.., companion)| *companion));
     companions.sort_by_key(|companion| companion.first_port);
-    let members: Vec<(Asked, &ControllerSpec)> = group
+    let members: Vec<(RequestedItem, &ControllerSpec)> = group
         .companions
         .iter()
-        .map(|(number, spec, _)| (Asked::Controller(*number), *spec))
+        .map(|(number, spec, _)| (RequestedItem::Controller(*number), *spec))
         .collect();
-    let name = spec.name.clone().unwrap_or_else(|| names.controller(hardware, at));
-    let mut controller = Controller::new(at, name, decided.model, decided.ports);
+    let name = spec.name.clone().unwrap_or_else(|| names.controller(hardware, index));
+    let mut controller = Controller::new(index, name, decided.model, decided.ports);
     controller.companions = companions;
     controller.backend.clone_from(&spec.backend);
-    controller.pci = places.place(&controller, spec, asked, &members)?;
+    let requested = pci::group_address(spec, &members)?;
+    controller.pci = platform.pci_address(&controller, requested).map_err(because)?;
     hardware.add_controller(controller).map_err(|refusal| {
+        let companion = members.first().map(|(item, _)| *item);
         let of_companions = matches!(refusal, Refusal::Companions { .. });
-        Refused { refusal, asked: first.filter(|_| of_companions).or(asked) }
+        Refused::from(refusal).because_of(companion.filter(|_| of_companions).or(item))
     })
-}
-
-/// Whether the guest can have one more of that model.
-fn can_be_had(spec: &ControllerSpec, model: Model, slots: &mut Slots<'_>) -> Result<(), Refusal> {
-    let capabilities = slots.capabilities;
-    if capabilities.guest.hypervisor == Hypervisor::Xen {
-        available(spec, model, capabilities)?;
-        return slots.take(model);
-    }
-    let machine = Machine::of(&capabilities.guest);
-    if !machine.has_pci() {
-        let (name, why) = (model.name(), format!("{} has no PCI bus", machine.describe()));
-        let what = format!("{} {name} controller", article(name));
-        return Err(not_implemented(what, capabilities, why, None)
-            .libvirt_says("XML error: No PCI buses available"));
-    }
-    available(spec, model, capabilities).map_err(|refusal| {
-        refusal.libvirt_says(format!(
-            "USB controller model '{model}' not supported in this QEMU binary"
-        ))
-    })?;
-    slots.take(model)
 }

@@ -1,73 +1,77 @@
-//! Deciding on devices: rules 8 to 12.
+//! Resolving devices: rules 8 to 12.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-use super::machine::Machine;
+use super::Platform;
+use super::messages::{self, LibvirtSays as _};
 use super::names::Names;
-use super::sentences;
 use crate::address::{Address, Index};
 use crate::capabilities::Capabilities;
-use crate::device::{HUB_PORTS, Hub, Identity, Input, Kind};
-use crate::guest::Hypervisor;
+use crate::device::{HUB_PORTS, Hub, Kind, UniqueResource};
 use crate::hardware::{Controller, Device, Hardware};
-use crate::models::UsbVersion;
 use crate::name::Name;
 use crate::refusal::Refusal;
-use crate::resolve::controllers::Slots;
+use crate::resolve::controllers::Context;
 use crate::resolve::devices::with_mac;
-use crate::resolve::room::{Among, May, Room};
-use crate::resolve::{Asked, Refused, Settled, already, not_implemented};
+use crate::resolve::port_allocator::{Candidates, Pool, PortAllocator};
+use crate::resolve::{Placed, Refused, RequestedItem, existing, not_implemented};
 use crate::spec::{ControllerRef, DeviceSpec, Spec};
 use crate::speed::SpeedSet;
 
-/// What a spec's devices come to.
+/// The devices of a spec, resolved.
 pub(super) struct Devices {
-    /// For each device of the spec, in its order, where it is.
-    pub(super) settled: Vec<Settled<Address>>,
-    /// Devices that nobody asked for.
+    /// The address of each device of the spec, in the order of the spec.
+    pub(super) placed: Vec<Placed<Address>>,
+    /// Devices that were added without a request.
     pub(super) added: Vec<Address>,
-    /// Controllers that nobody asked for and that a device needs: on Xen alone.
+    /// Controllers that were added without a request because a device needs them (only on Xen).
     pub(super) controllers: Vec<Index>,
 }
 
 /// A device that the guest does not have yet.
-struct New<'a> {
-    /// Its place in the spec; `None` if nobody asked for it.
-    asked: Option<usize>,
+struct NewDevice<'a> {
+    /// Its position in the spec; `None` if it was not requested.
+    number: Option<usize>,
     spec: Cow<'a, DeviceSpec>,
     name: Name,
-    /// The controller that it says.
+    /// The controller that it requests.
     bus: Option<Index>,
 }
 
-impl New<'_> {
-    fn refused(&self, refusal: Refusal) -> Refused {
-        Refused { refusal, asked: self.asked.map(Asked::Device) }
+impl<'a> NewDevice<'a> {
+    /// A device that was not requested.
+    fn added(kind: Kind, hardware: &Hardware, names: &mut Names<'_>) -> NewDevice<'a> {
+        let name = names.device(hardware, &kind);
+        NewDevice { number: None, spec: Cow::Owned(DeviceSpec::new(kind)), name, bus: None }
     }
 
-    /// When it is its turn: rule 10.
-    fn turn(&self) -> (Turn, u8) {
+    fn item(&self) -> Option<RequestedItem> {
+        self.number.map(RequestedItem::Device)
+    }
+
+    /// Its position in the order of rule 10.
+    fn order_key(&self) -> (OrderGroup, u8) {
         let hub = self.spec.kind.hub_ports() > 0;
         match (self.spec.port.is_some(), hub) {
-            (true, true) => (Turn::SaidHub, 0),
-            (true, false) => (Turn::Said, rank(&self.spec.kind)),
-            (false, true) => (Turn::Hub, 0),
-            (false, false) => (Turn::Rest, rank(&self.spec.kind)),
+            (true, true) => (OrderGroup::HubWithPort, 0),
+            (true, false) => (OrderGroup::WithPort, rank(&self.spec.kind)),
+            (false, true) => (OrderGroup::Hub, 0),
+            (false, false) => (OrderGroup::Other, rank(&self.spec.kind)),
         }
     }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Turn {
-    SaidHub,
-    Said,
+enum OrderGroup {
+    HubWithPort,
+    WithPort,
     Hub,
-    Rest,
+    Other,
 }
 
-/// The order of kinds in which libvirt looks through a guest (`virDomainUSBDeviceDefForeach` in its `conf/domain_conf.c`, 11.3;
-/// others had another).
+/// The order in which libvirt visits the kinds of a guest's devices (`virDomainUSBDeviceDefForeach`
+/// in its `conf/domain_conf.c`, 11.3; other versions use a different order).
 const fn rank(kind: &Kind) -> u8 {
     match kind {
         Kind::Storage(_) => 0,
@@ -84,279 +88,260 @@ const fn rank(kind: &Kind) -> u8 {
     }
 }
 
-/// Decides on all devices of a spec, and on those that the guest has by itself, and plugs them in.
-pub(super) fn settle(
+/// Decides on all devices of a spec and on the default ones, and plugs them in.
+pub(super) fn place(
     base: &Hardware,
     hardware: &mut Hardware,
     spec: &Spec,
-    slots: &mut Slots<'_>,
+    platform: &mut dyn Platform,
+    context: &mut Context<'_>,
     names: &mut Names<'_>,
 ) -> Result<Devices, Refused> {
-    let capabilities = slots.capabilities;
-    let there = there(base, hardware, spec)?;
-    let mut new = new(hardware, spec, &there, capabilities, names)?;
-    own_devices(hardware, spec, capabilities, names, &mut new);
-    has_controllers(hardware, spec, &new, capabilities)?;
-    more_hubs(hardware, capabilities, names, &mut new);
-    new.sort_by_key(New::turn);
+    let capabilities = context.capabilities;
+    let mut addresses = find_existing(base, hardware, spec)?;
+    let mut new = new_devices(hardware, spec, &addresses, capabilities, names)?;
+    if !spec.disabled && !capabilities.running {
+        add_default_devices(hardware, spec, platform, names, &mut new);
+    }
+    check_any_controller(hardware, spec, &new, platform)?;
+    if platform.adds_hubs() {
+        add_hubs(hardware, names, &mut new);
+    }
+    new.sort_by_key(NewDevice::order_key);
 
-    let mut placing = Placing {
-        room: Room::new(hardware),
+    let mut placement = Placement {
+        ports: PortAllocator::new(hardware),
         hardware,
         spec,
-        slots,
+        context,
         names,
         controllers: Vec::new(),
         added: Vec::new(),
     };
-    let mut places = there;
     for device in new {
-        let at = placing.one(&device)?;
-        match device.asked.and_then(|number| places.get_mut(number)) {
-            Some(slot) => *slot = Some(Settled { at, already: false }),
-            None => placing.added.push(at),
+        let address = placement
+            .place(&device, platform)
+            .map_err(|refused| refused.because_of(device.item()))?;
+        match device.number.and_then(|number| addresses.get_mut(number)) {
+            Some(slot) => *slot = Some(Placed { address, existing: false }),
+            None => placement.added.push(address),
         }
     }
-    let settled = places.into_iter().flatten().collect();
-    Ok(Devices { settled, added: placing.added, controllers: placing.controllers })
+    let placed = addresses.into_iter().flatten().collect();
+    Ok(Devices { placed, added: placement.added, controllers: placement.controllers })
 }
 
-/// Where the devices are that the base has already.
-fn there(
+/// The addresses of the devices that the base already has.
+fn find_existing(
     base: &Hardware,
     hardware: &Hardware,
     spec: &Spec,
-) -> Result<Vec<Option<Settled<Address>>>, Refused> {
-    let present: HashMap<Identity<'_>, Address> = base
+) -> Result<Vec<Option<Placed<Address>>>, Refused> {
+    let unique: HashMap<UniqueResource<'_>, Address> = base
         .devices()
-        .filter_map(|(address, device)| Some((device.kind.identity()?, address)))
+        .filter_map(|(address, device)| Some((device.kind.unique_resource()?, address)))
         .collect();
-    let mut meant = HashSet::new();
+    let mut matched = HashSet::new();
     let mut hosts = HashSet::new();
-    let mut there = Vec::with_capacity(spec.devices.len());
+    let mut addresses = Vec::with_capacity(spec.devices.len());
     for (number, device) in spec.devices.iter().enumerate() {
-        let refused = |refusal| Refused::of(Asked::Device(number), refusal);
-        let bus = bus(device, hardware).map_err(refused)?;
-        // A port without a controller is one of index 0.
-        let said = bus.or(device.port.and(Some(Index::ZERO)));
-        let at = already::device(device, said, base, base, &present).map_err(refused)?;
-        let host = matches!(device.kind, Kind::Host(_)).then(|| device.kind.identity()).flatten();
-        let again = host.is_some_and(|host| !hosts.insert(host));
-        if again || at.is_some_and(|at| !meant.insert(at)) {
-            let twice = Refusal::Twice { what: device.kind.to_string() };
-            return Err(refused(if again {
-                twice.libvirt_says(sentences::HOSTDEV_TWICE)
-            } else {
-                twice
-            }));
+        let item = RequestedItem::Device(number);
+        let bus = requested_bus(device, hardware).map_err(|refused| refused.because_of(item))?;
+        // A port without a controller means a port of index 0.
+        let bus = bus.or(device.port.and(Some(Index::ZERO)));
+        let address = existing::device(device, bus, base, base, &unique)
+            .map_err(|refusal| Refused::of(item, refusal))?;
+        let host =
+            matches!(device.kind, Kind::Host(_)).then(|| device.kind.unique_resource()).flatten();
+        let duplicate = || Refusal::Duplicate { what: device.kind.to_string() };
+        if host.is_some_and(|host| !hosts.insert(host)) {
+            return Err(duplicate().libvirt_says(messages::DUPLICATE_HOSTDEV).because_of(item));
         }
-        there.push(at.map(|at| Settled { at, already: true }));
+        if address.is_some_and(|address| !matched.insert(address)) {
+            return Err(Refused::of(item, duplicate()));
+        }
+        addresses.push(address.map(|address| Placed { address, existing: true }));
     }
-    Ok(there)
+    Ok(addresses)
 }
 
-/// The controller that a device says. One that is not there is refused only with the port, if that is said too.
-fn bus(device: &DeviceSpec, hardware: &Hardware) -> Result<Option<Index>, Refusal> {
+/// The controller that a device requests. If the device also requests a port, a missing controller
+/// is refused later, together with the port.
+fn requested_bus(device: &DeviceSpec, hardware: &Hardware) -> Result<Option<Index>, Refused> {
     match (&device.controller, device.port) {
         (None, _) => Ok(None),
         (Some(ControllerRef::Index(index)), Some(_)) => Ok(Some(*index)),
-        (Some(asked), _) => match (already::controller(asked, hardware), asked) {
-            // A guest without any controller is refused with more to say.
+        (Some(requested), _) => match (existing::controller(requested, hardware), requested) {
+            // A guest without any controller is refused later, with a better explanation.
             (Err(_), _) if hardware.controllers().len() == 0 => Ok(Some(Index::ZERO)),
             (Err(refusal), ControllerRef::Index(index)) => Err(refusal.libvirt_says(format!(
                 "USB bus {index} requested but no controller with that index is present"
             ))),
-            (found, _) => found.map(Some),
+            (found, _) => Ok(found.map(Some)?),
         },
     }
 }
 
 /// The devices that the guest does not have yet, with their names.
-fn new<'a>(
+fn new_devices<'a>(
     hardware: &Hardware,
     spec: &'a Spec,
-    there: &[Option<Settled<Address>>],
+    addresses: &[Option<Placed<Address>>],
     capabilities: &Capabilities,
     names: &mut Names<'_>,
-) -> Result<Vec<New<'a>>, Refused> {
+) -> Result<Vec<NewDevice<'a>>, Refused> {
     let mut new = Vec::with_capacity(spec.devices.len());
-    for (number, (device, there)) in spec.devices.iter().zip(there).enumerate() {
-        if there.is_some() {
+    for (number, (device, address)) in spec.devices.iter().zip(addresses).enumerate() {
+        if address.is_some() {
             continue;
         }
-        let refused = |refusal| Refused::of(Asked::Device(number), refusal);
-        available(&device.kind, capabilities).map_err(refused)?;
-        let given = || names.device(hardware, &device.kind);
-        new.push(New {
-            asked: Some(number),
-            name: device.name.clone().unwrap_or_else(given),
-            bus: bus(device, hardware).map_err(refused)?,
+        let item = RequestedItem::Device(number);
+        check_available(&device.kind, capabilities)
+            .map_err(|refusal| Refused::of(item, refusal))?;
+        let default_name = || names.device(hardware, &device.kind);
+        new.push(NewDevice {
+            number: Some(number),
+            name: device.name.clone().unwrap_or_else(default_name),
+            bus: requested_bus(device, hardware).map_err(|refused| refused.because_of(item))?,
             spec: Cow::Borrowed(device),
         });
     }
     Ok(new)
 }
 
-/// Whether the hypervisor can have the kind. What is not known here is kept: it is another tool's.
-fn available(kind: &Kind, capabilities: &Capabilities) -> Result<(), Refusal> {
+/// Checks that the hypervisor has the kind. An unknown device belongs to another tool and is kept.
+fn check_available(kind: &Kind, capabilities: &Capabilities) -> Result<(), Refusal> {
     if matches!(kind, Kind::Other(_)) {
         return Ok(());
     }
-    capabilities.kind(kind.word()).map_err(|why| {
-        not_implemented(format!("a device of kind {}", kind.word()), capabilities, why, None)
+    capabilities.check_kind(kind.name()).map_err(|why| {
+        not_implemented(format!("a device of kind {}", kind.name()), capabilities, why)
     })
 }
 
-/// A device that nobody asked for.
-fn added<'a>(kind: Kind, hardware: &Hardware, names: &mut Names<'_>) -> New<'a> {
-    let name = names.device(hardware, &kind);
-    New { asked: None, spec: Cow::Owned(DeviceSpec::new(kind)), name, bus: None }
-}
-
 /// Rule 8.
-fn own_devices(
+fn add_default_devices(
     hardware: &Hardware,
     spec: &Spec,
-    capabilities: &Capabilities,
+    platform: &dyn Platform,
     names: &mut Names<'_>,
-    new: &mut Vec<New<'_>>,
+    new: &mut Vec<NewDevice<'_>>,
 ) {
-    let guest = &capabilities.guest;
-    let has_own = guest.hypervisor != Hypervisor::Xen
-        && Machine::of(guest).has_usb_keyboard()
-        && guest.graphics;
-    if !has_own || spec.disabled || capabilities.running {
-        return;
-    }
-    let kinds = || {
-        let there = hardware.devices().map(|(_, device)| &device.kind);
-        there.chain(spec.devices.iter().map(|device| &device.kind))
+    let has = |is_wanted: fn(&Kind) -> bool| {
+        let present = hardware.devices().map(|(_, device)| &device.kind);
+        present.chain(spec.devices.iter().map(|device| &device.kind)).any(is_wanted)
     };
-    // As QEMU makes them unless told otherwise.
-    let input = Input { usbversion: UsbVersion::V2 };
-    if !kinds().any(|kind| matches!(kind, Kind::Keyboard(_))) {
-        new.push(added(Kind::Keyboard(input), hardware, names));
-    }
-    if !kinds().any(|kind| matches!(kind, Kind::Mouse(_) | Kind::Tablet(_))) {
-        new.push(added(Kind::Mouse(input), hardware, names));
+    for kind in platform.default_devices(&has) {
+        new.push(NewDevice::added(kind, hardware, names));
     }
 }
 
-/// A device needs a controller, and one that can be.
-fn has_controllers(
+/// Refuses devices for a guest without a controller, unless one may still be added.
+fn check_any_controller(
     hardware: &Hardware,
     spec: &Spec,
-    new: &[New<'_>],
-    capabilities: &Capabilities,
+    new: &[NewDevice<'_>],
+    platform: &dyn Platform,
 ) -> Result<(), Refused> {
-    // On Xen, one may be added still.
-    let is_xen = capabilities.guest.hypervisor == Hypervisor::Xen && !spec.disabled;
-    let Some(device) = new.first().filter(|_| hardware.controllers().len() == 0 && !is_xen) else {
+    let Some(device) = new.first().filter(|_| hardware.controllers().len() == 0) else {
         return Ok(());
     };
-    let guest = Machine::of(&capabilities.guest).describe();
-    Err(device.refused(if spec.disabled {
-        sentences::disabled(&device.spec.kind)
-    } else {
-        sentences::no_controller(&device.spec.kind, guest)
-    }))
+    let kind = &device.spec.kind;
+    if spec.disabled {
+        return Err(messages::disabled(kind).because_of(device.item()));
+    }
+    platform.check_without_controller(kind).map_err(|refused| refused.because_of(device.item()))
 }
 
 /// Rule 9.
-fn more_hubs(
-    hardware: &Hardware,
-    capabilities: &Capabilities,
-    names: &mut Names<'_>,
-    new: &mut Vec<New<'_>>,
-) {
-    if capabilities.running || capabilities.guest.hypervisor == Hypervisor::Xen {
-        return;
-    }
+fn add_hubs(hardware: &Hardware, names: &mut Names<'_>, new: &mut Vec<NewDevice<'_>>) {
     let roots = hardware.controllers().map(|controller| usize::from(controller.ports.count()));
     let kinds = || {
-        let there = hardware.devices().map(|(_, device)| &device.kind);
-        there.chain(new.iter().map(|device| &device.spec.kind))
+        let present = hardware.devices().map(|(_, device)| &device.kind);
+        present.chain(new.iter().map(|device| &device.spec.kind))
     };
-    let behind = kinds().map(|kind| usize::from(kind.hub_ports()));
-    let (available, needed) = (roots.sum::<usize>() + behind.sum::<usize>(), kinds().count());
+    let behind_hubs = kinds().map(|kind| usize::from(kind.hub_ports()));
+    let (available, needed) = (roots.sum::<usize>() + behind_hubs.sum::<usize>(), kinds().count());
     if needed > available {
         let gain = usize::from(HUB_PORTS) - 1;
         let hubs = (needed - available + 1).div_ceil(gain);
-        new.extend((0..hubs).map(|_| added(Kind::Hub(Hub::default()), hardware, names)));
+        new.extend((0..hubs).map(|_| NewDevice::added(Kind::Hub(Hub::default()), hardware, names)));
     }
 }
 
-/// The work of placing devices.
-pub(super) struct Placing<'a, 's, 'n> {
+/// Places devices one by one.
+pub(super) struct Placement<'a, 'c, 'n> {
     pub(super) hardware: &'a mut Hardware,
     spec: &'a Spec,
-    pub(super) slots: &'a mut Slots<'s>,
+    pub(super) context: &'a mut Context<'c>,
     pub(super) names: &'a mut Names<'n>,
-    pub(super) room: Room,
-    /// Controllers and devices that nobody asked for.
+    pub(super) ports: PortAllocator,
+    /// Controllers that were added without a request.
     pub(super) controllers: Vec<Index>,
+    /// Devices that were added without a request.
     pub(super) added: Vec<Address>,
 }
 
-impl Placing<'_, '_, '_> {
-    fn one(&mut self, device: &New<'_>) -> Result<Address, Refused> {
-        let refused = |refusal| device.refused(refusal);
-        let bus = match self.slots.capabilities.guest.hypervisor {
-            Hypervisor::Xen => self.home(&device.spec, device.bus).map_err(refused)?,
-            _ => device.bus,
-        };
+impl Placement<'_, '_, '_> {
+    fn place(
+        &mut self,
+        device: &NewDevice<'_>,
+        platform: &mut dyn Platform,
+    ) -> Result<Address, Refused> {
+        let bus = platform.controller_for(&device.spec, device.bus, self)?;
         let at = match device.spec.port {
             Some(port) => Address { bus: bus.unwrap_or(Index::ZERO), port },
-            None => self.free(bus).map_err(refused)?,
+            None => self.free_port(bus)?,
         };
         let kind = with_mac(&device.spec.kind, self.spec, at);
-        self.plug(at, device.name.clone(), kind).map_err(refused)?;
+        self.plug(at, device.name.clone(), kind)?;
         Ok(at)
     }
 
     /// Plugs a device in.
-    pub(super) fn plug(&mut self, at: Address, name: Name, kind: Kind) -> Result<(), Refusal> {
+    pub(super) fn plug(&mut self, at: Address, name: Name, kind: Kind) -> Result<(), Refused> {
         let device = Device { name, kind };
         self.hardware
             .plug(at, device.clone())
-            .map_err(|refusal| sentences::at_port(refusal, at, &device.kind, self.hardware))?;
-        self.room.take(at, &device.kind);
+            .map_err(|refusal| messages::at_port(refusal, at, &device.kind, self.hardware))?;
+        self.ports.take(at, &device.kind);
         Ok(())
     }
 
     /// Rule 11.
-    fn free(&mut self, bus: Option<Index>) -> Result<Address, Refusal> {
+    fn free_port(&mut self, bus: Option<Index>) -> Result<Address, Refused> {
         let found = match bus {
             Some(bus) => {
-                let port = self.room.lowest(bus, SpeedSet::ALL);
+                let port = self.ports.lowest(bus, SpeedSet::ALL);
                 port.map(|port| Address { bus, port })
             }
-            None => self.first(),
+            None => self.first_free_port(),
         };
         found.ok_or_else(|| self.full(bus))
     }
 
-    /// The lowest free port of the lowest index that has one. Whether it is shared is nothing to libvirt or libxl.
-    fn first(&mut self) -> Option<Address> {
-        let may = May { pv: true, elsewhere: true };
+    /// The lowest free port of the lowest index that has one. libvirt and libxl do not prefer
+    /// controllers without devices.
+    fn first_free_port(&mut self) -> Option<Address> {
+        let any = Candidates { pv: true, other_backends: true };
         let found =
-            [Among::Open, Among::Shared].map(|among| self.room.first(among, SpeedSet::ALL, may));
+            [Pool::Open, Pool::Shared].map(|pool| self.ports.first(pool, SpeedSet::ALL, any));
         found.into_iter().flatten().min()
     }
 
-    /// The refusal of a device that there is no room for: on one controller, or on any.
-    pub(super) fn full(&self, bus: Option<Index>) -> Refusal {
+    /// The refusal of a device that finds no free port: on one controller, or on any.
+    pub(super) fn full(&self, bus: Option<Index>) -> Refused {
         let ports_of = |controller: &Controller| {
             let hubs = controller.devices().map(|(_, it)| usize::from(it.kind.hub_ports()));
             usize::from(controller.ports.count()) + hubs.sum::<usize>()
         };
-        let (of, ports) = match bus.and_then(|bus| self.hardware.controller(bus)) {
+        let (scope, ports) = match bus.and_then(|bus| self.hardware.controller(bus)) {
             Some(controller) => (format!("{} and its hubs", controller.name), ports_of(controller)),
             None => (
                 "the domain's controllers and hubs".to_owned(),
                 self.hardware.controllers().map(ports_of).sum(),
             ),
         };
-        Refusal::NoPort { of, ports }.libvirt_says(sentences::NO_FREE_PORT)
+        Refusal::NoPort { scope, ports }.libvirt_says(messages::NO_FREE_PORT)
     }
 }

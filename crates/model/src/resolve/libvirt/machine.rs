@@ -1,6 +1,8 @@
-//! What libvirt knows of a machine: the controller it has by itself, and the model of one that says none.
+//! What libvirt knows about a QEMU machine: its default controller, and the model of a controller
+//! that requests none.
 //!
-//! Sources: libvirt 11.3, `qemu/qemu_postparse.c` (defaults), `qemu/qemu_domain.c` (which names are which machine).
+//! Sources: libvirt 11.3, `qemu/qemu_postparse.c` (defaults), `qemu/qemu_domain.c` (which names
+//! belong to which machine).
 
 use crate::capabilities::{Capabilities, Support};
 use crate::guest::Guest;
@@ -13,14 +15,14 @@ pub(super) struct Machine<'a> {
     name: &'a str,
 }
 
-/// A model that is not said, once it is decided.
+/// The model of a controller that requests none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Decided {
-    /// This one.
+pub(super) enum DefaultModel {
+    /// This model.
     Model(Model),
     /// libvirt's model `none`: there is no controller.
     NoController,
-    /// QEMU has nothing that it could be.
+    /// QEMU has none of the possible models, or libvirt leaves the model open (s390).
     Unknown,
 }
 
@@ -43,29 +45,31 @@ impl<'a> Machine<'a> {
         self.is_x86() && (self.name == "q35" || self.name.starts_with("pc-q35"))
     }
 
-    /// The name that is left open is QEMU's default, an i440fx.
+    /// A machine without a name is QEMU's default, an i440fx.
     pub(super) fn is_i440fx(self) -> bool {
         let prefixes = ["pc-0.", "pc-1.", "pc-i440", "rhel"];
         self.is_x86()
             && (matches!(self.name, "" | "pc")
-                || prefixes.iter().any(|it| self.name.starts_with(it)))
+                || prefixes.iter().any(|prefix| self.name.starts_with(prefix)))
     }
 
     fn is_s390(self) -> bool {
         matches!(self.arch, "s390" | "s390x")
     }
 
-    /// Whether it has screen and keyboard on USB: rule 8.
+    /// Whether its default keyboard and mouse are on USB: rule 8.
     pub(super) fn has_usb_keyboard(self) -> bool {
         matches!(self.arch, "ppc64" | "ppc64le")
     }
 
-    /// Whether a controller can be had at all: libvirt knows no PCI of these machines, and says so of any controller.
+    /// Whether it can have a controller at all. libvirt knows no PCI bus on the other machines and
+    /// refuses any controller there.
     pub(super) fn has_pci(self) -> bool {
         !(self.is_x86() && self.name == "isapc" || matches!(self.arch, "sparc" | "m68k"))
     }
 
-    /// Rule 4: the model of the controller that it has by itself, which may itself be left open. `None` if it has none.
+    /// Rule 4: the model of its default controller. `Some(None)` leaves the model to rule 5; `None`
+    /// means that there is no default controller.
     pub(super) fn default_controller(self, capabilities: &Capabilities) -> Option<Option<Model>> {
         match self.arch {
             _ if !self.has_pci() => None,
@@ -86,28 +90,33 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Rule 5: the model of a controller that says none. `addressed` is whether it says where it sits.
-    pub(super) fn open_model(self, addressed: bool, capabilities: &Capabilities) -> Decided {
+    /// Rule 5: the model of a controller that requests none. `addressed` is whether it requests a
+    /// PCI address.
+    pub(super) fn default_model(
+        self,
+        addressed: bool,
+        capabilities: &Capabilities,
+    ) -> DefaultModel {
         use Model::{NecXhci, PciOhci, Piix3Uhci, QemuXhci};
         let common: &[Model] = if self.is_x86() { &[Piix3Uhci] } else { &[Piix3Uhci, PciOhci] };
         let common = || first(common.iter().copied(), capabilities);
         let model = match self.arch {
-            // With an address it stays open, and libvirt leaves it out when the guest starts.
-            _ if self.is_s390() && !addressed => return Decided::NoController,
+            // With an address libvirt leaves the model open and fails only when the guest starts.
+            _ if self.is_s390() && !addressed => return DefaultModel::NoController,
             _ if self.is_s390() => None,
             "ppc64" | "ppc64le" => first([QemuXhci, NecXhci, PciOhci], capabilities),
             "aarch64" => first([QemuXhci, NecXhci], capabilities).or_else(common),
             "loongarch64" => first([QemuXhci], capabilities).or_else(common),
             _ => common(),
         };
-        model.map_or(Decided::Unknown, Decided::Model)
+        model.map_or(DefaultModel::Unknown, DefaultModel::Model)
     }
 }
 
-/// The first of them that the QEMU binary has.
+/// The first of `models` that the QEMU binary has.
 fn first(models: impl IntoIterator<Item = Model>, capabilities: &Capabilities) -> Option<Model> {
     models.into_iter().find(|model| {
         let support = capabilities.models.get(model);
-        support.is_some_and(|support| !matches!(support, Support::No { .. }))
+        support.is_some_and(|support| !matches!(support, Support::Unsupported { .. }))
     })
 }

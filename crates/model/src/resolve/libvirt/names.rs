@@ -1,4 +1,4 @@
-//! Names as libvirt gives its aliases: rule 12.
+//! Names as libvirt's aliases: rule 12.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -9,9 +9,9 @@ use crate::name::Name;
 use crate::resolve::controllers::next_name;
 use crate::spec::Spec;
 
-/// The names that are still to be had. What the spec claims for one of its entries is not free for another.
+/// Allocates names. A name that the spec requests for one of its entries is not free for another.
 pub(super) struct Names<'a> {
-    claimed: HashSet<&'a Name>,
+    requested: HashSet<&'a Name>,
     next: BTreeMap<&'static str, u32>,
 }
 
@@ -19,33 +19,34 @@ impl<'a> Names<'a> {
     pub(super) fn new(spec: &'a Spec) -> Names<'a> {
         let controllers = spec.controllers.iter().filter_map(|spec| spec.name.as_ref());
         let devices = spec.devices.iter().filter_map(|spec| spec.name.as_ref());
-        Names { claimed: controllers.chain(devices).collect(), next: BTreeMap::new() }
+        Names { requested: controllers.chain(devices).collect(), next: BTreeMap::new() }
     }
 
-    /// The name of the controller at `index`: `usb`, `usb1`. If something else has that, the first `usbN` that is free.
+    /// The name of the controller at `index`: `usb`, `usb1`. If that is taken, the first free
+    /// `usbN`.
     pub(super) fn controller(&mut self, hardware: &Hardware, index: Index) -> Name {
-        let wanted = match index.get() {
-            0 => Name::word("usb"),
+        let preferred = match index.get() {
+            0 => Name::from_static("usb"),
             number => Name::numbered("usb", u32::from(number)),
         };
-        if hardware.named(&wanted).is_none() && !self.claimed.contains(&wanted) {
-            return wanted;
+        if hardware.named(&preferred).is_none() && !self.requested.contains(&preferred) {
+            return preferred;
         }
-        next_name(&self.claimed, hardware, "usb", self.next.entry("usb").or_insert(1))
+        next_name(&self.requested, hardware, "usb", self.next.entry("usb").or_insert(1))
     }
 
     /// The name of the next device of this kind.
     pub(super) fn device(&mut self, hardware: &Hardware, kind: &Kind) -> Name {
-        let stem = stem(kind);
-        let number = self.next.entry(stem).or_default();
-        let name = next_name(&self.claimed, hardware, stem, number);
+        let prefix = alias_prefix(kind);
+        let number = self.next.entry(prefix).or_default();
+        let name = next_name(&self.requested, hardware, prefix, number);
         *number += 1;
         name
     }
 }
 
-/// What libvirt's own aliases of a kind begin with (`src/qemu/qemu_alias.c`).
-pub const fn stem(kind: &Kind) -> &'static str {
+/// The prefix of libvirt's own aliases for a kind of device (`src/qemu/qemu_alias.c`).
+pub const fn alias_prefix(kind: &Kind) -> &'static str {
     match kind {
         Kind::Host(_) => "hostdev",
         Kind::Storage(_) => "usb-disk",
