@@ -3,58 +3,75 @@
 use std::fmt;
 
 use thiserror::Error;
-use vusb_model::selector::{BusAddress, BusId, Selector, UsbId};
+use vusb_model::list::{SHOWN, few};
+use vusb_model::remedy::Remedy;
+use vusb_model::selector::{BusAddress, BusId, Selector, StablePath, Traits, UsbId};
 
 use crate::device::HostDevice;
 
-/// Why a selector does not name one device.
+/// Why a selector does not name exactly one device.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SelectError {
-    /// Nothing that is plugged in matches. A state rather than a fault: the device may come back.
-    #[error(
-        "no USB device of this machine is `{selector}`: plug it in, or see `vusb host list` for what there is"
-    )]
+    /// No device matches. This is a state rather than a fault: the device may be plugged in later.
+    #[error("no USB device of this machine matches `{selector}`")]
     Absent {
-        /// What was asked for.
+        /// The selector that was requested.
         selector: Selector,
     },
-    /// Several devices match, and to guess between them would give away the wrong one.
-    #[error("`{selector}` is {} devices of this machine: {}; say which by {}", matches.len(), Listed(matches), Hints(matches))]
+    /// Several devices match. Choosing one of them could give away the wrong device.
+    #[error(
+        "`{selector}` matches {} USB devices of this machine: {}; specify one of them as {}",
+        candidates.len(), List(candidates), Alternatives(candidates)
+    )]
     Ambiguous {
-        /// What was asked for.
+        /// The selector that was requested.
         selector: Selector,
-        /// All that match, in the order of the list; two at least.
-        matches: Vec<Match>,
+        /// All devices that match, at least two, in the order of the list.
+        candidates: Vec<Candidate>,
     },
 }
 
-/// One of several devices that a selector names.
+impl SelectError {
+    /// What the caller can do about it.
+    pub fn remedies(&self) -> Vec<Remedy> {
+        match self {
+            SelectError::Absent { .. } => vec![Remedy::ListHost { backend: None }],
+            // The sentence contains the first selectors to choose from.
+            SelectError::Ambiguous { candidates, .. } if candidates.len() > SHOWN => {
+                vec![Remedy::ListHost { backend: None }]
+            }
+            SelectError::Ambiguous { .. } => Vec::new(),
+        }
+    }
+}
+
+/// One of several devices that match a selector.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Match {
+pub struct Candidate {
     /// Its bus and port chain.
     pub bus_id: BusId,
     /// Its bus and address.
-    pub at: BusAddress,
+    pub bus_address: BusAddress,
     /// Its vendor and product.
     pub id: UsbId,
     /// Its serial number.
     pub serial: Option<String>,
 }
 
-impl From<&HostDevice> for Match {
-    fn from(device: &HostDevice) -> Match {
-        Match {
+impl From<&HostDevice> for Candidate {
+    fn from(device: &HostDevice) -> Candidate {
+        Candidate {
             bus_id: device.bus_id.clone(),
-            at: device.at,
+            bus_address: device.bus_address,
             id: device.id,
             serial: device.serial.clone(),
         }
     }
 }
 
-impl fmt::Display for Match {
+impl fmt::Display for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (at {}, ", self.bus_id, self.at)?;
+        write!(f, "{} (at {}, ", self.bus_id, self.bus_address)?;
         match &self.serial {
             Some(serial) => write!(f, "serial {serial})"),
             None => f.write_str("no serial)"),
@@ -62,67 +79,75 @@ impl fmt::Display for Match {
     }
 }
 
-/// All matches, one after the other.
-struct Listed<'a>(&'a [Match]);
+/// The first candidates, separated by commas.
+struct List<'a>(&'a [Candidate]);
 
-impl fmt::Display for Listed<'_> {
+impl fmt::Display for List<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let all: Vec<String> = self.0.iter().map(Match::to_string).collect();
-        f.write_str(&all.join(", "))
+        f.write_str(&few(self.0))
     }
 }
 
-/// What to write instead: each match's serial number where that tells it from the others, its port otherwise.
-struct Hints<'a>(&'a [Match]);
+/// A selector for each of the first candidates that matches it alone: by serial number if that is
+/// unique and has no meaning for a shell, by port otherwise. People copy it into a shell, and the
+/// device chose its serial number.
+struct Alternatives<'a>(&'a [Candidate]);
 
-impl Hints<'_> {
-    fn hint(&self, it: &Match) -> String {
-        let alike = |other: &&Match| other.id == it.id && other.serial == it.serial;
-        match &it.serial {
-            Some(serial) if self.0.iter().filter(alike).count() == 1 => {
-                format!("{}:{serial}", it.id)
+impl Alternatives<'_> {
+    fn selector(&self, candidate: &Candidate) -> String {
+        let same =
+            |other: &&Candidate| other.id == candidate.id && other.serial == candidate.serial;
+        match &candidate.serial {
+            Some(serial) if is_plain(serial) && self.0.iter().filter(same).count() == 1 => {
+                format!("{}:{serial}", candidate.id)
             }
-            _ => it.bus_id.to_string(),
+            _ => candidate.bus_id.to_string(),
         }
     }
 }
 
-impl fmt::Display for Hints<'_> {
+/// Whether a shell takes the text literally, as part of one word.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
+}
+
+impl fmt::Display for Alternatives<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let all: Vec<String> = self.0.iter().map(|it| format!("`{}`", self.hint(it))).collect();
-        f.write_str(&all.join(" or "))
+        let shown = self.0.iter().take(SHOWN).map(|it| format!("`{}`", self.selector(it)));
+        f.write_str(&shown.collect::<Vec<_>>().join(" or "))
     }
 }
 
-/// Whether `selector` names `device`. Serial numbers and paths are compared letter for letter.
-pub fn matches(device: &HostDevice, selector: &Selector) -> bool {
-    match selector {
-        Selector::Id { id, serial } => {
-            device.id == *id && (serial.is_none() || *serial == device.serial)
-        }
-        Selector::Port(bus_id) => device.bus_id == *bus_id,
-        Selector::Address(at) => device.at == *at,
-        Selector::Path(path) => device.path.as_ref() == Some(path),
+impl HostDevice {
+    /// Whether a selector matches this device.
+    pub fn matches(&self, selector: &Selector) -> bool {
+        selector.matches(&Traits {
+            id: self.id,
+            serial: self.serial.as_deref(),
+            port: &self.bus_id,
+            address: self.bus_address,
+            path: self.path.as_ref().map(StablePath::as_str),
+        })
     }
 }
 
-/// The one device that `selector` names.
+/// The one device that a selector matches.
 ///
 /// # Errors
-/// [`SelectError::Absent`] if none does, [`SelectError::Ambiguous`] if several do.
+/// [`SelectError::Absent`] if no device matches, [`SelectError::Ambiguous`] if several do.
 pub fn select<'a>(
     devices: &'a [HostDevice],
     selector: &Selector,
 ) -> Result<&'a HostDevice, SelectError> {
-    let found: Vec<&HostDevice> =
-        devices.iter().filter(|device| matches(device, selector)).collect();
+    let matching: Vec<&HostDevice> =
+        devices.iter().filter(|device| device.matches(selector)).collect();
     let selector = selector.clone();
-    match found.as_slice() {
+    match matching.as_slice() {
         [] => Err(SelectError::Absent { selector }),
         [only] => Ok(only),
         several => Err(SelectError::Ambiguous {
             selector,
-            matches: several.iter().copied().map(Match::from).collect(),
+            candidates: several.iter().copied().map(Candidate::from).collect(),
         }),
     }
 }

@@ -1,7 +1,7 @@
-//! Reading sysfs and proc: small files, links and folders that may vanish at any moment.
+//! Reading sysfs and proc: small files, links and directories that may disappear at any moment.
 //!
-//! A device can be unplugged between any two reads. What is gone, unreadable or of another kind than expected is
-//! `None` here; whether that matters is for the caller to say.
+//! A device can be unplugged between any two reads. Anything that is gone, unreadable or malformed
+//! is `None` here; the caller decides whether that matters.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 
 use crate::text::printable;
 
-/// The longest attribute in bytes: sysfs gives an attribute one page (Linux, `Documentation/filesystems/sysfs.rst`).
-const ATTRIBUTE: usize = 4096;
+/// The longest attribute in bytes: an attribute has at most one page (Linux,
+/// `Documentation/filesystems/sysfs.rst`).
+const MAX_ATTRIBUTE: usize = 4096;
 
 /// The first `limit` bytes of a file.
 pub(crate) fn read(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
-    // A pipe in the place of a file would never end.
+    // Reading a pipe might never end.
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     }
@@ -24,15 +25,15 @@ pub(crate) fn read(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// An attribute, safe to show, with at most `limit` characters.
-pub(crate) fn shown(dir: &Path, attribute: &str, limit: usize) -> Option<String> {
-    let bytes = read(&dir.join(attribute), ATTRIBUTE).ok()?;
+/// An attribute, safe to print, with at most `limit` characters.
+pub(crate) fn text(dir: &Path, attribute: &str, limit: usize) -> Option<String> {
+    let bytes = read(&dir.join(attribute), MAX_ATTRIBUTE).ok()?;
     Some(printable(&bytes, limit))
 }
 
-/// A short attribute that the kernel itself makes.
+/// A short attribute that the kernel generates itself.
 pub(crate) fn word(dir: &Path, attribute: &str) -> Option<String> {
-    shown(dir, attribute, 255).filter(|text| !text.is_empty())
+    text(dir, attribute, 255).filter(|text| !text.is_empty())
 }
 
 /// An attribute of exactly `digits` hexadecimal digits.
@@ -54,13 +55,14 @@ pub(crate) fn decimal(dir: &Path, attribute: &str) -> Option<u16> {
     text.parse().ok().filter(|_| digits)
 }
 
-/// The last part of where a link points to: how sysfs names the driver or the subsystem of a device.
+/// The last component of a link's target: this is how sysfs names a device's driver and subsystem.
 pub(crate) fn link_name(dir: &Path, link: &str) -> Option<String> {
     let target = fs::read_link(dir.join(link)).ok()?;
     Some(printable(target.file_name()?.as_encoded_bytes(), 255))
 }
 
-/// The names in a folder, sorted; none if there is no such folder. Names that are not UTF-8 are none of the kernel's.
+/// The names in a directory, sorted; empty if the directory does not exist. Names that are not
+/// UTF-8 are skipped: the kernel has none.
 pub(crate) fn names(dir: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(dir) else {
         return Vec::new();
@@ -71,7 +73,7 @@ pub(crate) fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-/// The entries of a class, such as `sys/class/net`: each name with the device's own folder.
+/// The entries of a class, such as `sys/class/net`: each name with the device's own directory.
 pub(crate) fn class(dir: &Path) -> Vec<(String, PathBuf)> {
     names(dir)
         .into_iter()

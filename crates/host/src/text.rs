@@ -1,24 +1,26 @@
-//! Making text from devices safe to show.
+//! Making text from devices safe to print.
 //!
-//! A device chooses its own name and serial number. Printed as they are, they could move the cursor, recolour the
-//! terminal, turn the rest of the line around, or pretend to be another line of the list.
+//! A device chooses its own name and serial number. Printed unchanged, they could move the cursor,
+//! recolour the terminal, reverse the rest of the line, or pretend to be another line of the list.
 
-/// The longest string in characters that a device can have: a string descriptor is at most 255 bytes, of which two are
-/// its header, in UTF-16 (USB 2.0 specification, section 9.6.7).
-pub const DEVICE_STRING: usize = 126;
+/// The maximum length of a device's string in characters: a string descriptor has at most 255
+/// bytes, two of them the header, in UTF-16 (USB 2.0 specification, section 9.6.7).
+pub const MAX_DEVICE_STRING: usize = 126;
 
-/// Text from outside, safe to show: at most `limit` characters, with `?` for each control character, each invisible or
-/// direction-changing character, and each sequence that is not UTF-8. One line end at the end is left away: sysfs adds it.
+/// Untrusted text, safe to print: at most `limit` characters, with `?` for each control character,
+/// each invisible or direction-changing character, and each sequence that is not UTF-8. One
+/// trailing newline is removed, because sysfs adds it.
 ///
 /// ```
-/// use vusb_host::text::{DEVICE_STRING, printable};
+/// use vusb_host::text::{MAX_DEVICE_STRING, printable};
 ///
-/// assert_eq!(printable(b"Ultra\n", DEVICE_STRING), "Ultra");
-/// assert_eq!(printable(b"\x1b[31mred\xff", DEVICE_STRING), "?[31mred?");
+/// assert_eq!(printable(b"Ultra\n", MAX_DEVICE_STRING), "Ultra");
+/// assert_eq!(printable(b"\x1b[31mred\xff", MAX_DEVICE_STRING), "?[31mred?");
 /// ```
 pub fn printable(bytes: &[u8], limit: usize) -> String {
     let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-    // No character is longer than four bytes: what lies beyond cannot be among the first `limit`.
+    // A character has at most four bytes, so later bytes cannot be among the first `limit`
+    // characters.
     let bytes = bytes.get(..limit.saturating_mul(4)).unwrap_or(bytes);
     String::from_utf8_lossy(bytes)
         .chars()
@@ -27,13 +29,20 @@ pub fn printable(bytes: &[u8], limit: usize) -> String {
         .collect()
 }
 
-/// Whether a character shows itself and changes nothing around it.
+/// Whether a character is visible and does not affect the text around it.
 fn is_plain(it: char) -> bool {
-    !it.is_control() && it != char::REPLACEMENT_CHARACTER && !is_hidden(it)
+    it != char::REPLACEMENT_CHARACTER && !has_effect(it)
 }
 
-/// Whether a character is invisible or formats its surroundings: Unicode's category Cf (soft hyphen, zero-width and
-/// bidirectional marks, tags and the like), its line and paragraph separators, and its blank letters and selectors.
+/// Whether a character has an effect beyond its glyph: a control character, or one that is
+/// invisible or formats the text around it. This includes every character that XML 1.0 forbids.
+pub fn has_effect(it: char) -> bool {
+    it.is_control() || is_hidden(it)
+}
+
+/// Whether a character is invisible or formats the text around it: Unicode's category Cf (soft
+/// hyphen, zero-width and bidirectional marks, tags and the like), line and paragraph separators,
+/// blank letters and variation selectors.
 const fn is_hidden(it: char) -> bool {
     matches!(
         it,
@@ -71,42 +80,42 @@ mod tests {
     use proptest::prelude::*;
 
     fn shown(bytes: &[u8]) -> String {
-        printable(bytes, DEVICE_STRING)
+        printable(bytes, MAX_DEVICE_STRING)
     }
 
     #[test]
-    fn ordinary_text_stays() {
+    fn ordinary_text_is_unchanged() {
         for text in ["Ultra", "Büro-Drücker №5", "無線マウス", "  two  spaces ", "?"] {
             assert_eq!(shown(text.as_bytes()), text);
         }
     }
 
     #[test]
-    fn one_line_end_is_sysfs_and_any_other_is_the_device() {
+    fn only_the_newline_that_sysfs_adds_is_removed() {
         assert_eq!(shown(b"name\n"), "name");
         assert_eq!(shown(b"name\n\n"), "name?");
         assert_eq!(shown(b"two\nlines\r\n"), "two?lines?");
     }
 
     #[test]
-    fn what_steers_a_terminal_is_replaced() {
+    fn terminal_control_sequences_are_replaced() {
         assert_eq!(shown(b"\x1b]0;owned\x07"), "?]0;owned?");
         assert_eq!(shown("a\u{9b}31m\u{7f}\0".as_bytes()), "a?31m??");
     }
 
     #[test]
-    fn what_hides_or_turns_text_around_is_replaced() {
+    fn invisible_and_bidirectional_characters_are_replaced() {
         let text = "\u{202e}evil\u{200b}\u{2066}x\u{2069}\u{feff}\u{ad}\u{2028}\u{e0041}";
         assert_eq!(shown(text.as_bytes()), "?evil??x?????");
     }
 
     #[test]
-    fn what_is_no_text_is_replaced() {
+    fn invalid_utf_8_is_replaced() {
         assert_eq!(shown(b"\xff\xfeab\xc3"), "??ab?");
     }
 
     #[test]
-    fn length_is_bounded() {
+    fn the_length_is_bounded() {
         assert_eq!(shown(&vec![b'x'; 10_000_000]).len(), 126);
         assert_eq!(shown("€".repeat(1000).as_bytes()).chars().count(), 126);
         assert_eq!(shown("🖱".repeat(1000).as_bytes()), "🖱".repeat(126));
@@ -114,15 +123,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn anything_comes_out_plain_short_and_stable(bytes in proptest::collection::vec(any::<u8>(), 0..700)) {
+        fn the_result_is_plain_short_and_idempotent(bytes in proptest::collection::vec(any::<u8>(), 0..700)) {
             let text = shown(&bytes);
-            prop_assert!(text.chars().count() <= DEVICE_STRING);
+            prop_assert!(text.chars().count() <= MAX_DEVICE_STRING);
             prop_assert!(text.chars().all(is_plain));
             prop_assert_eq!(shown(text.as_bytes()), text);
         }
 
         #[test]
-        fn any_text_keeps_its_length(text in ".{0,126}") {
+        fn valid_text_keeps_its_length(text in ".{0,126}") {
             let bytes = format!("{text}\n");
             prop_assert_eq!(shown(bytes.as_bytes()).chars().count(), text.chars().count());
         }

@@ -1,28 +1,29 @@
-//! What is plugged in and out, as the kernel tells it.
+//! The kernel's notifications of devices being plugged in and unplugged.
 //!
-//! No udev is needed. To miss nothing, look, listen, and look again:
+//! No udev is needed. To miss nothing, listen first, then list the devices:
 //!
 //! ```no_run
 //! use vusb_host::Host;
 //! use vusb_host::uevent::{Event, Uevents};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let mut uevents = Uevents::listen()?;      // from here on nothing is missed
-//! let mut devices = Host::system().devices()?; // what was there before
-//! // ... whenever epoll says EPOLLIN:
+//! let mut uevents = Uevents::listen()?;      // from here on no event is missed
+//! let mut devices = Host::system().devices()?; // devices that were plugged in before
+//! // ... whenever epoll reports EPOLLIN:
 //! while let Some(event) = uevents.next()? {
 //!     match event {
 //!         Event::Device { action, bus_id } => println!("{bus_id}: {action:?}"),
-//!         Event::Rescan => devices = Host::system().devices()?, // some were lost: look again
+//!         Event::Rescan => devices = Host::system().devices()?, // events were lost
 //!     }
 //! }
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! An event says only that it is time to look: by the time it is read, the device can be gone again, or another be in its place. The
-//! kernel sends `add` before the node below `/dev/bus/usb` is there on a machine where a program makes the nodes, and before it has its
-//! permissions where udev gives them: whoever opens a device because of an event tries again for a moment if that fails.
+//! An event is only a hint to look at the devices again: by the time it is read, the device may be
+//! gone or replaced. The node in `/dev/bus/usb` may not exist yet if a program creates the nodes,
+//! and may lack its permissions if udev sets them: the kernel sends `add` earlier. So a caller that
+//! opens a device in response to an event must retry for a moment.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -36,47 +37,47 @@ use vusb_model::selector::BusId;
 /// The multicast group of the kernel's own messages (2 is udev's).
 const KERNEL: u32 = 1;
 
-/// The longest message in bytes. The kernel's have a path and up to 2048 bytes of environment (`UEVENT_BUFFER_SIZE` in
-/// `<linux/kobject.h>`); what is longer is treated as lost.
-const LONGEST: usize = 8192;
+/// The longest message in bytes. The kernel's messages have a path and up to 2048 bytes of
+/// environment (`UEVENT_BUFFER_SIZE` in `<linux/kobject.h>`). A longer message is treated as lost.
+const MAX_MESSAGE: usize = 8192;
 
-/// What happened.
+/// A notification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Something became of a USB device. Root hubs and interfaces are none.
+    /// A USB device has changed. Root hubs and interfaces are not reported.
     Device {
-        /// What became of it.
+        /// What happened to it.
         action: Action,
-        /// Which it is.
+        /// The device.
         bus_id: BusId,
     },
-    /// Messages were lost: read the list of devices anew.
+    /// Messages were lost: list the devices again.
     Rescan,
 }
 
-/// What became of a device. Source: Linux, `lib/kobject_uevent.c`, `kobject_actions`.
+/// What happened to a device. Source: Linux, `lib/kobject_uevent.c`, `kobject_actions`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// It is there.
+    /// It was plugged in.
     Add,
-    /// It is gone.
+    /// It was unplugged.
     Remove,
-    /// Something about it has changed.
+    /// One of its attributes has changed.
     Change,
-    /// It has another name.
+    /// It was renamed.
     Move,
     /// It can be used again.
     Online,
     /// It cannot be used for now.
     Offline,
-    /// A driver has it.
+    /// A driver was bound to it.
     Bind,
-    /// No driver has it any more.
+    /// Its driver was unbound.
     Unbind,
 }
 
 impl Action {
-    fn named(name: &[u8]) -> Option<Action> {
+    fn from_name(name: &[u8]) -> Option<Action> {
         Some(match name {
             b"add" => Action::Add,
             b"remove" => Action::Remove,
@@ -91,31 +92,31 @@ impl Action {
     }
 }
 
-/// The kernel's messages about devices.
+/// A subscription to the kernel's notifications.
 #[derive(Debug)]
 pub struct Uevents {
     socket: OwnedFd,
-    message: Box<[u8; LONGEST]>,
+    message: Box<[u8; MAX_MESSAGE]>,
 }
 
-/// Why there are no messages.
+/// Why notifications are not available.
 #[derive(Debug, Error)]
 pub enum UeventError {
-    /// The socket could not be made.
+    /// The socket could not be created.
     #[error(
-        "the kernel's messages about devices cannot be had: {0}; run where AF_NETLINK is allowed and the network is the machine's own"
+        "cannot subscribe to the kernel's device notifications: {0}; AF_NETLINK must be allowed, and the network namespace must be the machine's own"
     )]
     Listen(io::Error),
     /// The socket cannot be read.
-    #[error("the kernel's messages about devices cannot be read: {0}; listen anew")]
+    #[error("cannot read the kernel's device notifications: {0}; subscribe again")]
     Read(io::Error),
 }
 
 impl Uevents {
-    /// Listens from now on.
+    /// Subscribes to notifications from now on.
     ///
     /// # Errors
-    /// If the socket cannot be made.
+    /// If the socket cannot be created.
     pub fn listen() -> Result<Uevents, UeventError> {
         let listen = || {
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -125,23 +126,24 @@ impl Uevents {
             Ok(socket)
         };
         let socket = listen().map_err(|it: Errno| UeventError::Listen(it.into()))?;
-        Ok(Uevents { socket, message: Box::new([0; LONGEST]) })
+        Ok(Uevents { socket, message: Box::new([0; MAX_MESSAGE]) })
     }
 
-    /// The next event; `None` if there is none yet. What is about other things than USB devices is passed over.
+    /// The next event, or `None` if there is none yet. Does not block. Messages that are not about
+    /// USB devices are skipped.
     ///
     /// # Errors
     /// If the socket cannot be read.
     #[expect(
         clippy::should_implement_trait,
-        reason = "an end for now is not the end of an iterator"
+        reason = "None is not the end: an iterator would stop there"
     )]
     pub fn next(&mut self) -> Result<Option<Event>, UeventError> {
         loop {
             match recvfrom(&self.socket, self.message.as_mut_slice(), RecvFlags::TRUNC) {
                 Ok((_, length, sender)) => {
                     let sender = sender.and_then(|it| SocketAddrNetlink::try_from(it).ok());
-                    // Any program may send to this group if it is privileged; the kernel alone is number 0.
+                    // Privileged programs may send to this group too; only the kernel has the ID 0.
                     if sender.is_none_or(|it| it.pid() != 0) {
                         continue;
                     }
@@ -154,7 +156,7 @@ impl Uevents {
                 }
                 Err(Errno::AGAIN) => return Ok(None),
                 Err(Errno::INTR) => {}
-                // The queue was full and the kernel has thrown messages away.
+                // The queue was full, and the kernel has dropped messages.
                 Err(Errno::NOBUFS) => return Ok(Some(Event::Rescan)),
                 Err(errno) => return Err(UeventError::Read(errno.into())),
             }
@@ -163,15 +165,16 @@ impl Uevents {
 }
 
 impl AsFd for Uevents {
-    /// For epoll: EPOLLIN if there is something to read, EPOLLERR if something was lost.
+    /// For epoll: EPOLLIN if there is something to read, EPOLLERR if messages were lost.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
-/// What a message of the kernel says of a USB device; `None` if it is about something else, or is none.
+/// Parses a message of the kernel. `None` if it is malformed or not about a USB device.
 ///
-/// A message is `ACTION@DEVPATH`, then `KEY=VALUE`, each with a zero at its end (Linux, `lib/kobject_uevent.c`).
+/// A message is `ACTION@DEVPATH` followed by `KEY=VALUE` pairs, each terminated by a zero byte
+/// (Linux, `lib/kobject_uevent.c`).
 pub fn parse(message: &[u8]) -> Option<Event> {
     let mut lines = message.strip_suffix(b"\0")?.split(|byte| *byte == 0);
     let head = lines.next()?;
@@ -179,19 +182,19 @@ pub fn parse(message: &[u8]) -> Option<Event> {
     let (name, path) = (head.get(..at)?, head.get(at + 1..)?);
     let mut fields = Fields::default();
     for line in lines {
-        fields.take(line)?;
+        fields.add(line)?;
     }
-    let agrees = fields.action == Some(name) && fields.path == Some(path);
+    let consistent = fields.action == Some(name) && fields.path == Some(path);
     let is_device = fields.subsystem == Some(b"usb") && fields.kind == Some(b"usb_device");
-    if !agrees || !is_device || !path.starts_with(b"/devices/") {
+    if !consistent || !is_device || !path.starts_with(b"/devices/") {
         return None;
     }
     let last = path.rsplit(|byte| *byte == b'/').next()?;
     let bus_id = std::str::from_utf8(last).ok()?.parse().ok()?;
-    Some(Event::Device { action: Action::named(name)?, bus_id })
+    Some(Event::Device { action: Action::from_name(name)?, bus_id })
 }
 
-/// What matters of a message.
+/// The fields of a message that are used here.
 #[derive(Default)]
 struct Fields<'a> {
     action: Option<&'a [u8]>,
@@ -201,8 +204,8 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Notes one `KEY=VALUE`. `None` if it is none, or says again what was said before.
-    fn take(&mut self, line: &'a [u8]) -> Option<()> {
+    /// Adds one `KEY=VALUE`. `None` if it is malformed, or the key is repeated.
+    fn add(&mut self, line: &'a [u8]) -> Option<()> {
         let at = line.iter().position(|byte| *byte == b'=')?;
         let field = match line.get(..at)? {
             b"ACTION" => &mut self.action,

@@ -1,16 +1,17 @@
-//! usbfs on a real kernel: `examples/usbfs.rs` runs in a guest whose USB devices are QEMU's.
+//! usbfs on a real kernel: runs `examples/usbfs.rs` in a guest with USB devices of QEMU.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "these are tests")]
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::json;
 use vusb_rig::image::Image;
-use vusb_rig::{Guest, parcel};
+use vusb_rig::{Guest, bundle};
 
-const BOOT: Duration = Duration::from_secs(180);
-const SHORT: Duration = Duration::from_secs(60);
+const BOOT_TIMEOUT: Duration = Duration::from_secs(180);
+/// For everything after that.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The example, which cargo builds with the tests.
 fn example() -> PathBuf {
@@ -18,7 +19,8 @@ fn example() -> PathBuf {
     test.parent().unwrap().parent().unwrap().join("examples/usbfs")
 }
 
-/// A guest with a stick, a sound card and a serial adapter with a silent line, and the example as `usbfs`.
+/// A guest with a stick, a sound card, a serial adapter on a silent line, and the example as
+/// `usbfs`.
 fn guest(controller: &str) -> (Guest, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let disk = dir.path().join("stick.img");
@@ -26,7 +28,7 @@ fn guest(controller: &str) -> (Guest, tempfile::TempDir) {
     let drive = format!("if=none,id=disk,format=raw,file={}", disk.display());
     let stick = "usb-storage,bus=x.0,port=1,drive=disk";
     let guest = Guest::builder()
-        .image(Image::default().files(parcel::program("/bin/usbfs", &example()).unwrap()))
+        .image(Image::default().files(bundle::program("/bin/usbfs", &example()).unwrap()))
         .args(["-device", controller, "-drive", &drive, "-device", stick])
         .args(["-audiodev", "none,id=silence"])
         .args(["-device", "usb-audio,bus=x.0,port=2,audiodev=silence"])
@@ -34,66 +36,76 @@ fn guest(controller: &str) -> (Guest, tempfile::TempDir) {
         .args(["-device", "usb-serial,id=serial,bus=x.0,port=3,chardev=nothing,always-plugged=on"])
         .start()
         .unwrap();
-    guest.wait_booted(BOOT).unwrap();
-    guest.wait_until("[ -b /dev/sda ]", SHORT).unwrap();
+    guest.wait_booted(BOOT_TIMEOUT).unwrap();
+    guest.wait_until("[ -b /dev/sda ]", TIMEOUT).unwrap();
     (guest, dir)
 }
 
-/// Where the device of this product hangs, as sysfs has it.
+/// The name of the device with this product string in sysfs.
 fn bus_id(guest: &Guest, product: &str) -> String {
     let command = format!("cd /sys/bus/usb/devices; grep -l '{product}' */product");
-    let found = guest.wait_until(&command, SHORT).unwrap();
+    let found = guest.wait_until(&command, TIMEOUT).unwrap();
     found.trim().strip_suffix("/product").unwrap().to_owned()
 }
 
+/// Runs the example in the guest.
 #[track_caller]
-fn run(guest: &Guest, words: &str) {
-    let said = guest.sh(&format!("usbfs {words}"), SHORT).unwrap();
-    assert_eq!(said.code, 0, "{}\n{}", said.text, guest.console());
-    eprintln!("{}", said.text);
+fn run_usbfs(guest: &Guest, words: &str) {
+    let output = guest.sh(&format!("usbfs {words}"), TIMEOUT).unwrap();
+    assert_eq!(output.code, 0, "{}\n{}", output.text, guest.console());
+    eprintln!("{}", output.text);
 }
 
-fn all_of_a_stick(controller: &str) {
+fn exercise_stick(controller: &str) {
     let (guest, _dir) = guest(controller);
     let stick = bus_id(&guest, "QEMU USB HARDDRIVE");
-    run(&guest, &format!("inquiry {stick}"));
-    guest.wait_until("[ -b /dev/sd? ]", SHORT).unwrap();
-    run(&guest, &format!("inquiry {stick}"));
-
+    run_usbfs(&guest, &format!("inquiry {stick}"));
+    guest.wait_until("[ -b /dev/sd? ]", TIMEOUT).unwrap();
+    run_usbfs(&guest, &format!("inquiry {stick}"));
+    // usbfs logs "Requested nonsensical USBDEVFS_URB_..." for a flag that does not apply to a URB.
     assert!(!guest.console().contains("nonsensical"), "{}", guest.console());
 }
 
 #[test]
 #[ignore = "boots a guest; run by cargo xtask test"]
-fn a_super_speed_stick_answers_and_goes_back_to_its_driver() {
-    all_of_a_stick("qemu-xhci,id=x");
+fn a_super_speed_stick_responds_and_returns_to_its_driver() {
+    exercise_stick("qemu-xhci,id=x");
 }
 
 #[test]
 #[ignore = "boots a guest; run by cargo xtask test"]
-fn a_high_speed_stick_answers_and_goes_back_to_its_driver() {
-    all_of_a_stick("qemu-xhci,id=x,p3=0");
+fn a_high_speed_stick_responds_and_returns_to_its_driver() {
+    exercise_stick("qemu-xhci,id=x,p3=0");
 }
 
 #[test]
 #[ignore = "boots a guest; run by cargo xtask test"]
-fn a_sound_card_takes_isochronous_transfers() {
+fn the_users_of_a_stick_are_known() {
+    let (guest, _dir) = guest("qemu-xhci,id=x");
+    let stick = bus_id(&guest, "QEMU USB HARDDRIVE");
+    guest.wait_until("[ -b /dev/sda ]", TIMEOUT).unwrap();
+    run_usbfs(&guest, &format!("users {stick}"));
+}
+
+#[test]
+#[ignore = "boots a guest; run by cargo xtask test"]
+fn a_sound_card_plays_isochronous_transfers() {
     let (guest, _dir) = guest("qemu-xhci,id=x");
     let card = bus_id(&guest, "QEMU USB Audio");
-    run(&guest, &format!("sound {card}"));
+    run_usbfs(&guest, &format!("sound {card}"));
 }
 
 #[test]
 #[ignore = "boots a guest; run by cargo xtask test"]
-fn what_is_in_flight_comes_back_when_the_device_is_pulled_out() {
+fn transfers_in_flight_are_reaped_after_an_unplug() {
     let (guest, _dir) = guest("qemu-xhci,id=x");
     let serial = bus_id(&guest, "QEMU USB SERIAL");
-    let start = format!("usbfs unplug {serial} >/tmp/said 2>&1; echo $? >/tmp/code");
-    guest.sh(&format!("({start}) &"), SHORT).unwrap().ok().unwrap();
-    guest.wait_until("[ -e /tmp/waiting ] || [ -s /tmp/code ]", SHORT).unwrap();
+    let start = format!("usbfs unplug {serial} >/tmp/output 2>&1; echo $? >/tmp/code");
+    guest.sh(&format!("({start}) &"), TIMEOUT).unwrap().ok().unwrap();
+    guest.wait_until("[ -e /tmp/waiting ] || [ -s /tmp/code ]", TIMEOUT).unwrap();
     guest.qemu().qmp("device_del", json!({"id": "serial"})).unwrap();
-    guest.wait_until("[ -s /tmp/code ]", SHORT).unwrap();
-    let said = guest.sh("cat /tmp/said; exit $(cat /tmp/code)", SHORT).unwrap();
-    assert_eq!(said.code, 0, "{}\n{}", said.text, guest.console());
-    eprintln!("{}", said.text);
+    guest.wait_until("[ -s /tmp/code ]", TIMEOUT).unwrap();
+    let output = guest.sh("cat /tmp/output; exit $(cat /tmp/code)", TIMEOUT).unwrap();
+    assert_eq!(output.code, 0, "{}\n{}", output.text, guest.console());
+    eprintln!("{}", output.text);
 }

@@ -1,4 +1,4 @@
-//! Messages of the kernel about devices, true and false ones.
+//! Parsing the kernel's device notifications, valid and invalid ones.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "these are tests")]
 
@@ -32,7 +32,7 @@ fn device(action: Action, bus_id: &str) -> Option<Event> {
 }
 
 #[test]
-fn every_action_on_a_device_is_known() {
+fn every_action_on_a_device_is_parsed() {
     for (name, action) in [
         ("add", Action::Add),
         ("remove", Action::Remove),
@@ -49,7 +49,7 @@ fn every_action_on_a_device_is_known() {
 }
 
 #[test]
-fn interfaces_root_hubs_and_other_things_are_passed_over() {
+fn interfaces_root_hubs_and_other_subsystems_are_skipped() {
     let interface = format!("{PATH}/1-4.2:1.0");
     for (path, subsystem, kind) in [
         (interface.as_str(), "usb", "usb_interface"),
@@ -64,12 +64,12 @@ fn interfaces_root_hubs_and_other_things_are_passed_over() {
 }
 
 #[test]
-fn what_contradicts_itself_or_is_cut_off_is_passed_over() {
+fn inconsistent_and_truncated_messages_are_skipped() {
     let good = message("add", PATH, "usb", "usb_device");
     assert!(parse(&good).is_some());
     for length in 0..good.len() {
         let cut = &good[..length];
-        // Cut off behind the last field that matters it is a shorter message, and no other.
+        // Truncated after the last relevant field, it is a valid shorter message.
         assert!(parse(cut).is_none() || cut.ends_with(b"\0"), "cut at {length}");
     }
     let text = |from: &str, to: &str| {
@@ -83,26 +83,26 @@ fn what_contradicts_itself_or_is_cut_off_is_passed_over() {
 }
 
 #[test]
-fn one_can_listen_and_hears_nothing_when_nothing_happens() {
-    // A machine that runs tests may not let anybody listen; and if it does, something may well happen.
+fn without_events_there_is_nothing_to_read() {
+    // The machine that runs the tests may not allow the subscription, and events may occur on it.
     if let Ok(mut uevents) = Uevents::listen() {
         for _ in 0..100 {
             if uevents.next().unwrap().is_none() {
                 return;
             }
         }
-        panic!("there is no end of events");
+        panic!("too many events");
     }
 }
 
 proptest! {
     #[test]
-    fn nothing_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn arbitrary_bytes_are_not_an_event(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         prop_assert_eq!(parse(&bytes), None);
     }
 
     #[test]
-    fn any_device_is_found_wherever_it_hangs(bus in 1u16..=0xfff, port in 1u8..=15, below in "[a-z0-9:./]{0,40}") {
+    fn a_device_is_parsed_from_any_path(bus in 1u16..=0xfff, port in 1u8..=15, below in "[a-z0-9:./]{0,40}") {
         let name = format!("{bus}-{port}");
         let path = format!("/devices/{below}/{name}");
         prop_assert_eq!(parse(&message("add", &path, "usb", "usb_device")), device(Action::Add, &name));

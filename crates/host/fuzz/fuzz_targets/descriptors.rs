@@ -1,5 +1,5 @@
-//! Whatever a device says of itself: no panic, nothing read that was not there, and never offered at a speed that is
-//! faster than its own or that the rule forbids.
+//! Arbitrary descriptors: no panic, nothing parsed that was not in the input, and no speed that is
+//! faster than the device's own or that the rule forbids.
 //!
 //! ```text
 //! cd crates/host && mkdir -p fuzz/corpus/descriptors
@@ -9,23 +9,23 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vusb_host::descriptors::{Descriptors, Transfer, parse};
-use vusb_host::speeds::offered;
+use vusb_host::descriptors::{Descriptors, TransferType, parse};
+use vusb_host::speeds::presentable;
 use vusb_model::speed::{Speed, SpeedSet};
 
-/// How many bytes the descriptors that were found take at the least.
-fn least(descriptors: &Descriptors) -> usize {
+/// The minimum number of bytes that these descriptors occupy.
+fn min_length(descriptors: &Descriptors) -> usize {
     let settings = descriptors.configurations.iter().flat_map(|it| &it.settings);
     let settings = settings.map(|it| 9 + 7 * it.endpoints.len());
     18 + 9 * descriptors.configurations.len() + settings.sum::<usize>()
 }
 
-/// Whether an endpoint outside a SCSI disk is isochronous.
+/// Whether an endpoint is isochronous, and no interface is a SCSI disk.
 fn isochronous(descriptors: &Descriptors) -> bool {
     let settings = || descriptors.configurations.iter().flat_map(|it| &it.settings);
     let disk = settings().any(|it| it.class == 8 && it.subclass == 6);
     let mut endpoints = settings().flat_map(|it| &it.endpoints);
-    !disk && endpoints.any(|it| it.transfer == Transfer::Isochronous)
+    !disk && endpoints.any(|it| it.transfer == TransferType::Isochronous)
 }
 
 fuzz_target!(|input: &[u8]| {
@@ -36,14 +36,14 @@ fuzz_target!(|input: &[u8]| {
     }
     let parsed = parsed.ok();
     for native in Speed::ALL {
-        let speeds = offered(native, parsed.as_ref());
+        let speeds = presentable(native, parsed.as_ref());
         assert_eq!(speeds.fastest(), Some(native));
         if parsed.as_ref().is_none_or(isochronous) {
             assert_eq!(speeds, SpeedSet::from(native));
         }
     }
     if let Some(descriptors) = &parsed {
-        assert!(least(descriptors) <= input.len());
+        assert!(min_length(descriptors) <= input.len());
         for configuration in &descriptors.configurations {
             assert!(descriptors.configuration(configuration.value).is_some());
         }

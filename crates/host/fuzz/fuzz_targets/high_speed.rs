@@ -1,5 +1,6 @@
-//! Whatever a SuperSpeed device says of itself: no panic, and what is shown is whole, no longer, and the same when it is shown again.
-//! What is tried is the input as it is, and each configuration in it.
+//! Arbitrary descriptors of a SuperSpeed device: no panic, and the converted ones are complete, not
+//! longer, and unchanged by a second conversion. Converts the input as a whole and each
+//! configuration in it.
 //!
 //! ```text
 //! cd crates/host && mkdir -p fuzz/corpus/high_speed
@@ -11,24 +12,25 @@
 use libfuzzer_sys::fuzz_target;
 use vusb_host::descriptors::as_high_speed;
 
-fn holds(raw: &[u8]) {
-    let Some(shown) = as_high_speed(raw) else { return };
-    assert!(shown.len() <= raw.len());
-    assert_eq!(as_high_speed(&shown).as_deref(), Some(&shown[..]));
-    if shown[1] == 2 {
-        assert_eq!(usize::from(u16::from_le_bytes([shown[2], shown[3]])), shown.len());
+fn check(raw: &[u8]) {
+    let Some(converted) = as_high_speed(raw) else { return };
+    assert!(converted.len() <= raw.len());
+    assert_eq!(as_high_speed(&converted).as_deref(), Some(&converted[..]));
+    if converted[1] == 2 {
+        let total = u16::from_le_bytes([converted[2], converted[3]]);
+        assert_eq!(usize::from(total), converted.len());
     }
 }
 
 fuzz_target!(|input: &[u8]| {
-    holds(input);
-    // As a device descriptor with configurations behind it.
+    check(input);
+    // As a device descriptor followed by configurations.
     let Some((device, mut rest)) = input.split_at_checked(18) else { return };
-    holds(device);
+    check(device);
     while let [_, _, low, high, ..] = *rest {
         let total = usize::from(u16::from_le_bytes([low, high]));
-        let Some((configuration, behind)) = rest.split_at_checked(total.max(1)) else { break };
-        holds(configuration);
-        rest = behind;
+        let Some((configuration, following)) = rest.split_at_checked(total.max(1)) else { break };
+        check(configuration);
+        rest = following;
     }
 });

@@ -1,4 +1,5 @@
-//! Whatever comes from the kernel's socket: no panic, and no device that the message does not name.
+//! Arbitrary messages from the kernel's socket: no panic, and no device that the message does not
+//! name.
 //!
 //! ```text
 //! cd crates/host && mkdir -p fuzz/corpus/uevent

@@ -1,59 +1,137 @@
-//! Which keyboards this machine has.
+//! The keyboards of this machine.
 //!
-//! A keyboard is an input device that has the keys of one, or a USB interface that says so (class 3, subclass 1, protocol
-//! 1: HID 1.11, appendix B.1). For the device in question either will do, because a keyboard that has just been plugged in
-//! may have no driver yet; another keyboard to fall back on must be one that works.
+//! A keyboard is an input device that has all keys of a keyboard, or a USB interface that declares
+//! itself a keyboard (class 3, subclass 1, protocol 1: HID 1.11, appendix B.1). Either is a reason
+//! to protect a device, because a keyboard that was just plugged in may not have a driver yet.
+//! Another keyboard counts as a substitute only if it works, and only if it is not a mouse: mice
+//! with extra buttons, and the receivers of wireless mice, have input devices that report all keys
+//! of a keyboard in addition to the movement of the mouse (udev sets ID_INPUT_KEYBOARD for them,
+//! too). An input device that is both a keyboard and a touchpad is not a substitute either: this
+//! rule may protect too much, but not too little.
+//!
+//! In sysfs, the input devices of wireless keyboards are below their receiver. Those of Bluetooth
+//! keyboards are below the adapter if the kernel drives the keyboard. Usually BlueZ drives it and
+//! makes a virtual input device (uhid), which is not below the adapter but has the bus type
+//! Bluetooth:
+//!
+//! ```text
+//! /sys/devices/pci0000:00/0000:00:14.0/usb1/1-5/1-5:1.0/bluetooth/hci0/hci0:256/0005:046D:B342.0007/input/input20
+//! /sys/devices/virtual/misc/uhid/0005:046D:B342.0008/input/input21
+//! ```
+//!
+//! The kernel does not show the address of an adapter. So if there are several adapters, the
+//! keyboard may be connected to any of them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Protection;
 use crate::device::{HostDevice, Interface};
+use crate::protection::Protection;
 use crate::sysfs;
+use crate::used_by::UsedBy;
 
-/// Keys 1 to 31, Escape to S: what udev takes a full keyboard by (systemd, `udev-builtin-input_id.c`). A power button or a
-/// remote control lacks most of them.
-const FULL: u64 = 0xffff_fffe;
+/// Keys 1 to 31, Escape to S: udev's criterion for a full keyboard (systemd,
+/// `udev-builtin-input_id.c`). A power button or a remote control lacks most of them.
+const FULL_KEYBOARD: u64 = 0xffff_fffe;
 
-/// The drivers that hold an interface for a guest or another machine.
-const GIVEN_AWAY: [&str; 3] = ["usbfs", "usbip-host", "usbback"];
+/// The relative axes X and Y of a mouse: `REL_X` and `REL_Y` (Linux,
+/// `include/uapi/linux/input-event-codes.h`).
+const POINTER_AXES: u64 = 0b11;
 
-/// The keyboards that type into this machine.
+/// `bustype` of an input device that is connected by Bluetooth: `BUS_BLUETOOTH` (Linux,
+/// `include/uapi/linux/input.h`).
+const BLUETOOTH: &str = "0005";
+
+/// Class, subclass and protocol of a Bluetooth adapter (USB class code E0, "Wireless Controller").
+const BLUETOOTH_ADAPTER: (u8, u8, u8) = (0xe0, 1, 1);
+
+/// The maximum length of a keyboard's name in characters (`name` of `struct hid_device`, Linux).
+const MAX_NAME: usize = 128;
+
+/// The keyboards that work on this machine.
 pub(crate) struct Keyboards {
-    keyboards: Vec<PathBuf>,
+    /// The directories in sysfs of the keyboards that are below a hardware device in
+    /// `/sys/devices`.
+    dirs: Vec<PathBuf>,
+    /// The directories of mice that report the keys of a keyboard.
+    mice: Vec<PathBuf>,
+    /// The names of the Bluetooth keyboards whose input device is not below an adapter.
+    bluetooth: Vec<String>,
 }
 
 impl Keyboards {
     pub(crate) fn read(root: &Path) -> Keyboards {
-        // What a program made repeats the keys of a real keyboard.
-        let programs = fs::canonicalize(root.join("sys/devices/virtual")).ok();
-        let made_up = |dir: &Path| programs.as_ref().is_some_and(|it| dir.starts_with(it));
-        let keyboards = sysfs::class(&root.join("sys/class/input"))
-            .into_iter()
-            .map(|(_, dir)| dir)
-            .filter(|dir| has_keys(dir) && !made_up(dir))
-            .collect();
-        Keyboards { keyboards }
+        // Virtual keyboards only forward the keys of real ones.
+        let virtual_devices = fs::canonicalize(root.join("sys/devices/virtual")).ok();
+        let is_virtual =
+            |dir: &Path| virtual_devices.as_ref().is_some_and(|parent| dir.starts_with(parent));
+        let all = sysfs::class(&root.join("sys/class/input")).into_iter().map(|(_, dir)| dir);
+        let (virtual_ones, dirs): (Vec<_>, Vec<_>) =
+            all.filter(|dir| has_keys(dir)).partition(|dir| is_virtual(dir));
+        let bluetooth = virtual_ones.iter().filter(|dir| is_bluetooth(dir) && !is_pointer(dir));
+        let bluetooth = bluetooth.map(|dir| name(dir).unwrap_or_default()).collect();
+        let (mice, dirs) = dirs.into_iter().partition(|dir| is_pointer(dir));
+        Keyboards { dirs, mice, bluetooth }
     }
 
-    /// Whether the device in `dir` is the only keyboard.
+    /// Whether the device with the directory `dir` is the only keyboard, or may be the adapter that
+    /// the only keyboards are connected to.
     pub(crate) fn protection(&self, device: &HostDevice, dir: &Path) -> Option<Protection> {
-        let here = |keyboard: &PathBuf| keyboard.starts_with(dir);
-        let is_one = self.keyboards.iter().any(here) || device.interfaces.iter().any(says_so);
-        (is_one && self.keyboards.iter().all(here)).then_some(Protection::OnlyKeyboard)
+        let on_device = |keyboard: &PathBuf| keyboard.starts_with(dir);
+        if !self.dirs.iter().all(on_device) {
+            return None;
+        }
+        let is_adapter = device.interfaces.iter().any(is_bluetooth_adapter);
+        let paired = || self.bluetooth.first().cloned().or_else(|| name(self.dirs.first()?));
+        if let Some(keyboard) = is_adapter.then(paired).flatten() {
+            return Some(Protection::BluetoothKeyboard { keyboard });
+        }
+        let is_keyboard = !self.dirs.is_empty()
+            || self.mice.iter().any(on_device)
+            || device.interfaces.iter().any(declares_keyboard);
+        (is_keyboard && self.bluetooth.is_empty()).then_some(Protection::OnlyKeyboard)
     }
 }
 
-/// Whether an interface says that it is a keyboard, and is not given away already.
-fn says_so(interface: &Interface) -> bool {
-    let held = interface.driver.as_deref().is_some_and(|driver| GIVEN_AWAY.contains(&driver));
-    interface.triple() == (3, 1, 1) && !held
+/// Whether an interface is that of a Bluetooth adapter that works on this machine.
+fn is_bluetooth_adapter(interface: &Interface) -> bool {
+    interface.class_triple() == BLUETOOTH_ADAPTER && !is_passed_through(interface)
 }
 
-/// Whether the input device in `dir` has the keys of a keyboard: its bitmap is words in hexadecimal, the lowest last, each
-/// of 32 bits at least.
+/// The name of the input device in `dir`. It comes from the keyboard.
+fn name(dir: &Path) -> Option<String> {
+    sysfs::text(dir, "name", MAX_NAME)
+}
+
+/// Whether the input device in `dir` is connected by Bluetooth.
+fn is_bluetooth(dir: &Path) -> bool {
+    sysfs::word(dir, "id/bustype").as_deref() == Some(BLUETOOTH)
+}
+
+/// Whether an interface declares itself a keyboard, and is not passed through already.
+fn declares_keyboard(interface: &Interface) -> bool {
+    interface.class_triple() == (3, 1, 1) && !is_passed_through(interface)
+}
+
+/// Whether a guest, another program or another machine uses an interface.
+fn is_passed_through(interface: &Interface) -> bool {
+    interface.driver.as_deref().and_then(UsedBy::from_driver).is_some()
+}
+
+/// Whether the input device in `dir` has the keys of a full keyboard.
 fn has_keys(dir: &Path) -> bool {
-    let keys = sysfs::shown(dir, "capabilities/key", 4096).unwrap_or_default();
-    let lowest = keys.rsplit(' ').next().unwrap_or_default();
-    u64::from_str_radix(lowest, 16).is_ok_and(|keys| keys & FULL == FULL)
+    lowest_word(dir, "capabilities/key") & FULL_KEYBOARD == FULL_KEYBOARD
+}
+
+/// Whether the input device in `dir` moves a pointer.
+fn is_pointer(dir: &Path) -> bool {
+    lowest_word(dir, "capabilities/rel") & POINTER_AXES == POINTER_AXES
+}
+
+/// The lowest word of a bitmap, which consists of hexadecimal words of at least 32 bits each, the
+/// lowest one last. 0 if it cannot be read.
+fn lowest_word(dir: &Path, bitmap: &str) -> u64 {
+    let words = sysfs::text(dir, bitmap, 4096).unwrap_or_default();
+    let lowest = words.rsplit(' ').next().unwrap_or_default();
+    u64::from_str_radix(lowest, 16).unwrap_or_default()
 }

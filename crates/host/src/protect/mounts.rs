@@ -1,77 +1,123 @@
-//! What is mounted, and what is swapped to.
+//! Mounted filesystems, and swap.
 //!
-//! `/proc/self/mountinfo` and `/proc/1/mountinfo` together, because this process may live in a mount namespace of its own
-//! (a container, a hardened service); `/proc/mounts` where there is no mountinfo. Source: proc_pid_mountinfo(5):
+//! A disk can be mounted in one mount namespace only: a container's, or that of a hardened service.
+//! So this module reads the `mountinfo` of this process, of process 1, and of one process in each
+//! other namespace; on kernels without mountinfo, it reads `/proc/mounts`. It does not see a
+//! namespace without a process. Source: proc_pid_mountinfo(5):
 //!
 //! ```text
 //! 36 35 8:17 / /media/stick rw,noatime shared:1 - vfat /dev/sdb1 rw
 //!       │      │                                       └ source
-//!       │      └ mount point, with blanks as \040
-//!       └ device number: a number that stands for nothing (0:45) for btrfs
+//!       │      └ mount point, with spaces as \040
+//!       └ device number: an anonymous one (0:45) for btrfs
 //! ```
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use crate::process::{self, Process};
 use crate::sysfs;
 use crate::text::printable;
 
-/// The most that is read of one of these files, in bytes: some hundred thousand mounts.
-const LIMIT: usize = 32 << 20;
+/// The maximum length of one of these files in bytes: some hundred thousand mounts.
+const MAX_FILE: usize = 32 << 20;
 
-/// How much of a mount point is shown, in characters.
-const SHOWN: usize = 1024;
+/// The maximum length in bytes of all lists of other namespaces together. A process can have
+/// thousands of namespaces with 100,000 mounts each (`/proc/sys/fs/mount-max`).
+const MAX_ELSEWHERE: usize = 64 << 20;
+
+/// The maximum length of a printed mount point in characters.
+const MAX_MOUNTPOINT: usize = 1024;
 
 /// One mounted filesystem.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Mount {
-    /// The device number, such as `8:17`.
+    /// The device number, such as `8:17`. `None` if the mount is from `/proc/mounts`.
     pub(crate) number: Option<String>,
-    /// What was mounted, such as `/dev/sdb1`.
+    /// What is mounted, such as `/dev/sdb1`.
     pub(crate) source: String,
-    /// Where, safe to show.
+    /// Where it is mounted, safe to print.
     pub(crate) mountpoint: String,
+    /// A process that sees the mount, if neither this process nor process 1 does.
+    pub(crate) seen_by: Option<Process>,
 }
 
-/// The file that could not be read.
+/// The mounts or the swap cannot be determined, because this file is unreadable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Unknown(pub(crate) &'static str);
+pub(crate) struct UnreadableFile(pub(crate) &'static str);
 
-/// All that is mounted, as far as it can be seen.
-pub(crate) fn mounts(root: &Path) -> Result<Vec<Mount>, Unknown> {
-    let of_this = whole(root, "proc/self/mountinfo");
-    // Only root may read the first process's; without it there is still one's own.
-    let of_first = whole(root, "proc/1/mountinfo").unwrap_or_default();
-    match of_this {
-        Ok(bytes) => {
-            let lines = |bytes: &[u8]| lines(bytes).filter_map(mountinfo).collect::<Vec<_>>();
-            let mut mounts = lines(&of_first);
-            mounts.extend(lines(&bytes));
-            Ok(mounts)
+/// All mounts of block devices: first those that are visible to this process or to process 1, then
+/// those of other namespaces.
+pub(crate) fn mounts(root: &Path) -> Result<Vec<Mount>, UnreadableFile> {
+    let Ok(own) = read_whole(root, "proc/self/mountinfo") else {
+        let bytes =
+            read_whole(root, "proc/mounts").map_err(|_| UnreadableFile("/proc/self/mountinfo"))?;
+        return Ok(lines(&bytes).filter_map(proc_mounts).collect());
+    };
+    // The list of process 1 may be unreadable. Then that of this process has to be sufficient.
+    let of_init = read_whole(root, "proc/1/mountinfo").unwrap_or_default();
+    let here = lines(&of_init).chain(lines(&own));
+    let mut mounts: Vec<Mount> = here.filter_map(mountinfo).collect();
+    mounts.extend(elsewhere(root, [&own, &of_init]));
+    Ok(mounts)
+}
+
+/// The mounts that only processes in other namespaces see. `known` are the lists that were already
+/// read.
+fn elsewhere(root: &Path, known: [&Vec<u8>; 2]) -> Vec<Mount> {
+    let mut mounts = Vec::new();
+    let mut views: BTreeSet<View> =
+        ["proc/self", "proc/1"].into_iter().filter_map(|it| view(&root.join(it))).collect();
+    let mut left = MAX_ELSEWHERE;
+    for pid in process::all(root) {
+        let view = view(&process::dir(root, pid));
+        if view.is_some_and(|view| !views.insert(view)) {
+            continue;
         }
-        Err(_) => {
-            let bytes = whole(root, "proc/mounts").map_err(|_| Unknown("/proc/self/mountinfo"))?;
-            Ok(lines(&bytes).filter_map(plain).collect())
+        let file = format!("proc/{pid}/mountinfo");
+        let Ok(bytes) = sysfs::read(&root.join(file), left) else { continue };
+        left -= bytes.len();
+        if known.contains(&&bytes) {
+            continue;
+        }
+        let mut all: Vec<Mount> = lines(&bytes).filter_map(mountinfo).collect();
+        if !all.is_empty() {
+            let process = process::by_pid(root, pid);
+            all.iter_mut().for_each(|mount| mount.seen_by = Some(process.clone()));
+            mounts.extend(all);
         }
     }
+    mounts
 }
 
-/// The devices and files that are swapped to. A kernel without swap has no such list.
-pub(crate) fn swaps(root: &Path) -> Result<Vec<String>, Unknown> {
-    match whole(root, "proc/swaps") {
-        // The first line is a heading.
+/// A mount namespace and the root directory in it: processes that share both see the same mounts.
+type View = (PathBuf, PathBuf);
+
+/// What the process with this directory sees; `None` if that is hidden from this process.
+fn view(process: &Path) -> Option<View> {
+    let namespace = fs::read_link(process.join("ns/mnt")).ok()?;
+    Some((namespace, fs::read_link(process.join("root")).ok()?))
+}
+
+/// The devices and files that are used as swap. A kernel without swap does not have this list.
+pub(crate) fn swaps(root: &Path) -> Result<Vec<String>, UnreadableFile> {
+    match read_whole(root, "proc/swaps") {
+        // The first line is a header.
         Ok(bytes) => {
             Ok(lines(&bytes).skip(1).filter_map(|line| Some(name(fields(line).next()?))).collect())
         }
         Err(ErrorKind::NotFound) if root.join("proc/self").exists() => Ok(Vec::new()),
-        Err(_) => Err(Unknown("/proc/swaps")),
+        Err(_) => Err(UnreadableFile("/proc/swaps")),
     }
 }
 
-/// A whole file. One that is longer than the limit counts as unreadable: half of the mounts would be a wrong answer.
-fn whole(root: &Path, file: &str) -> Result<Vec<u8>, ErrorKind> {
-    let bytes = sysfs::read(&root.join(file), LIMIT).map_err(|error| error.kind())?;
-    if bytes.len() < LIMIT { Ok(bytes) } else { Err(ErrorKind::InvalidData) }
+/// Reads a complete file. A file longer than [`MAX_FILE`] is an error, because a part of the mounts
+/// would be a wrong answer.
+fn read_whole(root: &Path, file: &str) -> Result<Vec<u8>, ErrorKind> {
+    let bytes = sysfs::read(&root.join(file), MAX_FILE).map_err(|error| error.kind())?;
+    if bytes.len() < MAX_FILE { Ok(bytes) } else { Err(ErrorKind::InvalidData) }
 }
 
 fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -79,34 +125,43 @@ fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 fn fields(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let blank = |byte: &u8| *byte == b' ' || *byte == b'\t';
-    line.split(blank).filter(|field| !field.is_empty())
+    let is_separator = |byte: &u8| *byte == b' ' || *byte == b'\t';
+    line.split(is_separator).filter(|field| !field.is_empty())
 }
 
 fn mountinfo(line: &[u8]) -> Option<Mount> {
-    // Exactly one blank is between two fields, and a field may be empty.
+    // Fields are separated by exactly one space, and may be empty.
     let mut fields = line.split(|byte| *byte == b' ');
     let number = fields.nth(2)?;
     let mountpoint = fields.nth(1)?;
-    // A few optional fields end with a dash of their own; type and source follow.
+    // A field with a dash ends the optional fields; type and source follow.
     let source = fields.skip_while(|field| *field != b"-").nth(2)?;
-    Some(Mount { number: Some(name(number)), source: name(source), mountpoint: shown(mountpoint) })
+    // Most mounts are not of a block device. Mounts of btrfs are, but have an anonymous number.
+    let of_device = !number.starts_with(b"0:") || source.starts_with(b"/");
+    of_device.then(|| Mount {
+        number: Some(name(number)),
+        source: name(source),
+        mountpoint: safe(mountpoint),
+        seen_by: None,
+    })
 }
 
-fn plain(line: &[u8]) -> Option<Mount> {
+fn proc_mounts(line: &[u8]) -> Option<Mount> {
     let mut fields = fields(line);
-    Some(Mount { number: None, source: name(fields.next()?), mountpoint: shown(fields.next()?) })
+    let (source, mountpoint) = (name(fields.next()?), safe(fields.next()?));
+    Some(Mount { number: None, source, mountpoint, seen_by: None })
 }
 
 fn name(field: &[u8]) -> String {
     String::from_utf8_lossy(&unescape(field)).into_owned()
 }
 
-fn shown(field: &[u8]) -> String {
-    printable(&unescape(field), SHOWN)
+fn safe(field: &[u8]) -> String {
+    printable(&unescape(field), MAX_MOUNTPOINT)
 }
 
-/// Undoes the kernel's escapes: a backslash and three octal digits for a blank, a tab, a line end and a backslash.
+/// Undoes the kernel's escapes: a backslash and three octal digits for a space, tab, newline or
+/// backslash.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
@@ -133,6 +188,7 @@ mod tests {
             number: number.map(str::to_owned),
             source: source.to_owned(),
             mountpoint: mountpoint.to_owned(),
+            seen_by: None,
         }
     }
 
@@ -149,31 +205,39 @@ mod tests {
 
     #[test]
     fn an_empty_source_is_not_the_next_field() {
-        let line = b"36 35 0:45 / /x rw - tmpfs  /dev/sdb1";
-        assert_eq!(mountinfo(line), Some(mount(Some("0:45"), "", "/x")));
+        let line = b"36 35 8:17 / /x rw - vfat  /dev/sdb1";
+        assert_eq!(mountinfo(line), Some(mount(Some("8:17"), "", "/x")));
     }
 
     #[test]
-    fn a_mount_point_called_dash_is_not_the_separator() {
+    fn only_mounts_of_block_devices_are_kept() {
+        let line = b"36 35 0:45 / /x rw - btrfs /dev/sdb1 rw";
+        assert_eq!(mountinfo(line), Some(mount(Some("0:45"), "/dev/sdb1", "/x")));
+        assert_eq!(mountinfo(b"36 35 0:45 / /x rw - tmpfs  /dev/sdb1"), None);
+        assert_eq!(mountinfo(b"36 35 0:45 / /x rw - zfs tank/data rw"), None);
+    }
+
+    #[test]
+    fn a_mount_point_named_dash_is_not_the_separator() {
         let line = b"36 35 8:17 / - rw - vfat /dev/sdb1 rw";
         assert_eq!(mountinfo(line), Some(mount(Some("8:17"), "/dev/sdb1", "-")));
     }
 
     #[test]
-    fn mount_points_are_safe_to_show() {
+    fn mount_points_are_safe_to_print() {
         let line = b"/dev/sdb1 /media/\x1b[2J\\012x vfat rw 0 0";
-        assert_eq!(plain(line), Some(mount(None, "/dev/sdb1", "/media/?[2J?x")));
+        assert_eq!(proc_mounts(line), Some(mount(None, "/dev/sdb1", "/media/?[2J?x")));
     }
 
     #[test]
-    fn broken_lines_are_no_mounts() {
+    fn malformed_lines_are_skipped() {
         for line in ["", "36", "36 35 8:17 / /x rw - vfat", "36 35 8:17 / /x rw"] {
             assert_eq!(mountinfo(line.as_bytes()), None, "{line}");
         }
     }
 
     #[test]
-    fn escapes_end_where_they_should() {
+    fn escapes_have_three_octal_digits() {
         assert_eq!(unescape(br"a\040b\134\011"), b"a b\\\t");
         assert_eq!(unescape(br"\04 \9 \"), br"\04 \9 \");
         assert_eq!(unescape(br"\777\377"), b"\\777\xff");

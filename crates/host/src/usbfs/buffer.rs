@@ -1,7 +1,9 @@
-//! Memory for URBs: aligned to pages, of a fixed size, and used again.
+//! Memory for URBs: page-aligned, of a fixed size, and reused.
 //!
 //! ```text
-//! Buffers::new(size, limit)  ──take──▶  Buffer  ──submit──▶  in flight  ──reap──▶  Buffer  ──drop──▶  back in the pool
+//! BufferPool::new(size, limit) ──take──▶ Buffer ──submit──▶ in flight ──reap──▶ Buffer
+//!         ▲                                                                       │
+//!         └─────────────────────────────────drop──────────────────────────────────┘
 //! ```
 
 #![allow(unsafe_code, reason = "owns memory that the kernel writes to")]
@@ -13,40 +15,41 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
-/// The size of a page in bytes, and the alignment of every buffer. Xen's pages have this size on all machines.
+/// The size of a page in bytes, and the alignment of every buffer. Xen's pages have this size on
+/// all architectures.
 pub const PAGE: usize = 4096;
 
 /// The largest buffer in bytes.
 pub const MAX_BUFFER: usize = 1 << 20;
 
-/// A pool of buffers of one size. A clone is the same pool.
+/// A pool of buffers of one size. Clones share the pool.
 ///
-/// A buffer that is dropped goes back to its pool, which keeps it for the next [`Buffers::take`]: once as many have been made as are
-/// needed at one time, nothing is allocated any more.
+/// A dropped buffer returns to its pool and is reused by the next [`BufferPool::take`]. So
+/// allocation stops once the pool has as many buffers as are in use at the same time.
 #[derive(Clone)]
-pub struct Buffers {
+pub struct BufferPool {
     pool: Arc<Pool>,
 }
 
 struct Pool {
     size: usize,
     limit: usize,
-    shelf: Mutex<Shelf>,
+    state: Mutex<State>,
 }
 
-struct Shelf {
+struct State {
     free: Vec<Memory>,
-    /// How many there are, in use or not.
-    made: usize,
+    /// The number of buffers that exist, in use or free.
+    allocated: usize,
 }
 
-impl Buffers {
-    /// A pool of buffers of `size` bytes each, rounded up to whole pages (1 page to [`MAX_BUFFER`]), of which at most `limit` exist
-    /// at one time. None is made before it is taken.
-    pub fn new(size: usize, limit: usize) -> Buffers {
+impl BufferPool {
+    /// A pool of at most `limit` buffers of `size` bytes each, rounded up to whole pages (1 page to
+    /// [`MAX_BUFFER`]). Buffers are allocated when they are taken for the first time.
+    pub fn new(size: usize, limit: usize) -> BufferPool {
         let size = size.clamp(1, MAX_BUFFER).next_multiple_of(PAGE);
-        let shelf = Mutex::new(Shelf { free: Vec::new(), made: 0 });
-        Buffers { pool: Arc::new(Pool { size, limit, shelf }) }
+        let state = Mutex::new(State { free: Vec::new(), allocated: 0 });
+        BufferPool { pool: Arc::new(Pool { size, limit, state }) }
     }
 
     /// The size of each buffer in bytes.
@@ -54,9 +57,11 @@ impl Buffers {
         self.pool.size
     }
 
-    /// A buffer whose data is all of it; `None` if `limit` of them are in use, or there is no memory.
+    /// A buffer whose data is the whole memory. `None` if all `limit` buffers are in use, or
+    /// allocation fails.
     ///
-    /// A new one is zeroed. One that was used before holds what it last held: show nobody more than was received.
+    /// A new buffer is zeroed, but a reused one still contains its old data: never expose more of
+    /// it than was received.
     pub fn take(&self) -> Option<Buffer> {
         let memory = self.pool.take()?;
         Some(Buffer {
@@ -68,9 +73,9 @@ impl Buffers {
     }
 }
 
-impl fmt::Debug for Buffers {
+impl fmt::Debug for BufferPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Buffers")
+        f.debug_struct("BufferPool")
             .field("size", &self.pool.size)
             .field("limit", &self.pool.limit)
             .finish()
@@ -78,58 +83,60 @@ impl fmt::Debug for Buffers {
 }
 
 impl Pool {
-    fn shelf(&self) -> std::sync::MutexGuard<'_, Shelf> {
-        // Nothing panics while it is held, and nothing in it is ever half done.
-        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        // No code panics while the lock is held, and the state is consistent at all times.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take(&self) -> Option<Memory> {
-        let mut shelf = self.shelf();
-        if let Some(memory) = shelf.free.pop() {
+        let mut state = self.state();
+        if let Some(memory) = state.free.pop() {
             return Some(memory);
         }
-        if shelf.made >= self.limit {
+        if state.allocated >= self.limit {
             return None;
         }
         let memory = Memory::new(self.size)?;
-        shelf.made += 1;
+        state.allocated += 1;
         Some(memory)
     }
 }
 
-/// Memory for the data of one URB. Its data is a part of it, all of it at first.
+/// Memory for the data of one URB. The data is a range of the memory, initially all of it.
 ///
-/// The memory begins at a page and where its data begins can be chosen ([`Buffer::set_range`]), so that it lies in its page as the
-/// guest's does in the guest's: one copy for each page then, not two.
+/// The memory is page-aligned. The start of the data can be chosen ([`Buffer::set_range`]) so that
+/// its offset in the page equals that of the guest's data. Then each page needs one copy instead of
+/// two.
 pub struct Buffer {
     start: usize,
     length: usize,
-    /// Always there, but while it is being dropped.
+    /// `None` only while it is being dropped.
     memory: Option<Memory>,
     pool: Arc<Pool>,
 }
 
-/// A range that a buffer does not have.
+/// The requested range is outside of the buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a buffer of {capacity} bytes has no {length} bytes from {start} on, {start} being below {PAGE}; use a larger one"
+    "{length} bytes at offset {start} do not fit into a buffer of {capacity} bytes with an offset below {PAGE}; use a larger buffer"
 )]
-pub struct NoSuchRange {
-    /// Where the data should have begun, in bytes from the start of the memory.
+pub struct RangeError {
+    /// The requested start of the data, in bytes from the start of the memory.
     pub start: usize,
-    /// How long it should have been, in bytes.
+    /// The requested length of the data in bytes.
     pub length: usize,
-    /// How long the memory is, in bytes.
+    /// The size of the memory in bytes.
     pub capacity: usize,
 }
 
 impl Buffer {
-    /// The length of all the memory in bytes: a multiple of [`PAGE`].
+    /// The size of the memory in bytes, a multiple of [`PAGE`].
     pub fn capacity(&self) -> usize {
         self.memory.as_ref().map_or(0, |memory| memory.size)
     }
 
-    /// Where the data begins, in bytes from the start of the memory, which is the start of a page: 0 to 4095.
+    /// The start of the data, in bytes from the start of the memory and of its first page: 0 to
+    /// 4095.
     pub const fn offset(&self) -> usize {
         self.start
     }
@@ -144,28 +151,29 @@ impl Buffer {
         self.length == 0
     }
 
-    /// Lets the data be `length` bytes that begin `offset_in_page` bytes (0 to 4095) into the memory. What is in it stays.
+    /// Sets the data to the `length` bytes at `offset_in_page` (0 to 4095) in the memory. The
+    /// content is unchanged.
     ///
     /// # Errors
-    /// If the memory has no such range; nothing has changed then.
-    pub fn set_range(&mut self, offset_in_page: usize, length: usize) -> Result<(), NoSuchRange> {
+    /// If the range is outside of the memory. Nothing is changed in this case.
+    pub fn set_range(&mut self, offset_in_page: usize, length: usize) -> Result<(), RangeError> {
         let capacity = self.capacity();
         let fits = offset_in_page < PAGE
             && offset_in_page <= capacity
             && length <= capacity - offset_in_page;
         if !fits {
-            return Err(NoSuchRange { start: offset_in_page, length, capacity });
+            return Err(RangeError { start: offset_in_page, length, capacity });
         }
         self.start = offset_in_page;
         self.length = length;
         Ok(())
     }
 
-    /// Lets the data be the first `length` bytes of the memory.
+    /// Sets the data to the first `length` bytes of the memory.
     ///
     /// # Errors
-    /// If the memory is shorter; nothing has changed then.
-    pub fn set_len(&mut self, length: usize) -> Result<(), NoSuchRange> {
+    /// If the memory is shorter. Nothing is changed in this case.
+    pub fn set_len(&mut self, length: usize) -> Result<(), RangeError> {
         self.set_range(0, length)
     }
 
@@ -175,19 +183,19 @@ impl Buffer {
         memory.bytes().get(self.start..self.start + self.length).unwrap_or_default()
     }
 
-    /// The data, to be written to. It begins at [`Buffer::offset`] in a page.
+    /// The data for writing. It starts at [`Buffer::offset`] in its page.
     pub fn data_mut(&mut self) -> &mut [u8] {
         let range = self.start..self.start + self.length;
         let Some(memory) = &mut self.memory else { return &mut [] };
         memory.bytes_mut().get_mut(range).unwrap_or_default()
     }
 
-    /// Where the data begins in memory.
+    /// The address of the data.
     pub fn as_ptr(&self) -> *const u8 {
         self.data().as_ptr()
     }
 
-    /// Never gives the memory back: somebody may still write to it.
+    /// Leaks the memory, because the kernel may still write to it.
     pub(super) fn leak(mut self) {
         std::mem::forget(self.memory.take());
     }
@@ -196,53 +204,55 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         if let Some(memory) = self.memory.take() {
-            self.pool.shelf().free.push(memory);
+            self.pool.state().free.push(memory);
         }
     }
 }
 
 impl fmt::Debug for Buffer {
-    /// Its place and size; not what it holds, which is a guest's.
+    /// Prints the range and not the content, which belongs to a guest.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Buffer({}+{} of {})", self.start, self.length, self.capacity())
     }
 }
 
-/// Whole pages from the kernel, zeroed at first, given back when dropped.
+/// Whole pages from the kernel, zeroed initially, unmapped on drop.
 struct Memory {
-    at: NonNull<u8>,
+    start: NonNull<u8>,
     size: usize,
 }
 
-// SAFETY: the pages belong to this value alone; it can be sent and looked at like a `Box<[u8]>`.
+// SAFETY: this value owns the pages exclusively, so it can be sent like a `Box<[u8]>`.
 unsafe impl Send for Memory {}
-// SAFETY: as above: `&Memory` gives nothing but `&[u8]`.
+// SAFETY: as above, and `&Memory` only provides `&[u8]`.
 unsafe impl Sync for Memory {}
 
 impl Memory {
     fn new(size: usize) -> Option<Memory> {
         let protection = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: no address is asked for, so the new pages overlap nothing.
-        let at = unsafe { mmap_anonymous(ptr::null_mut(), size, protection, MapFlags::PRIVATE) };
-        let at = NonNull::new(at.ok()?.cast())?;
-        Some(Memory { at, size })
+        // SAFETY: no address is requested, so the new pages do not overlap existing memory.
+        let start = unsafe { mmap_anonymous(ptr::null_mut(), size, protection, MapFlags::PRIVATE) };
+        let start = NonNull::new(start.ok()?.cast())?;
+        Some(Memory { start, size })
     }
 
     const fn bytes(&self) -> &[u8] {
-        // SAFETY: `size` bytes were mapped at `at`, readable and zeroed, and live as long as `self`. Writing takes `&mut self`.
-        unsafe { slice::from_raw_parts(self.at.as_ptr(), self.size) }
+        // SAFETY: `size` bytes are mapped at `start`, readable and initialised, for the lifetime of
+        // `self`. Writing requires `&mut self`.
+        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.size) }
     }
 
     const fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as above, and `&mut self` is the only way to them.
-        unsafe { slice::from_raw_parts_mut(self.at.as_ptr(), self.size) }
+        // SAFETY: as above, and `&mut self` guarantees exclusive access.
+        unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.size) }
     }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: `size` bytes were mapped at `at`, and nothing borrows them any more. Unmapping what was mapped cannot fail.
-        let _ = unsafe { munmap(self.at.as_ptr().cast(), self.size) };
+        // SAFETY: `size` bytes are mapped at `start`, and are no longer borrowed. Unmapping a
+        // complete mapping cannot fail.
+        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.size) };
     }
 }
 
@@ -251,23 +261,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_buffer_begins_at_a_page_and_is_zeroed() {
-        let buffer = Buffers::new(5000, 1).take().unwrap();
+    fn a_new_buffer_is_page_aligned_and_zeroed() {
+        let buffer = BufferPool::new(5000, 1).take().unwrap();
         assert_eq!(buffer.capacity(), 8192);
         assert_eq!(buffer.as_ptr() as usize % PAGE, 0);
         assert_eq!(buffer.data(), [0; 8192]);
     }
 
     #[test]
-    fn sizes_stay_between_a_page_and_a_mebibyte() {
-        assert_eq!(Buffers::new(0, 1).size(), PAGE);
-        assert_eq!(Buffers::new(PAGE, 1).size(), PAGE);
-        assert_eq!(Buffers::new(usize::MAX, 1).size(), MAX_BUFFER);
+    fn sizes_are_between_a_page_and_a_mebibyte() {
+        assert_eq!(BufferPool::new(0, 1).size(), PAGE);
+        assert_eq!(BufferPool::new(PAGE, 1).size(), PAGE);
+        assert_eq!(BufferPool::new(usize::MAX, 1).size(), MAX_BUFFER);
     }
 
     #[test]
-    fn no_more_than_the_limit_and_those_that_are_dropped_are_used_again() {
-        let buffers = Buffers::new(PAGE, 2);
+    fn the_limit_holds_and_dropped_buffers_are_reused() {
+        let buffers = BufferPool::new(PAGE, 2);
         let mut first = buffers.take().unwrap();
         first.data_mut().fill(7);
         let _second = buffers.take().unwrap();
@@ -280,8 +290,8 @@ mod tests {
     }
 
     #[test]
-    fn data_begins_where_it_was_told_to() {
-        let mut buffer = Buffers::new(2 * PAGE, 1).take().unwrap();
+    fn data_starts_at_the_given_offset() {
+        let mut buffer = BufferPool::new(2 * PAGE, 1).take().unwrap();
         buffer.set_range(24, 100).unwrap();
         buffer.data_mut().copy_from_slice(&[9; 100]);
         assert_eq!((buffer.offset(), buffer.len()), (24, 100));
@@ -292,14 +302,14 @@ mod tests {
     }
 
     #[test]
-    fn a_range_that_is_not_there_changes_nothing() {
-        let mut buffer = Buffers::new(PAGE, 1).take().unwrap();
+    fn a_range_outside_of_the_memory_changes_nothing() {
+        let mut buffer = BufferPool::new(PAGE, 1).take().unwrap();
         buffer.set_range(8, 8).unwrap();
         for (start, length) in
             [(PAGE, 0), (1, PAGE), (0, PAGE + 1), (4095, 2), (usize::MAX, 1), (1, usize::MAX)]
         {
             let refused = buffer.set_range(start, length);
-            assert_eq!(refused, Err(NoSuchRange { start, length, capacity: PAGE }));
+            assert_eq!(refused, Err(RangeError { start, length, capacity: PAGE }));
         }
         assert_eq!((buffer.offset(), buffer.len()), (8, 8));
         assert_eq!(buffer.set_range(4095, 1), Ok(()));
@@ -307,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_buffer_outlives_its_pool() {
-        let mut buffer = Buffers::new(PAGE, 1).take().unwrap();
+        let mut buffer = BufferPool::new(PAGE, 1).take().unwrap();
         buffer.data_mut().fill(1);
         assert_eq!(buffer.data(), [1; PAGE]);
     }

@@ -12,36 +12,36 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use thiserror::Error;
 
-use super::flight::Flights;
 use super::handle::Handle;
+use super::in_flight::InFlight;
 use super::ioctls;
-use super::urb::{Done, Refused, Urb};
+use super::urb::{Completion, SubmitError, Urb};
 
 /// An open USB device and its URBs in flight.
 ///
-/// All that waits for the device is in [`Handle`], whose calls can be made here as well.
+/// Blocking calls are methods of [`Handle`], which are available here as well.
 pub struct UsbFs {
     handle: Handle,
-    flights: Flights,
+    urbs: InFlight,
 }
 
 /// Why a device could not be opened.
 #[derive(Debug, Error)]
 pub enum OpenError {
-    /// The node is not there, or may not be opened.
-    #[error("the USB device cannot be opened at {}: {source}; check that it is plugged in, and run as root", path.display())]
+    /// The node does not exist or cannot be opened.
+    #[error("cannot open the USB device {}: {source}; check that it is plugged in, and run as root", path.display())]
     Node {
         /// The node.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: Errno,
     },
-    /// What was opened is no USB device, or may not be written to.
+    /// The file is not a USB device, or not open for writing, or the device is gone.
     #[error(
-        "what was opened is no USB device that can be written to: {source}; open a node of /dev/bus/usb for writing"
+        "not a USB device that is open for writing: {source}; open a node in /dev/bus/usb for reading and writing"
     )]
     NotUsbFs {
-        /// What the system said.
+        /// The system's error.
         source: Errno,
     },
 }
@@ -52,81 +52,86 @@ pub enum OpenError {
 pub struct Gone;
 
 impl UsbFs {
-    /// Opens a node, such as `/dev/bus/usb/003/014`, for reading and writing. Nothing is claimed yet.
+    /// Opens a node, such as `/dev/bus/usb/003/014`, for reading and writing. No interface is
+    /// claimed.
     ///
     /// # Errors
-    /// If the node is not there, may not be opened, or is no USB device. Just after a device is plugged in its node can be missing or
-    /// not yet have its permissions: try again for a moment.
+    /// If the node does not exist, cannot be opened, or is not a USB device. Just after a device is
+    /// plugged in, its node may be missing or lack its final permissions: retry for a moment.
     pub fn open(path: &Path) -> Result<UsbFs, OpenError> {
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
         let fd = rustix::fs::open(path, flags, Mode::empty());
         UsbFs::from_fd(fd.map_err(|source| OpenError::Node { path: path.to_owned(), source })?)
     }
 
-    /// Takes a node that somebody else has opened for reading and writing.
+    /// Uses a node that is already open for reading and writing.
     ///
     /// # Errors
-    /// If it is no USB device, is not open for writing, or the device is gone.
+    /// If it is not a USB device, is not open for writing, or the device is gone.
     pub fn from_fd(fd: OwnedFd) -> Result<UsbFs, OpenError> {
         ioctls::capabilities(fd.as_fd()).map_err(|source| OpenError::NotUsbFs { source })?;
-        Ok(UsbFs { handle: Handle::new(Arc::new(fd)), flights: Flights::default() })
+        Ok(UsbFs { handle: Handle::new(Arc::new(fd)), urbs: InFlight::default() })
     }
 
-    /// The calls that wait for the device, to be cloned for another thread.
+    /// The blocking calls. Clone it for use on another thread.
     pub const fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    /// How many URBs are in flight: submitted, and not yet reaped.
-    pub const fn in_flight(&self) -> usize {
-        self.flights.len()
+    /// The number of URBs in flight: submitted, and not yet reaped.
+    pub fn in_flight(&self) -> usize {
+        self.urbs.len()
     }
 
-    /// Starts a transfer. `token` is its name until it is reaped. It can be of any kind, and there can be [`MAX_IN_FLIGHT`] of them.
+    /// Starts a transfer of any kind. `token` identifies it until it is reaped. At most
+    /// [`MAX_IN_FLIGHT`] URBs can be in flight.
     ///
-    /// The interface of the endpoint must be claimed: the kernel would claim it by itself, and complain in its log.
+    /// Claim the endpoint's interface first. Otherwise the kernel claims it and logs a warning.
     ///
     /// # Errors
-    /// Why it was not taken, and the URB as it was.
+    /// Returns the reason and the unchanged URB.
     ///
     /// [`MAX_IN_FLIGHT`]: super::MAX_IN_FLIGHT
-    pub fn submit(&mut self, urb: Urb, token: u64) -> Result<(), (Refused, Urb)> {
-        self.flights.submit(self.handle.fd(), urb, token)
+    pub fn submit(&mut self, urb: Urb, token: u64) -> Result<(), (SubmitError, Urb)> {
+        self.urbs.submit(self.handle.fd(), urb, token)
     }
 
-    /// A finished URB, in the order in which they were finished; `None` if none is. Never waits for the device, only for a call of
-    /// [`Handle`] on another thread.
+    /// The next completion, in the order in which the URBs have ended; `None` if there is none.
+    /// Never waits for the device, only for calls of [`Handle`] on other threads.
     ///
     /// # Errors
-    /// [`Gone`] if the device is gone and none is finished. While [`UsbFs::in_flight`] is not 0 then, the kernel is about to finish
-    /// the others: ask again when epoll says EPOLLERR (all are finished then), or a little later.
-    pub fn reap(&mut self) -> Result<Option<Done>, Gone> {
-        self.flights.reap(self.handle.fd())
+    /// [`Gone`] if the device is gone and there is no completion. If [`UsbFs::in_flight`] is not 0
+    /// then, the kernel is about to end the other URBs: call again when epoll reports EPOLLERR (all
+    /// have ended), or a little later.
+    pub fn reap(&mut self) -> Result<Option<Completion>, Gone> {
+        self.urbs.reap(self.handle.fd())
     }
 
-    /// Asks for a transfer to end. It is reaped all the same, as [`Status::Cancelled`] or as whatever it ended with before. When this
-    /// returns it is finished. One that is not in flight is none to end, and that is fine.
+    /// Cancels a transfer. It has ended when this returns, and must still be reaped. Its status is
+    /// [`Status::Cancelled`], or another one if it ended earlier. Does nothing if no such transfer
+    /// is in flight.
     ///
     /// [`Status::Cancelled`]: super::Status::Cancelled
     pub fn discard(&mut self, token: u64) {
-        self.flights.discard(self.handle.fd(), token);
+        self.urbs.discard(self.handle.fd(), token);
     }
 
-    /// As [`UsbFs::discard`], for all that are in flight.
+    /// [`UsbFs::discard`] for everything in flight.
     pub fn discard_all(&mut self) {
-        self.flights.discard_all(self.handle.fd());
+        self.urbs.discard_all(self.handle.fd());
     }
 
-    /// Ends and reaps all that is in flight; false if some could not be reaped within a second.
-    fn settle(&mut self) -> bool {
-        const STEP: Duration = Duration::from_millis(10);
+    /// Cancels and reaps everything in flight; false if some URBs could not be reaped within a
+    /// second.
+    fn cancel_all(&mut self) -> bool {
+        const INTERVAL: Duration = Duration::from_millis(10);
         self.discard_all();
         for _ in 0..100 {
             while let Ok(Some(_)) = self.reap() {}
             if self.in_flight() == 0 {
                 return true;
             }
-            thread::sleep(STEP);
+            thread::sleep(INTERVAL);
         }
         false
     }
@@ -141,19 +146,19 @@ impl Deref for UsbFs {
 }
 
 impl AsFd for UsbFs {
-    /// For epoll: EPOLLOUT if there is something to reap; EPOLLHUP if the device is gone; EPOLLERR if it is gone and nothing is in
-    /// flight that could not be reaped now. All of them stay as long as they are so.
+    /// For epoll: EPOLLOUT if there is a completion; EPOLLHUP if the device is gone; EPOLLERR if it
+    /// is gone and every URB in flight has ended. All of them are level-triggered.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.handle.fd()
     }
 }
 
 impl Drop for UsbFs {
-    /// Ends what is in flight and closes the device. What was claimed is released, unless a [`Handle`] is left; its drivers do not
-    /// come back by themselves ([`Handle::connect`]).
+    /// Cancels everything in flight and closes the device. Its interfaces are released, unless a
+    /// [`Handle`] is left. Kernel drivers are not bound to them again: see [`Handle::connect`].
     fn drop(&mut self) {
-        if self.in_flight() > 0 && !self.settle() {
-            self.flights.leak();
+        if self.in_flight() > 0 && !self.cancel_all() {
+            self.urbs.leak();
         }
     }
 }

@@ -1,4 +1,4 @@
-/* Prints what <linux/usbdevice_fs.h> says: one "NAME VALUE" a line. */
+/* Prints the numbers, sizes and offsets of <linux/usbdevice_fs.h> as lines of "NAME VALUE". */
 #include <linux/usbdevice_fs.h>
 #include <stddef.h>
 #include <stdio.h>

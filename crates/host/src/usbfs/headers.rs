@@ -1,16 +1,16 @@
-//! Our structures and numbers against those of `<linux/usbdevice_fs.h>`, as a C compiler sees them.
+//! Compares our structures and numbers with `<linux/usbdevice_fs.h>`, as a C compiler sees it.
 
 use std::collections::BTreeMap;
 use std::mem::offset_of;
 use std::process::Command;
 
-use super::flight::FRAME_PACKETS;
 use super::handle::{Capabilities, Handle};
+use super::in_flight::FRAME_PACKETS;
 use super::ioctls::*;
 use super::urb::Flags;
 use super::{Kind, Packet};
 
-/// What the header says, by name.
+/// The header's numbers, sizes and offsets by name.
 fn header() -> BTreeMap<String, u64> {
     let dir = tempfile::tempdir().unwrap();
     let program = dir.path().join("headers");
@@ -110,10 +110,10 @@ fn layouts() -> Vec<(&'static str, usize)> {
     layouts
 }
 
-/// Whether a capability is seen with these bits.
-type Has = fn(Capabilities) -> bool;
+/// Whether these bits contain a capability.
+type HasCapability = fn(Capabilities) -> bool;
 
-const CAPABILITIES: [(&str, Has); 6] = [
+const CAPABILITIES: [(&str, HasCapability); 6] = [
     ("USBDEVFS_CAP_ZERO_PACKET", Capabilities::zero_packet),
     ("USBDEVFS_CAP_BULK_CONTINUATION", Capabilities::bulk_continuation),
     ("USBDEVFS_CAP_NO_PACKET_SIZE_LIM", Capabilities::no_packet_size_limit),
@@ -123,7 +123,7 @@ const CAPABILITIES: [(&str, Has); 6] = [
 ];
 
 #[test]
-fn everything_is_as_the_header_has_it() {
+fn everything_agrees_with_the_header() {
     let header = header();
     let layouts = layouts().into_iter().map(|(name, value)| (name, u64::try_from(value).unwrap()));
     let ours: Vec<(&str, u64)> = numbers().into_iter().chain(layouts).collect();
@@ -134,14 +134,14 @@ fn everything_is_as_the_header_has_it() {
         let bit = u32::try_from(header[name]).unwrap();
         assert!(has(Capabilities::from_bits(bit)) && !has(Capabilities::from_bits(!bit)), "{name}");
     }
-    assert_eq!(header.len(), ours.len() + CAPABILITIES.len(), "something is not compared");
+    assert_eq!(header.len(), ours.len() + CAPABILITIES.len(), "some of the header is not compared");
 }
 
 #[test]
-fn everything_can_be_sent_to_another_thread() {
-    const fn sent<T: Send + Sync>() {}
-    sent::<super::UsbFs>();
-    sent::<Handle>();
-    sent::<super::Buffer>();
-    sent::<super::Buffers>();
+fn all_types_are_send_and_sync() {
+    const fn assert<T: Send + Sync>() {}
+    assert::<super::UsbFs>();
+    assert::<Handle>();
+    assert::<super::Buffer>();
+    assert::<super::BufferPool>();
 }

@@ -1,7 +1,7 @@
-//! The ioctls of usbfs, each as one small function.
+//! The ioctls of usbfs, each as a small function.
 //!
-//! Source: `<linux/usbdevice_fs.h>`; `headers.rs` compiles that header and compares every size, offset and number. What
-//! the kernel does with them: Linux, `drivers/usb/core/devio.c`.
+//! Source: `<linux/usbdevice_fs.h>`; `headers.rs` compiles that header and compares every size,
+//! offset and number. The kernel's implementation: Linux, `drivers/usb/core/devio.c`.
 
 #![allow(unsafe_code, reason = "talks to the kernel")]
 
@@ -44,10 +44,10 @@ pub(crate) const URB_BULK: c_uchar = 3;
 /// `USBDEVFS_MAXDRIVERNAME` and its final zero.
 const DRIVER_NAME: usize = 255 + 1;
 
-/// `USBDEVFS_DISCONNECT_CLAIM_EXCEPT_DRIVER`: leave an interface alone that this driver has.
+/// `USBDEVFS_DISCONNECT_CLAIM_EXCEPT_DRIVER`: do not unbind this driver.
 pub(crate) const EXCEPT_DRIVER: c_uint = 0x02;
 
-/// The driver that stands for programs that use usbfs.
+/// The driver that is bound to interfaces which programs have claimed.
 const USBFS: &[u8] = b"usbfs";
 
 /// `struct usbdevfs_ctrltransfer`.
@@ -58,7 +58,7 @@ pub(crate) struct ControlTransfer {
     pub(crate) value: u16,
     pub(crate) index: u16,
     pub(crate) length: u16,
-    /// In milliseconds; 0 waits for ever.
+    /// In milliseconds; 0 waits forever.
     pub(crate) timeout: u32,
     pub(crate) data: *mut c_void,
 }
@@ -99,7 +99,7 @@ pub(crate) struct DriverIoctl {
 pub(crate) struct RawPacket {
     pub(crate) length: c_uint,
     pub(crate) actual_length: c_uint,
-    /// 0 or a negative error number, in spite of its type.
+    /// 0 or a negative error number, despite its type.
     pub(crate) status: c_uint,
 }
 
@@ -120,11 +120,13 @@ pub(crate) struct RawUrb {
     pub(crate) usercontext: *mut c_void,
 }
 
-/// An ioctl whose argument is a pointer that the caller answers for, and whose result is what the system call returns.
+/// An ioctl whose argument is a raw pointer, and whose result is the return value of the system
+/// call.
 struct Raw<const OPCODE: Opcode>(*mut c_void);
 
-// SAFETY: the opcode and the pointer are what `Raw` was made with; whoever makes one answers for their agreement. It is said to
-// change memory, so that no optimisation relies on the contrary.
+// SAFETY: opcode and pointer are those that `Raw` was created with, and each creator guarantees
+// that they match. IS_MUTATING is set, so the compiler assumes that the kernel writes to the
+// memory.
 unsafe impl<const OPCODE: Opcode> Ioctl for Raw<OPCODE> {
     type Output = c_int;
 
@@ -150,7 +152,7 @@ pub(crate) fn capabilities(fd: BorrowedFd<'_>) -> Result<u32> {
 
 /// One of `enum usb_device_speed` (`<linux/usb/ch9.h>`).
 pub(crate) fn speed(fd: BorrowedFd<'_>) -> Result<c_int> {
-    // SAFETY: the kernel takes no argument; the speed is what the call returns.
+    // SAFETY: the kernel ignores the argument; the speed is the return value.
     unsafe { ioctl(fd, Raw::<GET_SPEED>(ptr::null_mut())) }
 }
 
@@ -164,7 +166,7 @@ pub(crate) fn release(fd: BorrowedFd<'_>, interface: u8) -> Result<()> {
     unsafe { ioctl(fd, Setter::<RELEASEINTERFACE, c_uint>::new(interface.into())) }
 }
 
-/// Takes the interface from any driver but usbfs itself, and claims it.
+/// Unbinds the interface from any driver except usbfs itself, and claims it.
 pub(crate) fn disconnect_claim(fd: BorrowedFd<'_>, interface: u8) -> Result<()> {
     let mut driver = [0; DRIVER_NAME];
     for (to, from) in driver.iter_mut().zip(USBFS) {
@@ -175,15 +177,16 @@ pub(crate) fn disconnect_claim(fd: BorrowedFd<'_>, interface: u8) -> Result<()> 
     unsafe { ioctl(fd, Setter::<DISCONNECT_CLAIM, DisconnectClaim>::new(request)) }
 }
 
-/// Lets a driver of the kernel probe the interface. Whether one took it is what the call returns.
+/// Lets the kernel's drivers probe the interface. Not 0 if one was bound.
 pub(crate) fn connect(fd: BorrowedFd<'_>, interface: u8) -> Result<c_int> {
-    let code = CONNECT.cast_signed();
+    let code = CONNECT as c_int;
     let mut request = DriverIoctl { interface: interface.into(), code, data: ptr::null_mut() };
-    // SAFETY: the kernel reads one usbdevfs_ioctl; USBDEVFS_CONNECT carries no data (its size is 0).
+    // SAFETY: the kernel reads one usbdevfs_ioctl; USBDEVFS_CONNECT carries no data (its size is
+    // 0).
     unsafe { ioctl(fd, Raw::<IOCTL>((&raw mut request).cast())) }
 }
 
-/// The name of the driver, with zeros behind it.
+/// The name of the driver, padded with zero bytes.
 pub(crate) fn driver(fd: BorrowedFd<'_>, interface: u8) -> Result<[u8; DRIVER_NAME]> {
     let mut answer = GetDriver { interface: interface.into(), driver: [0; DRIVER_NAME] };
     // SAFETY: the kernel reads and writes one usbdevfs_getdriver.
@@ -197,7 +200,8 @@ pub(crate) fn set_interface(fd: BorrowedFd<'_>, interface: u8, alternate: u8) ->
     unsafe { ioctl(fd, Setter::<SETINTERFACE, SetInterface>::new(request)) }
 }
 
-/// -1 for no configuration, else its value.
+/// Selects the configuration with this value. 0 selects none, unless the device has a configuration
+/// with this value; -1 always selects none.
 pub(crate) fn set_configuration(fd: BorrowedFd<'_>, configuration: c_int) -> Result<()> {
     // SAFETY: the kernel reads one int.
     unsafe { ioctl(fd, Setter::<SETCONFIGURATION, c_int>::new(configuration)) }
@@ -209,7 +213,7 @@ pub(crate) fn clear_halt(fd: BorrowedFd<'_>, endpoint: u8) -> Result<()> {
 }
 
 pub(crate) fn reset(fd: BorrowedFd<'_>) -> Result<()> {
-    // SAFETY: the kernel takes no argument.
+    // SAFETY: the ioctl has no argument.
     unsafe { ioctl(fd, NoArg::<RESET>::new()) }
 }
 
@@ -228,7 +232,8 @@ pub(crate) fn drop_privileges(fd: BorrowedFd<'_>, interfaces: u32) -> Result<()>
     unsafe { ioctl(fd, Setter::<DROP_PRIVILEGES, u32>::new(interfaces)) }
 }
 
-/// A control transfer that is waited for, with the length of `data` as wLength: how many bytes were moved.
+/// Makes a control transfer, with the length of `data` as wLength. Returns the number of bytes
+/// transferred.
 pub(crate) fn control(
     fd: BorrowedFd<'_>,
     [request_type, request, value_low, value_high, index_low, index_high]: [u8; 6],
@@ -245,31 +250,34 @@ pub(crate) fn control(
         timeout,
         data: data.as_mut_ptr().cast(),
     };
-    // SAFETY: the kernel reads one usbdevfs_ctrltransfer, and reads or writes at most `length` bytes at `data`, which is a slice of
-    // that length that is borrowed for the call.
+    // SAFETY: the kernel reads one usbdevfs_ctrltransfer, and reads or writes at most `length`
+    // bytes at `data`, which is a slice of that length and borrowed during the call.
     unsafe { ioctl(fd, Raw::<CONTROL>((&raw mut transfer).cast())) }
 }
 
-/// Hands an URB to the kernel.
+/// Submits a URB to the kernel.
 ///
 /// # Safety
-/// `urb` points to a usbdevfs_urb followed by `number_of_packets` packets if it is isochronous. Its buffer is `buffer_length` bytes
-/// long, or as long as the packets together. If this succeeds, all of that stays in place, and nobody else touches it, until the
-/// kernel has given the URB back in [`reap`], or can no longer do so.
+/// `urb` points to a usbdevfs_urb, followed by `number_of_packets` packets if it is isochronous.
+/// Its buffer has `buffer_length` bytes, or as many as all packets together. If this succeeds, all
+/// of that must stay in place and must not be accessed until the kernel has returned the URB in
+/// [`reap`], or can no longer do so.
 pub(crate) unsafe fn submit(fd: BorrowedFd<'_>, urb: *mut RawUrb) -> Result<()> {
-    // SAFETY: what the kernel reads and keeps is as the caller promised.
+    // SAFETY: the caller guarantees what the kernel relies on.
     unsafe { ioctl(fd, Raw::<SUBMITURB>(urb.cast())) }.map(drop)
 }
 
-/// Asks for an URB back, which is then finished. The pointer is only a name here: nothing is read from it.
+/// Cancels a URB. The pointer only identifies it and is not dereferenced.
 pub(crate) fn discard(fd: BorrowedFd<'_>, urb: *mut RawUrb) -> Result<()> {
-    // SAFETY: the kernel compares the pointer with those of the URBs in flight and does not follow it.
+    // SAFETY: the kernel compares the pointer with those of the URBs in flight and does not
+    // dereference it.
     unsafe { ioctl(fd, Raw::<DISCARDURB>(urb.cast())) }.map(drop)
 }
 
-/// A finished URB, as the address that it was submitted with. EAGAIN: none is finished. ENODEV: none is, and the device is gone.
+/// The address of the next URB that has ended. EAGAIN: there is none. ENODEV: there is none, and
+/// the device is gone.
 pub(crate) fn reap(fd: BorrowedFd<'_>) -> Result<*mut RawUrb> {
-    // SAFETY: the kernel writes one pointer here, and the results into the URB and its buffer, which whoever submitted it has kept
-    // in place for that (see `submit`).
+    // SAFETY: the kernel writes one pointer here, and the results into the URB and its buffer,
+    // which the submitter has kept in place (see `submit`).
     unsafe { ioctl(fd, Getter::<REAPURBNDELAY, *mut RawUrb>::new()) }
 }

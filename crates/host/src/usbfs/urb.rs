@@ -1,4 +1,4 @@
-//! What is asked of a device, and what became of it.
+//! Transfers: what is submitted to a device, and how it completed.
 
 use std::ffi::c_int;
 
@@ -7,39 +7,42 @@ use rustix::io::Errno;
 use super::buffer::Buffer;
 use super::ioctls::{URB_BULK, URB_CONTROL, URB_INTERRUPT, URB_ISO};
 
-/// The most packets of one isochronous URB (Linux, `devio.c`, `proc_do_submiturb`).
+/// The maximum number of packets in an isochronous URB (Linux, `devio.c`, `proc_do_submiturb`).
 pub const MAX_PACKETS: usize = 128;
 
-/// The setup packet in bytes (USB 2.0 specification, section 9.3).
+/// The length of the setup packet in bytes (USB 2.0 specification, section 9.3).
 pub(super) const SETUP: usize = 8;
 
-/// Bit 7 of an endpoint's address and of `bmRequestType`: from the device to the host.
+/// Bit 7 of an endpoint's address and of `bmRequestType`: device to host.
 const IN: u8 = 0x80;
 
-/// USB request block: one transfer. It owns its memory.
+/// A USB request block: one transfer. It owns its memory.
 #[derive(Debug)]
 pub struct Urb {
-    /// Which of the four kinds of transfer.
+    /// The transfer type.
     pub kind: Kind,
-    /// `bEndpointAddress`: number in bits 0 to 3, bit 7 set for IN. 0 for a control transfer, whose setup packet has the direction.
+    /// `bEndpointAddress`: number in bits 0 to 3, bit 7 set for IN. 0 for a control transfer, whose
+    /// direction is in the setup packet.
     pub endpoint: u8,
-    /// How it is to be done.
+    /// Options.
     pub flags: Flags,
-    /// What is sent, or where to put what is received: all of [`Buffer::data`]. In a control URB the first 8 bytes are the setup
-    /// packet as on the wire, and the data stage lies behind it, `wLength` bytes or more.
+    /// The data to send, or the space for the data to receive: all of [`Buffer::data`]. In a
+    /// control URB the first 8 bytes are the setup packet as on the wire, followed by the data
+    /// stage, at least `wLength` bytes.
     pub buffer: Buffer,
 }
 
-/// How a transfer is made.
+/// The type of a transfer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A request to endpoint 0.
     Control,
-    /// When the bus is free.
+    /// Whenever the bus has bandwidth left.
     Bulk,
-    /// Small and in time.
+    /// Small, with bounded latency.
     Interrupt,
-    /// At a constant rate: 1 to [`MAX_PACKETS`] packets that follow one another in the buffer without gaps. Only their lengths count.
+    /// Isochronous: 1 to [`MAX_PACKETS`] packets at consecutive positions in the buffer. Only their
+    /// lengths are used.
     Iso(Vec<Packet>),
 }
 
@@ -54,23 +57,25 @@ impl Kind {
     }
 }
 
-/// How an URB is to be done. A flag that means nothing for a kind or direction is left out: the kernel would refuse some, and write a
-/// line to its log for others, as often as a guest likes.
+/// Options of a URB. A flag that does not apply to the kind or direction is ignored. The kernel
+/// would reject some of them, and log a warning for others, so that a guest could flood the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags {
-    /// A short packet from the device is an error ([`Status::ShortRead`]), not the end. Only IN.
+    /// A short packet from the device is an error ([`Status::ShortRead`]). Only IN.
     pub short_not_ok: bool,
-    /// Begin as soon as the controller can. Only isochronous; without it the kernel begins at frame 0 or where the stream is.
+    /// Start as soon as possible. Only isochronous. Without it the kernel starts at frame 0, or
+    /// continues the stream.
     pub iso_asap: bool,
-    /// End with an empty packet if the last one is full. Only bulk and interrupt OUT.
+    /// Append an empty packet if the last one is full. Only bulk and interrupt OUT.
     pub zero_packet: bool,
-    /// This URB goes on with the transfer of the one before: if that ends short or fails, this is not done. Only bulk, and only where
-    /// [`Capabilities::bulk_continuation`](super::Capabilities::bulk_continuation) is.
+    /// Continues the transfer of the previous URB: not started if that one ends short or fails.
+    /// Only bulk, and only with
+    /// [`Capabilities::bulk_continuation`](super::Capabilities::bulk_continuation).
     pub bulk_continuation: bool,
 }
 
 impl Flags {
-    /// `USBDEVFS_URB_*`, of `<linux/usbdevice_fs.h>`.
+    /// `USBDEVFS_URB_*` of `<linux/usbdevice_fs.h>`.
     pub(super) fn raw(self, kind: &Kind, is_in: bool) -> u32 {
         const SHORT_NOT_OK: u32 = 0x01;
         const ISO_ASAP: u32 = 0x02;
@@ -87,7 +92,7 @@ impl Flags {
 }
 
 impl Urb {
-    /// Whether data flows from the device.
+    /// Whether data is transferred from the device.
     pub fn is_in(&self) -> bool {
         match self.kind {
             Kind::Control => match *self.buffer.data() {
@@ -100,8 +105,8 @@ impl Urb {
         }
     }
 
-    /// Why the kernel must not see this, or may not; the number of bytes that it will use of the buffer otherwise.
-    pub(super) fn check(&self) -> Result<c_int, Refused> {
+    /// Validates the URB and returns the number of bytes that the kernel may use of the buffer.
+    pub(super) fn check(&self) -> Result<c_int, SubmitError> {
         let have = self.buffer.len();
         let need = match &self.kind {
             Kind::Control => match *self.buffer.data() {
@@ -110,82 +115,88 @@ impl Urb {
                 }
                 _ => SETUP,
             },
-            // The kernel counts on as many bytes as the packets have together, whatever the length of the buffer.
+            // The kernel ignores the length of the buffer and uses the sum of the packets.
             Kind::Iso(packets) if (1..=MAX_PACKETS).contains(&packets.len()) => {
                 let lengths = packets.iter().map(|packet| packet.length as usize);
                 lengths.fold(0, usize::saturating_add)
             }
-            Kind::Iso(packets) => return Err(Refused::Packets { count: packets.len() }),
+            Kind::Iso(packets) => return Err(SubmitError::PacketCount { count: packets.len() }),
             Kind::Bulk | Kind::Interrupt => have,
         };
         if need > have {
-            return Err(Refused::BufferTooSmall { need, have });
+            return Err(SubmitError::BufferTooSmall { need, have });
         }
-        c_int::try_from(have).map_err(|_| Refused::BufferTooSmall { need, have })
+        c_int::try_from(have).map_err(|_| SubmitError::BufferTooSmall { need, have })
     }
 }
 
 /// One packet of an isochronous URB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet {
-    /// How long it may be, in bytes.
+    /// The maximum length in bytes.
     pub length: u32,
-    /// How many bytes were moved; 0 before.
+    /// The number of bytes transferred; 0 before completion.
     pub actual_length: u32,
-    /// What became of it; [`Status::Ok`] before.
+    /// The result; [`Status::Ok`] before completion.
     pub status: Status,
 }
 
 impl Packet {
-    /// A packet of this length in bytes, not yet sent.
+    /// A packet of this length in bytes.
     pub const fn new(length: u32) -> Packet {
         Packet { length, actual_length: 0, status: Status::Ok }
     }
 }
 
-/// A finished URB. When an isochronous one began, usbfs does not tell.
+/// A completed URB. For isochronous ones, usbfs does not report the start frame.
 #[derive(Debug)]
-pub struct Done {
-    /// What it was submitted with.
+pub struct Completion {
+    /// The token it was submitted with.
     pub token: u64,
-    /// What became of it. An isochronous one can be well with packets that are not.
+    /// The result. An isochronous URB can succeed although some of its packets failed.
     pub status: Status,
-    /// How many bytes were moved; never more than there was room for. In a control URB those of the data stage, which lies behind the
-    /// 8 bytes of the setup packet. In an isochronous one the sum of the packets, each at its own place.
+    /// The number of bytes transferred, at most what was requested. In a control URB, the bytes of
+    /// the data stage, which follows the 8 bytes of the setup packet. In an isochronous URB, the
+    /// sum over the packets, each of which is at its own position.
     pub actual_length: usize,
-    /// How many isochronous packets failed.
+    /// The number of isochronous packets that failed.
     pub error_count: u32,
-    /// The packets of an isochronous URB, with their results; else none. The memory is that of [`Kind::Iso`], to be used again.
+    /// The packets of an isochronous URB with their results, otherwise empty. This is the vector of
+    /// [`Kind::Iso`], for reuse.
     pub packets: Vec<Packet>,
-    /// The memory.
+    /// The memory of the URB.
     pub buffer: Buffer,
 }
 
-/// What became of an URB or of a packet. Source: Linux, `Documentation/driver-api/usb/error-codes.rst`.
+/// The result of a URB or of a packet. Source: Linux,
+/// `Documentation/driver-api/usb/error-codes.rst`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// All well. Less may have been received than there was room for.
+    /// Success. Less may have been received than was requested.
     Ok,
-    /// EPIPE: the endpoint is halted until it is cleared; or the device does not know the request.
+    /// EPIPE: the endpoint is halted until the halt is cleared, or the device does not support the
+    /// request.
     Stalled,
-    /// EOVERFLOW: the device sent more than there was room for, in a packet or in all.
+    /// EOVERFLOW: the device sent more than was requested, in one packet or in total.
     Overflow,
-    /// EREMOTEIO: less was received than there was room for, and [`Flags::short_not_ok`] was set. What was received is good.
+    /// EREMOTEIO: less was received than was requested, and [`Flags::short_not_ok`] was set. The
+    /// received data is valid.
     ShortRead,
-    /// ENODEV, ESHUTDOWN: the device was unplugged, or its endpoint taken away: the interface was released, or the device reset or
-    /// configured. Whether the device is there still, [`UsbFs::reap`](super::UsbFs::reap) tells.
+    /// ENODEV, ESHUTDOWN: the device was unplugged, or its endpoint disabled because the interface
+    /// was released, or the device reset or configured. [`UsbFs::reap`](super::UsbFs::reap) reports
+    /// whether the device is gone.
     Gone,
-    /// ENOENT, ECONNRESET: it was discarded, or the interface was set anew.
+    /// ENOENT, ECONNRESET: it was discarded, or the interface was set.
     Cancelled,
-    /// EPROTO, EILSEQ, ETIME, ECOMM, ENOSR: no answer or a garbled one, or the host was too slow. Which it was, as a positive
-    /// error number. Often the first sign of an unplugged device.
+    /// EPROTO, EILSEQ, ETIME, ECOMM, ENOSR: no response or a garbled one, or the host was too slow.
+    /// Contains the positive error number. Often the first sign of an unplugged device.
     Protocol(i32),
-    /// Any other positive error number: EXDEV for an isochronous transfer that was done in part, for one.
+    /// Any other positive error number, such as EXDEV for a partial isochronous transfer.
     Other(i32),
 }
 
 impl Status {
-    /// What the kernel says, 0 or a negative error number.
+    /// From the kernel's status: 0 or a negative error number.
     pub(super) const fn from_raw(status: c_int) -> Status {
         if status == 0 {
             return Status::Ok;
@@ -204,7 +215,7 @@ impl Status {
         }
     }
 
-    /// As Linux counts errors, and PVUSB with it: 0, or a negative number, such as -32 for a stall.
+    /// 0 or the negative error number, as Linux and PVUSB define it, such as -32 for a stall.
     pub const fn errno(self) -> i32 {
         match self {
             Status::Ok => 0,
@@ -218,84 +229,84 @@ impl Status {
     }
 }
 
-/// What stands for an error number that is none.
+/// Replaces invalid error numbers.
 const EIO: i32 = Errno::IO.raw_os_error();
 
-/// Why an URB was not taken.
+/// Why a URB was not submitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum SubmitError {
     /// The device was unplugged.
     #[error("the device is gone; plug it in again")]
     Gone,
     /// Another URB with this token is in flight.
-    #[error("a transfer with the token {0} is in flight already; take another token")]
+    #[error("a transfer with token {0} is already in flight; use another token")]
     TokenInUse(u64),
-    /// As many are in flight as are allowed.
-    #[error("{0} transfers are in flight, and no more are allowed; wait for one of them")]
+    /// The maximum number of URBs is in flight.
+    #[error("{0} transfers are in flight, which is the maximum; wait for one of them to complete")]
     TooMany(usize),
-    /// The setup packet or the packets speak of more bytes than there are.
-    #[error("the transfer needs {need} bytes and its buffer has {have}; use a larger one")]
+    /// The setup packet or the packets specify more bytes than the buffer has.
+    #[error("the transfer needs {need} bytes, but its buffer has {have}; use a larger one")]
     BufferTooSmall {
-        /// What the setup packet or the packets ask for, in bytes.
+        /// The number of bytes that the setup packet or the packets specify.
         need: usize,
         /// The length of the buffer's data in bytes.
         have: usize,
     },
-    /// An isochronous URB with no packets or too many.
-    #[error("an isochronous transfer has 1 to {MAX_PACKETS} packets and not {count}; split it")]
-    Packets {
-        /// How many it has.
+    /// An isochronous URB without packets or with too many.
+    #[error("an isochronous transfer must have 1 to {MAX_PACKETS} packets, not {count}")]
+    PacketCount {
+        /// The number of packets in the URB.
         count: usize,
     },
-    /// ENOMEM: the kernel has no memory for it.
+    /// ENOMEM: the kernel lacks memory for it.
     #[error(
-        "the kernel has no memory for the transfer; wait for others to finish, or raise usbcore.usbfs_memory_mb"
+        "the kernel lacks memory for the transfer; wait for others to complete, or raise usbcore.usbfs_memory_mb"
     )]
     NoMemory,
-    /// ENOENT: no such endpoint in the settings that the interfaces are in.
-    #[error("the device has no such endpoint in its present settings; set the interface first")]
+    /// ENOENT: no such endpoint in the current settings of the interfaces.
+    #[error("the device has no such endpoint in its current settings; set the interface first")]
     NoEndpoint,
-    /// EBUSY: a driver or another program has the interface.
-    #[error("a driver or another program has the interface; claim it first")]
+    /// EBUSY: the interface is claimed elsewhere.
+    #[error("a driver or another program uses the interface; claim it first")]
     Busy,
-    /// EHOSTUNREACH: the device has no configuration.
+    /// EHOSTUNREACH: the device is not configured.
     #[error("the device is not configured; set a configuration first")]
     NotConfigured,
-    /// EREMOTEIO: the transfer that this one goes on with has failed.
-    #[error("the transfer that this one goes on with has failed; begin a new one")]
-    Interrupted,
-    /// Any other error number: EINVAL for a kind that does not fit the endpoint, ENOSPC for a bus without room, EMSGSIZE for
-    /// packets that are too long.
-    #[error("the kernel refuses the transfer: {}", Errno::from_raw_os_error(*.0))]
+    /// EREMOTEIO: the transfer that this URB continues has failed.
+    #[error("the transfer that this one continues has failed; start a new one")]
+    ContinuationFailed,
+    /// Any other error number: EINVAL for a kind that does not match the endpoint, ENOSPC if the
+    /// bus lacks bandwidth, EMSGSIZE for packets that are too long.
+    #[error("the kernel rejected the transfer: {}", Errno::from_raw_os_error(*.0))]
     Other(i32),
 }
 
-impl Refused {
-    pub(super) const fn from_errno(errno: Errno) -> Refused {
+impl SubmitError {
+    pub(super) const fn from_errno(errno: Errno) -> SubmitError {
         match errno {
-            Errno::NODEV | Errno::SHUTDOWN => Refused::Gone,
-            Errno::NOMEM => Refused::NoMemory,
-            Errno::NOENT => Refused::NoEndpoint,
-            Errno::BUSY => Refused::Busy,
-            Errno::HOSTUNREACH => Refused::NotConfigured,
-            Errno::REMOTEIO => Refused::Interrupted,
-            other => Refused::Other(other.raw_os_error()),
+            Errno::NODEV | Errno::SHUTDOWN => SubmitError::Gone,
+            Errno::NOMEM => SubmitError::NoMemory,
+            Errno::NOENT => SubmitError::NoEndpoint,
+            Errno::BUSY => SubmitError::Busy,
+            Errno::HOSTUNREACH => SubmitError::NotConfigured,
+            Errno::REMOTEIO => SubmitError::ContinuationFailed,
+            other => SubmitError::Other(other.raw_os_error()),
         }
     }
 
-    /// As Linux counts errors, and PVUSB with it: a negative number.
+    /// The negative error number, as Linux and PVUSB define it.
     pub const fn errno(self) -> i32 {
         let errno = match self {
-            Refused::Gone => Errno::SHUTDOWN,
-            Refused::TokenInUse(_) | Refused::BufferTooSmall { .. } | Refused::Packets { .. } => {
-                Errno::INVAL
-            }
-            Refused::TooMany(_) | Refused::NoMemory => Errno::NOMEM,
-            Refused::NoEndpoint => Errno::NOENT,
-            Refused::Busy => Errno::BUSY,
-            Refused::NotConfigured => Errno::HOSTUNREACH,
-            Refused::Interrupted => Errno::REMOTEIO,
-            Refused::Other(number) => return number.saturating_neg(),
+            SubmitError::Gone => Errno::SHUTDOWN,
+            SubmitError::TokenInUse(_)
+            | SubmitError::BufferTooSmall { .. }
+            | SubmitError::PacketCount { .. } => Errno::INVAL,
+            SubmitError::TooMany(_) | SubmitError::NoMemory => Errno::NOMEM,
+            SubmitError::NoEndpoint => Errno::NOENT,
+            SubmitError::Busy => Errno::BUSY,
+            SubmitError::NotConfigured => Errno::HOSTUNREACH,
+            SubmitError::ContinuationFailed => Errno::REMOTEIO,
+            SubmitError::Other(number) => return number.saturating_neg(),
         };
         -errno.raw_os_error()
     }

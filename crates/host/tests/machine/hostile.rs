@@ -1,4 +1,4 @@
-//! Devices that lie, and devices that vanish.
+//! Malicious devices, and devices that disappear.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -25,14 +25,14 @@ fn strings_cannot_reach_the_terminal() {
 }
 
 #[test]
-fn a_string_without_end_is_cut() {
+fn a_string_that_is_too_long_is_truncated() {
     let machine = Machine::new();
     machine.plug("1-1", &Gadget::stick().serial(vec![b'A'; 10 << 20]));
     assert_eq!(machine.device("1-1").serial, Some("A".repeat(126)));
 }
 
 #[test]
-fn a_device_that_vanished_does_not_spoil_the_list() {
+fn a_device_that_disappears_is_left_out() {
     let machine = Machine::new();
     machine.plug("1-1", &Gadget::stick());
     symlink("../../../devices/gone", machine.path("sys/bus/usb/devices/1-2")).unwrap();
@@ -42,7 +42,7 @@ fn a_device_that_vanished_does_not_spoil_the_list() {
 }
 
 #[test]
-fn entries_that_are_no_devices_are_passed_over() {
+fn entries_that_are_not_devices_are_skipped() {
     let machine = Machine::new();
     for name in ["0-1", "1-", "-1", "1-0", "1-1.", "01-1", "1-1:1.0", "usb9", "x"] {
         let dir = machine.device_dir(&format!("odd/{name}"), None);
@@ -53,7 +53,7 @@ fn entries_that_are_no_devices_are_passed_over() {
 }
 
 #[test]
-fn without_an_identity_there_is_no_device() {
+fn a_device_without_a_valid_identity_is_left_out() {
     for (file, text) in [
         ("idVendor", "781"),
         ("idVendor", "+781"),
@@ -76,7 +76,7 @@ fn without_an_identity_there_is_no_device() {
 }
 
 #[test]
-fn garbage_elsewhere_costs_only_what_it_stands_for() {
+fn an_invalid_attribute_affects_only_its_own_field() {
     let machine = Machine::new();
     let dir = machine.plug("1-1", &Gadget::stick());
     for file in ["speed", "bDeviceClass", "maxchild", "descriptors", "1-1:1.0/bInterfaceClass"] {
@@ -92,7 +92,7 @@ fn garbage_elsewhere_costs_only_what_it_stands_for() {
 }
 
 #[test]
-fn folders_in_the_place_of_files_are_nothing() {
+fn directories_in_place_of_attributes_are_ignored() {
     let machine = Machine::new();
     let dir = machine.plug("1-1", &Gadget::stick());
     fs::remove_file(dir.join("product")).unwrap();
@@ -101,12 +101,12 @@ fn folders_in_the_place_of_files_are_nothing() {
 }
 
 #[test]
-fn links_in_circles_come_to_an_end() {
+fn cyclic_links_terminate() {
     let machine = Machine::new();
     let stick = machine.plug("1-1", &Gadget::stick());
     let sdb = machine.disk(&stick, "sdb", "8:16");
     let dm = machine.stacked("dm-0", "253:0", &[&sdb]);
-    // Two devices that claim to stand on each other.
+    // Two block devices on top of each other.
     machine.stacked("dm-1", "253:1", &[&dm]);
     symlink(&dm, machine.path("sys/devices/virtual/block/dm-1/holders/dm-0")).unwrap();
     symlink("1-2", machine.path("sys/bus/usb/devices/1-2")).unwrap();
@@ -142,7 +142,7 @@ fn no_content_of_any_file_breaks_the_list() {
         prop_assert!(devices.iter().any(other));
         for device in devices {
             prop_assert!(!device.describe().contains(char::is_control));
-            prop_assert!((1..=127).contains(&device.at.address));
+            prop_assert!((1..=127).contains(&device.bus_address.address));
         }
         Ok(())
     };

@@ -1,4 +1,4 @@
-//! What is plugged in.
+//! Listing the devices.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use crate::support::gadget::interrupt;
 use crate::support::{Gadget, Machine};
 
 #[test]
-fn a_stick_with_a_serial_number() {
+fn a_stick_is_listed_with_all_its_properties() {
     let machine = Machine::new();
     machine.plug("1-4", &Gadget::stick().serial("4C530001"));
     let devices = machine.devices();
@@ -17,7 +17,7 @@ fn a_stick_with_a_serial_number() {
         panic!("{devices:?}");
     };
     assert_eq!(stick.bus_id.to_string(), "1-4");
-    assert_eq!(stick.at.bus, 1);
+    assert_eq!(stick.bus_address.bus, 1);
     assert_eq!(stick.id.to_string(), "0781:5581");
     assert_eq!(stick.serial.as_deref(), Some("4C530001"));
     assert_eq!(stick.manufacturer.as_deref(), Some("SanDisk"));
@@ -41,7 +41,7 @@ fn a_stick_with_a_serial_number() {
 }
 
 #[test]
-fn a_device_without_names_is_described_by_the_list_of_ids() {
+fn a_device_without_names_is_described_by_the_usb_id_database() {
     let machine = Machine::new();
     machine.plug("1-1", &Gadget::new(0x0781, 0x5581));
     machine.plug("1-2", &Gadget::new(0x0781, 0x5581).named("", "  "));
@@ -53,7 +53,7 @@ fn a_device_without_names_is_described_by_the_list_of_ids() {
 }
 
 #[test]
-fn names_lose_their_padding_and_serial_numbers_keep_it() {
+fn names_are_trimmed_and_serial_numbers_are_not() {
     let machine = Machine::new();
     let padded = Gadget::stick().named("Generic ", "  Flash Disk  ").serial("0001 ");
     machine.plug("1-1", &padded);
@@ -63,7 +63,7 @@ fn names_lose_their_padding_and_serial_numbers_keep_it() {
 }
 
 #[test]
-fn a_composite_device_with_three_interfaces() {
+fn a_composite_device_has_all_its_interfaces() {
     let machine = Machine::new();
     let headset = Gadget::new(0x046d, 0x0a44)
         .interface(1, 1, 0, Some("snd-usb-audio"))
@@ -98,14 +98,14 @@ fn interfaces_are_in_the_order_of_their_numbers() {
 }
 
 #[test]
-fn a_hub_that_says_so_only_in_its_interface() {
+fn a_hub_is_recognized_by_its_interface_class() {
     let machine = Machine::new();
     machine.plug("1-4", &Gadget::hub().class(0));
     assert!(machine.device("1-4").is_hub);
 }
 
 #[test]
-fn a_hub_that_hides_its_class_is_known_by_its_ports() {
+fn a_hub_is_recognized_by_its_ports() {
     let machine = Machine::new();
     let dir = machine.plug("1-4", &Gadget::new(0x05e3, 0x0608));
     assert!(!machine.device("1-4").is_hub);
@@ -114,7 +114,7 @@ fn a_hub_that_hides_its_class_is_known_by_its_ports() {
 }
 
 #[test]
-fn the_list_is_in_the_order_of_buses_and_ports() {
+fn the_list_is_sorted_by_bus_and_ports() {
     let machine = Machine::new();
     for bus_id in ["2-1", "1-10", "1-4", "1-4.10.1", "1-4.2", "1-2"] {
         machine.plug(bus_id, &Gadget::hub());
@@ -135,7 +135,7 @@ fn a_device_behind_hubs_is_named_by_its_whole_chain() {
 }
 
 #[test]
-fn a_device_of_a_controller_that_is_not_on_pci() {
+fn a_device_of_a_controller_that_is_not_on_pci_has_a_path() {
     let machine = Machine::new();
     machine.device_dir("platform/dummy_hcd.0", Some("platform"));
     machine.device_dir("platform/vhci_hcd.0", Some("platform"));
@@ -153,7 +153,7 @@ fn a_device_of_a_controller_that_is_not_on_pci() {
 }
 
 #[test]
-fn behind_bridges_the_nearest_address_counts() {
+fn behind_bridges_the_nearest_pci_address_counts() {
     let machine = Machine::new();
     machine.device_dir("pci0000:00/0000:00:1c.0", Some("pci"));
     machine.device_dir("pci0000:00/0000:00:1c.0/0000:03:00.0", Some("pci"));
@@ -164,7 +164,7 @@ fn behind_bridges_the_nearest_address_counts() {
 }
 
 #[test]
-fn a_pci_bridge_on_a_platform_is_named_with_the_platform_as_udev_does() {
+fn a_pci_bridge_on_a_platform_adds_the_platform_device_to_the_path() {
     let machine = Machine::new();
     let pcie = "platform/scb/fd500000.pcie";
     machine.device_dir("platform/scb", Some("platform"));
@@ -180,7 +180,7 @@ fn a_pci_bridge_on_a_platform_is_named_with_the_platform_as_udev_does() {
 }
 
 #[test]
-fn a_controller_that_hangs_on_nothing_known_gives_no_path() {
+fn a_controller_without_a_known_parent_has_no_path() {
     let machine = Machine::new();
     machine.bus(3, "mystery");
     machine.plug("3-1", &Gadget::stick());
@@ -188,7 +188,7 @@ fn a_controller_that_hangs_on_nothing_known_gives_no_path() {
 }
 
 #[test]
-fn a_device_whose_speed_is_not_known_is_offered_at_none() {
+fn a_device_of_unknown_speed_has_no_speeds() {
     let machine = Machine::new();
     machine.plug("1-1", &Gadget::stick().speed(None));
     machine.plug("1-2", &Gadget::stick().speed(Some("unknown")));
@@ -198,18 +198,18 @@ fn a_device_whose_speed_is_not_known_is_offered_at_none() {
         assert_eq!(device.speeds, SpeedSet::NONE);
         let reference = device.reference("0781:5581".parse().unwrap());
         assert_eq!(reference.speeds, None);
-        assert_eq!(reference.at, Some(device.at));
+        assert_eq!(reference.bus_address, Some(device.bus_address));
     }
 }
 
 #[test]
-fn what_a_model_is_told_of_a_device() {
+fn a_reference_has_the_address_and_the_speeds() {
     let machine = Machine::new();
     machine.plug("1-1", &Gadget::stick());
     let device = machine.device("1-1");
     let reference = device.reference("1-1".parse().unwrap());
     assert_eq!(reference.selector.to_string(), "1-1");
-    assert_eq!(reference.at, Some(device.at));
+    assert_eq!(reference.bus_address, Some(device.bus_address));
     assert_eq!(reference.speeds, Some(SpeedSet::of(&[Speed::Full, Speed::High])));
 }
 
@@ -225,9 +225,9 @@ fn a_machine_with_nothing_plugged_in_has_no_devices() {
 }
 
 #[test]
-fn a_list_that_cannot_be_read_is_an_error_and_says_which() {
+fn an_unreadable_list_is_an_error_with_its_path() {
     let machine = Machine::without_usb();
-    machine.write("sys/bus/usb/devices", "a file where a folder should be");
+    machine.write("sys/bus/usb/devices", "a file in place of the directory");
     let error = machine.host().devices().unwrap_err();
     let HostError::Unreadable { path, .. } = &error;
     assert!(path.ends_with("sys/bus/usb/devices"));
@@ -235,9 +235,9 @@ fn a_list_that_cannot_be_read_is_an_error_and_says_which() {
 }
 
 #[test]
-fn this_very_machine_can_be_read() {
+fn the_devices_of_this_machine_can_be_read() {
     for device in Host::system().devices().unwrap() {
-        assert!(device.at.bus > 0);
+        assert!(device.bus_address.bus > 0);
         assert!(device.describe().len() >= "0781:5581".len());
         if let Some(speed) = device.speed {
             assert!(device.speeds.contains(speed), "{device:?}");

@@ -1,7 +1,7 @@
-//! What is read from a machine, told by machines that are made up in a temporary folder.
+//! Reading a machine's devices, tested with simulated machines in a temporary directory.
 #![allow(
     clippy::unwrap_used,
-    reason = "a test that cannot build its machine should fail on the spot"
+    reason = "a test that cannot build its machine should fail immediately"
 )]
 
 mod hostile;
@@ -10,3 +10,4 @@ mod naming;
 mod protection;
 mod speeds;
 mod support;
+mod used_by;

@@ -1,4 +1,4 @@
-//! A device that can be plugged into a made-up machine: what its folder in sysfs says.
+//! A device that can be plugged into a simulated machine: the content of its directory in sysfs.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -12,6 +12,8 @@ pub(crate) struct Gadget {
     pub(crate) vendor: u16,
     pub(crate) product: u16,
     class: u8,
+    authorized: bool,
+    configured: bool,
     speed: Option<String>,
     serial: Option<Vec<u8>>,
     names: Option<(Vec<u8>, Vec<u8>)>,
@@ -34,6 +36,8 @@ impl Gadget {
             vendor,
             product,
             class: 0,
+            authorized: true,
+            configured: true,
             speed: Some("480".to_owned()),
             serial: None,
             names: None,
@@ -65,6 +69,11 @@ impl Gadget {
         Gadget::new(0x0bda, 0x8153).interface(0xff, 0xff, 0, Some("r8152"))
     }
 
+    /// A Bluetooth adapter.
+    pub(crate) fn bluetooth() -> Gadget {
+        Gadget::new(0x8087, 0x0aaa).interface(0xe0, 1, 1, Some("btusb"))
+    }
+
     /// A high-speed hub.
     pub(crate) fn hub() -> Gadget {
         Gadget::new(0x05e3, 0x0608)
@@ -76,6 +85,16 @@ impl Gadget {
     pub(crate) fn class(mut self, class: u8) -> Gadget {
         self.class = class;
         self
+    }
+
+    /// The device is plugged in, and this machine has blocked it.
+    pub(crate) fn unauthorized(self) -> Gadget {
+        Gadget { authorized: false, ..self.unconfigured() }
+    }
+
+    /// The kernel has announced the device, and not configured it yet.
+    pub(crate) fn unconfigured(self) -> Gadget {
+        Gadget { configured: false, ..self }
     }
 
     pub(crate) fn speed(mut self, speed: Option<&str>) -> Gadget {
@@ -119,13 +138,13 @@ impl Gadget {
         self
     }
 
-    /// Says something else in its descriptors than it should.
+    /// Overrides its descriptors.
     pub(crate) fn descriptors(mut self, bytes: Vec<u8>) -> Gadget {
         self.descriptors = Some(bytes);
         self
     }
 
-    /// What `descriptors` in sysfs says.
+    /// The content of the attribute `descriptors`.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let functions = self.interfaces.iter().enumerate();
         let settings: Vec<Vec<u8>> = functions
@@ -135,7 +154,7 @@ impl Gadget {
         device(self.vendor, self.product, &[configuration(1, interfaces, &settings)])
     }
 
-    /// Writes the folder `dir` of the device `name`.
+    /// Writes the directory `dir` of the device `name`.
     pub(super) fn write(&self, dir: &Path, name: &str, bus: u16, address: usize) {
         let put = |file: &str, text: String| write(&dir.join(file), format!("{text}\n"));
         put("idVendor", format!("{:04x}", self.vendor));
@@ -143,7 +162,8 @@ impl Gadget {
         put("bDeviceClass", format!("{:02x}", self.class));
         put("busnum", bus.to_string());
         put("devnum", address.to_string());
-        put("bConfigurationValue", "1".to_owned());
+        put("bConfigurationValue", if self.configured { "1" } else { "" }.to_owned());
+        put("authorized", u8::from(self.authorized).to_string());
         if let Some(speed) = &self.speed {
             put("speed", speed.clone());
         }
@@ -157,7 +177,7 @@ impl Gadget {
         }
         let descriptors = self.descriptors.clone();
         write(&dir.join("descriptors"), descriptors.unwrap_or_else(|| self.to_bytes()));
-        for (number, it) in self.interfaces.iter().enumerate() {
+        for (number, it) in self.interfaces.iter().enumerate().filter(|_| self.configured) {
             interface(&dir.join(format!("{name}:1.{number}")), number, it);
         }
     }
@@ -176,7 +196,7 @@ fn interface(dir: &Path, number: usize, it: &Function) {
     }
 }
 
-/// A device descriptor and the configurations behind it.
+/// A device descriptor, followed by the configurations.
 pub(crate) fn device(vendor: u16, product: u16, configurations: &[Vec<u8>]) -> Vec<u8> {
     let [vendor_low, vendor_high] = vendor.to_le_bytes();
     let [product_low, product_high] = product.to_le_bytes();

@@ -1,11 +1,11 @@
-//! A machine in a temporary folder: as much of sysfs and proc as a test needs.
+//! A machine in a temporary directory: as much of sysfs and proc as a test needs.
 //!
 //! ```text
 //! let machine = Machine::new();                       a PC with one xHCI controller: buses 1 (USB 2) and 2 (USB 3)
-//! let stick = machine.plug("1-4", &Gadget::stick());  its folder in sysfs
-//! let sdb = machine.disk(&stick, "sdb", "8:16");      what its driver made of it
+//! let stick = machine.plug("1-4", &Gadget::stick());  its directory in sysfs
+//! let sdb = machine.disk(&stick, "sdb", "8:16");      the disk that its driver creates
 //! machine.mount("8:16", "/dev/sdb", "/media/stick");
-//! machine.devices()                                   what the crate makes of all that
+//! machine.devices()                                   the devices as the crate reads them
 //! ```
 
 pub(crate) mod gadget;
@@ -27,7 +27,8 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// A PC: an xHCI controller with the buses 1 and 2, a disk with the root filesystem, a network card, a keyboard.
+    /// A PC: an xHCI controller with the buses 1 and 2, a disk with the root filesystem, a network
+    /// card, a keyboard.
     pub(crate) fn new() -> Machine {
         let machine = Machine::headless();
         machine.keyboard(&machine.device_dir("platform/i8042/serio0", Some("serio")), "input3");
@@ -86,7 +87,7 @@ impl Machine {
         write(&self.path(path), content);
     }
 
-    /// A folder below `sys/devices`, of the subsystem if it is a device.
+    /// A directory below `sys/devices`; with a subsystem if it is a device.
     pub(crate) fn device_dir(&self, path: &str, subsystem: Option<&str>) -> PathBuf {
         let dir = self.path("sys/devices").join(path);
         fs::create_dir_all(&dir).unwrap();
@@ -107,7 +108,8 @@ impl Machine {
         self.link("sys/bus/usb/devices", &interface, &hub.join(&interface));
     }
 
-    /// Plugs a device in at `1-4.2`: bus 1, a hub in port 4, its port 2. The addresses count on from 2.
+    /// Plugs in a device. `1-4.2` is bus 1, a hub in port 4, and port 2 of that hub. Addresses
+    /// increase with every plug.
     pub(crate) fn plug(&self, bus_id: &str, gadget: &Gadget) -> PathBuf {
         let (bus, chain) = bus_id.split_once('-').unwrap();
         let list = self.path("sys/bus/usb/devices");
@@ -135,7 +137,7 @@ impl Machine {
         dir
     }
 
-    /// A partition of the disk in folder `disk`.
+    /// A partition of the disk with the directory `disk`.
     pub(crate) fn partition(&self, disk: &Path, name: &str, number: &str) -> PathBuf {
         let dir = disk.join(name);
         write(&dir.join("dev"), format!("{number}\n"));
@@ -144,7 +146,7 @@ impl Machine {
         dir
     }
 
-    /// A block device that stands on others, such as `dm-0`.
+    /// A block device on top of others, such as `dm-0`.
     pub(crate) fn stacked(&self, name: &str, number: &str, on: &[&Path]) -> PathBuf {
         let dir = self.disk(&self.device_dir("virtual", None), name, number);
         for below in on {
@@ -153,10 +155,45 @@ impl Machine {
         dir
     }
 
-    /// Mounts what has the device number `number`.
+    /// Mounts the filesystem with the device number `number`.
     pub(crate) fn mount(&self, number: &str, source: &str, mountpoint: &str) {
         let line = format!("36 35 {number} / {mountpoint} rw shared:1 - ext4 {source} rw\n");
         self.append("proc/self/mountinfo", &line);
+    }
+
+    /// A process in the mount namespace `namespace`, where `mountinfo` is mounted.
+    pub(crate) fn process(&self, pid: u32, name: &str, namespace: &str, mountinfo: &str) {
+        let dir = self.path("proc").join(pid.to_string());
+        write(&dir.join("comm"), format!("{name}\n"));
+        write(&dir.join("mountinfo"), mountinfo);
+        fs::create_dir_all(dir.join("ns")).unwrap();
+        symlink(format!("mnt:[{namespace}]"), dir.join("ns/mnt")).unwrap();
+        symlink("/", dir.join("root")).unwrap();
+    }
+
+    /// A file that a process has open.
+    pub(crate) fn open_file(&self, pid: u32, name: &str, fd: u32, file: &str) {
+        let dir = self.path("proc").join(pid.to_string());
+        write(&dir.join("comm"), format!("{name}\n"));
+        fs::create_dir_all(dir.join("fd")).unwrap();
+        symlink(file, dir.join("fd").join(fd.to_string())).unwrap();
+    }
+
+    /// A default route through an interface.
+    pub(crate) fn default_route(&self, interface: &str) {
+        let line = format!("{interface}\t00000000\t0100A8C0\t0003\t0\t0\t100\t00000000\t0\t0\t0\n");
+        self.append("proc/net/route", &line);
+    }
+
+    /// Puts the interface `upper` on top of `lower`, as a bridge or bond with `as_master`.
+    pub(crate) fn net_on_top(&self, upper: &str, lower: &str, as_master: bool) {
+        let class = self.path("sys/class/net");
+        let lower = class.join(lower).canonicalize().unwrap();
+        let upper_dir = class.join(upper).canonicalize().unwrap();
+        symlink(&upper_dir, lower.join(format!("upper_{upper}"))).unwrap();
+        if as_master {
+            symlink(&upper_dir, lower.join("master")).unwrap();
+        }
     }
 
     pub(crate) fn swap(&self, file: &str) {
@@ -174,23 +211,25 @@ impl Machine {
     }
 
     /// A network interface without a card, such as a bridge (type 1) or loopback (type 772).
-    pub(crate) fn net_without_card(&self, name: &str, kind: &str) {
+    pub(crate) fn net_without_card(&self, name: &str, kind: &str) -> PathBuf {
         let dir = self.path("sys/devices/virtual/net").join(name);
         write(&dir.join("type"), format!("{kind}\n"));
         self.link("sys/class/net", name, &dir);
+        dir
     }
 
     /// An input device on `parent` with all the keys of a keyboard.
-    pub(crate) fn keyboard(&self, parent: &Path, name: &str) {
+    pub(crate) fn keyboard(&self, parent: &Path, name: &str) -> PathBuf {
         let keys = "402000007 ff9f207ac14057ff febeffdfffefffff fffffffffffffffe";
-        self.input(parent, name, keys);
+        self.input(parent, name, keys)
     }
 
     /// An input device on `parent` with some keys.
-    pub(crate) fn input(&self, parent: &Path, name: &str, keys: &str) {
+    pub(crate) fn input(&self, parent: &Path, name: &str, keys: &str) -> PathBuf {
         let dir = parent.join("input").join(name);
         write(&dir.join("capabilities/key"), format!("{keys}\n"));
         self.link("sys/class/input", name, &dir);
+        dir
     }
 
     fn append(&self, path: &str, text: &str) {
@@ -199,7 +238,7 @@ impl Machine {
         self.write(path, content);
     }
 
-    /// A link `name` in the folder `list`, relative as those of sysfs are.
+    /// A link `name` in the directory `list`, relative like those of sysfs.
     pub(crate) fn link(&self, list: &str, name: &str, target: &Path) {
         let up = "../".repeat(list.split('/').count());
         let target = target.strip_prefix(self.path("")).unwrap();
@@ -208,7 +247,7 @@ impl Machine {
     }
 }
 
-/// A file, with the folders to it.
+/// Writes a file and creates its parent directories.
 pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, content).unwrap();
