@@ -1,8 +1,8 @@
-//! Bytes to messages and commands to bytes, without any I/O.
+//! Decodes messages and encodes commands, without any I/O.
 //!
-//! QEMU ends each message with a line feed, but with `pretty=on` it also puts line feeds inside, so
-//! lines are no frame. The frame here is one JSON value: [`Decoder`] counts brackets outside strings,
-//! looking at each byte once however the stream was cut, and hands a complete value to `serde_json`.
+//! QEMU ends each message with a line feed, but with `pretty=on` messages also contain line feeds.
+//! A frame is therefore not a line but one JSON value: [`Decoder`] counts brackets outside strings,
+//! examines each byte once however the stream is split, and passes complete values to `serde_json`.
 //!
 //! ```text
 //!             { or [                    last } or ]
@@ -12,10 +12,10 @@
 //!    │                    ▼ │      ▼
 //!    │                  String ◀──▶ Escape          (\ and the byte after it)
 //!    │
-//!    └─ any other byte, or a limit passed ──▶ failed, for good
+//!    └─ any other byte, or a limit exceeded ──▶ failed, permanently
 //! ```
 //!
-//! After an error the decoder stays failed: where the next message would begin is anybody's guess.
+//! After an error the decoder stays failed, because the start of the next message is unknown.
 
 use serde_json::Value;
 use serde_json::map::Map;
@@ -23,21 +23,21 @@ use serde_json::map::Map;
 use crate::error::DecodeError;
 pub use crate::message::{ErrorClass, Event, Greeting, Message, Version};
 
-/// Deepest nesting of one message: `serde_json` refuses the 128th level. Counted here as well, so that
-/// a message of brackets alone fails early and not when its last byte is in.
+/// The maximum nesting of one message: `serde_json` refuses the 128th level. It is also checked
+/// here, so that a message of brackets fails at once and not only when it is complete.
 pub const MAX_DEPTH: usize = 127;
 
-/// How much one message may cost before the peer is taken for broken or hostile.
+/// The limits of one message. A peer that exceeds them is considered broken or hostile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of one message, 64 MiB unless changed: QEMU's own limit for what it reads
-    /// (`MAX_TOKEN_SIZE` in its `qobject/json-streamer.c`). The largest answer in daily use,
-    /// `query-qmp-schema`, has about 200 kB (QEMU 7.2).
+    /// The maximum size in bytes, by default 64 MiB: QEMU's own limit for its input
+    /// (`MAX_TOKEN_SIZE` in its `qobject/json-streamer.c`). The largest common answer, that of
+    /// `query-qmp-schema`, is about 200 kB long (QEMU 7.2).
     pub bytes: usize,
-    /// Brackets, commas and colons of one message, 2^20 unless changed. A value in memory takes many
-    /// times its bytes on the wire (`{"":0}` costs some 600), so a bound on bytes alone would still
-    /// let a peer take gigabytes. QEMU keeps such a bound too (`MAX_TOKEN_COUNT`);
-    /// `query-qmp-schema` has about 26,000.
+    /// The maximum number of brackets, commas and colons, by default 2^20. A value in memory is
+    /// many times larger than on the wire (`{"":0}` takes about 600 bytes), so with a limit on
+    /// bytes alone a peer could still use gigabytes. QEMU has the same limit (`MAX_TOKEN_COUNT`);
+    /// the answer to `query-qmp-schema` contains about 26,000.
     pub marks: usize,
 }
 
@@ -47,16 +47,16 @@ impl Default for Limits {
     }
 }
 
-/// Where in a message the scanner stands.
+/// The state of the scanner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum State {
     Between,
     Inside,
     String,
     Escape,
 }
 
-/// Turns a stream of bytes, cut anywhere, into messages.
+/// Decodes a stream of bytes, split anywhere, into messages.
 ///
 /// ```
 /// use vusb_qmp::codec::{Decoder, Message};
@@ -71,11 +71,11 @@ enum Place {
 #[derive(Debug)]
 pub struct Decoder {
     buffer: Vec<u8>,
-    /// First byte of the message that is being read; what is before it was handed out.
+    /// The first byte of the current message. Everything before it was returned.
     start: usize,
-    /// First byte not looked at yet.
+    /// The first byte that was not examined yet.
     scanned: usize,
-    place: Place,
+    state: State,
     depth: usize,
     marks: usize,
     limits: Limits,
@@ -95,13 +95,13 @@ impl Decoder {
         Self::with_limits(Limits::default())
     }
 
-    /// A decoder with limits of your own.
+    /// A decoder with custom limits.
     pub fn with_limits(limits: Limits) -> Self {
         Self {
             buffer: Vec::new(),
             start: 0,
             scanned: 0,
-            place: Place::Between,
+            state: State::Between,
             depth: 0,
             marks: 0,
             limits,
@@ -110,10 +110,10 @@ impl Decoder {
         }
     }
 
-    /// Takes the next bytes of the stream.
+    /// Stores the next bytes of the stream.
     ///
-    /// They are only stored here: call [`next_message`](Self::next_message) until it gives `None`
-    /// before you feed more, or the limits do not limit.
+    /// Call [`next_message`](Self::next_message) until it returns `None` before you feed more.
+    /// Otherwise the limits have no effect.
     pub fn feed(&mut self, bytes: &[u8]) {
         if self.failed.is_some() {
             return;
@@ -125,7 +125,7 @@ impl Decoder {
     /// The next complete message, or `None` until more bytes are fed.
     ///
     /// # Errors
-    /// If the stream is no JSON or passes a limit. The same error then comes back for ever.
+    /// If the stream is not JSON or exceeds a limit. All later calls return the same error.
     pub fn next_message(&mut self) -> Result<Option<Message>, DecodeError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
@@ -140,20 +140,20 @@ impl Decoder {
         }
     }
 
-    /// Whether the stream stands inside a message that has begun and not ended.
+    /// Whether a message has begun and not ended.
     pub fn is_partial(&self) -> bool {
-        self.place != Place::Between
+        self.state != State::Between
     }
 
-    /// Size on the wire of the message that [`next_message`](Self::next_message) gave last, in bytes.
+    /// The size in bytes of the message that [`next_message`](Self::next_message) returned last.
     pub fn last_message_bytes(&self) -> usize {
         self.last_bytes
     }
 
-    /// Looks at the bytes that nobody has looked at until a message ends or they run out.
+    /// Examines new bytes until a message ends or there are no more.
     fn scan(&mut self) -> Result<Option<Message>, DecodeError> {
         while let Some(&byte) = self.buffer.get(self.scanned) {
-            if self.place == Place::Between {
+            if self.state == State::Between {
                 self.start = self.scanned;
             }
             self.scanned += 1;
@@ -165,31 +165,31 @@ impl Decoder {
                 return self.take().map(Some);
             }
         }
-        if self.place == Place::Between {
+        if self.state == State::Between {
             self.start = self.scanned;
         }
         Ok(None)
     }
 
-    /// Moves over one byte; true if a message ends with it.
+    /// Examines one byte. True if a message ends with it.
     fn step(&mut self, byte: u8) -> Result<bool, DecodeError> {
-        match (self.place, byte) {
-            (Place::Between, b' ' | b'\t' | b'\r' | b'\n') => {}
-            (Place::Between | Place::Inside, b'{' | b'[') => self.open()?,
-            (Place::Between, found) => return Err(DecodeError::NotJson { found }),
-            (Place::Inside, b'}' | b']') => return Ok(self.close()),
-            (Place::Inside, b'"') => self.place = Place::String,
-            (Place::Inside, b',' | b':') => self.count_mark()?,
-            (Place::String, b'"') => self.place = Place::Inside,
-            (Place::String, b'\\') => self.place = Place::Escape,
-            (Place::Escape, _) => self.place = Place::String,
-            (Place::Inside | Place::String, _) => {}
+        match (self.state, byte) {
+            (State::Between, b' ' | b'\t' | b'\r' | b'\n') => {}
+            (State::Between | State::Inside, b'{' | b'[') => self.open()?,
+            (State::Between, found) => return Err(DecodeError::NotJson { found }),
+            (State::Inside, b'}' | b']') => return Ok(self.close()),
+            (State::Inside, b'"') => self.state = State::String,
+            (State::Inside, b',' | b':') => self.count_mark()?,
+            (State::String, b'"') => self.state = State::Inside,
+            (State::String, b'\\') => self.state = State::Escape,
+            (State::Escape, _) => self.state = State::String,
+            (State::Inside | State::String, _) => {}
         }
         Ok(false)
     }
 
     fn open(&mut self) -> Result<(), DecodeError> {
-        self.place = Place::Inside;
+        self.state = State::Inside;
         self.depth += 1;
         if self.depth > MAX_DEPTH {
             return Err(DecodeError::TooDeep { limit: MAX_DEPTH });
@@ -210,22 +210,22 @@ impl Decoder {
         Ok(())
     }
 
-    /// Parses the message that the scanner has found the end of.
+    /// Parses the message that the scanner has found to be complete.
     fn take(&mut self) -> Result<Message, DecodeError> {
         let text = self.buffer.get(self.start..self.scanned).unwrap_or_default();
         self.last_bytes = text.len();
         let value: Value = serde_json::from_slice(text)
             .map_err(|error| DecodeError::Malformed { reason: error.to_string() })?;
         self.start = self.scanned;
-        self.place = Place::Between;
+        self.state = State::Between;
         self.marks = 0;
         Ok(value.into())
     }
 
-    /// Gives back the room of messages that were handed out. Moving only when at least half of the
-    /// buffer is stale keeps the work linear in the bytes fed.
+    /// Frees the memory of messages that were returned. Moving the rest only if at least half of
+    /// the buffer is consumed keeps the total work linear.
     fn drop_consumed(&mut self) {
-        /// An idle connection keeps no more than this.
+        /// The maximum capacity that an idle connection keeps.
         const IDLE_CAPACITY: usize = 1 << 20;
 
         if self.start == self.buffer.len() {
@@ -241,7 +241,7 @@ impl Decoder {
     }
 }
 
-/// One command as QEMU reads it, with its line feed. [`Value::Null`] for `arguments` leaves them out.
+/// Encodes one command, with a line feed. If `arguments` is [`Value::Null`], they are omitted.
 ///
 /// ```
 /// use serde_json::json;

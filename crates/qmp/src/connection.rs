@@ -1,13 +1,15 @@
-//! A Unix socket with a decoder on it: bytes in and out under a deadline, and nothing about commands.
+//! A Unix socket with a decoder: sends and receives under a deadline, and knows nothing about
+//! commands.
 //!
-//! The socket never blocks; all waiting is in one `poll` that is bounded by the caller's deadline. It
-//! reads while it writes: QEMU stops to read commands while eight of them wait (its
-//! `QMP_REQ_QUEUE_LEN_MAX`) and goes on when its answers are taken, so a writer that does not read may
-//! wait for ever.
+//! The socket never blocks; the only wait is one `poll`, bounded by the caller's deadline. The
+//! connection reads while it writes: QEMU stops reading when eight commands are queued
+//! (`QMP_REQ_QUEUE_LEN_MAX`) and continues when its answers are read, so a writer that does not
+//! read could wait forever.
 
 use std::fmt;
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::time::Duration;
@@ -15,43 +17,43 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv,
-    send, socket_with,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
+    SocketFlags, SocketType, connect, recv, send, sendmsg, socket_with,
 };
 
 use crate::codec::{Decoder, Limits, Message};
 use crate::deadline::Deadline;
 use crate::error::Error;
 
-/// Bytes asked of the kernel in one read. A Unix socket queues about 200 kB, so a large answer takes
-/// few turns, and a small one touches only what it needs.
+/// The size in bytes of one read. A Unix socket queues about 200 kB, so a large answer takes few
+/// reads.
 const READ_SIZE: usize = 64 << 10;
 
-/// Pause between attempts while the listener's queue is full. The kernel offers no way to wait for a
-/// place in it without blocking.
-const CONNECT_PAUSE: Duration = Duration::from_millis(20);
+/// The interval between attempts to connect while the listener's queue is full. The kernel has no
+/// way to wait for it without blocking.
+const CONNECT_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What is waited for and until when.
+/// What a call waits for, and until when.
 pub(crate) struct Wait<'a> {
     deadline: Deadline,
     what: &'a dyn fmt::Display,
-    over: bool,
+    last_poll: bool,
 }
 
 impl<'a> Wait<'a> {
-    /// A wait that is good for at least one look at the socket, even if its deadline is over.
+    /// A wait that polls the socket at least once, even if its deadline has passed.
     pub(crate) fn new(deadline: Deadline, what: &'a dyn fmt::Display) -> Self {
-        Self { deadline, what, over: false }
+        Self { deadline, what, last_poll: false }
     }
 
-    /// The time for one more look. A peer that always has something to say does not stretch the
-    /// deadline: the first look that begins after it is the last.
-    fn next_look(&mut self) -> Result<Duration, Error> {
-        if self.over {
+    /// The timeout for the next poll. The first poll after the deadline is the last, so a peer that
+    /// never stops sending cannot extend the deadline.
+    fn next_timeout(&mut self) -> Result<Duration, Error> {
+        if self.last_poll {
             return Err(self.timed_out());
         }
         let remaining = self.deadline.remaining();
-        self.over = remaining.is_zero();
+        self.last_poll = remaining.is_zero();
         Ok(remaining)
     }
 
@@ -60,14 +62,14 @@ impl<'a> Wait<'a> {
     }
 }
 
-/// Why a connection is of no more use.
+/// Why a connection is unusable.
 #[derive(Debug, Clone)]
 enum Broken {
     Closed { mid_message: bool },
     Unusable(String),
 }
 
-/// See the module.
+/// A connection, as the module describes it.
 #[derive(Debug)]
 pub(crate) struct Connection {
     socket: OwnedFd,
@@ -75,6 +77,8 @@ pub(crate) struct Connection {
     scratch: Vec<u8>,
     outbox: Vec<u8>,
     sent: usize,
+    /// The file that goes with the first byte of the outbox.
+    file: Option<OwnedFd>,
     broken: Option<Broken>,
 }
 
@@ -86,8 +90,13 @@ impl Connection {
             scratch: vec![0; READ_SIZE],
             outbox: Vec::new(),
             sent: 0,
+            file: None,
             broken: None,
         })
+    }
+
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     /// Queues bytes; [`turn`](Self::turn) sends them.
@@ -97,19 +106,28 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes back what was queued and not sent. If a command is half out, nothing can follow it and
-    /// the connection is done for. True if not a byte had left.
+    /// Queues bytes that the peer receives together with an open file. Nothing else may be queued.
+    pub(crate) fn queue_with_file(&mut self, bytes: &[u8], file: OwnedFd) -> Result<(), Error> {
+        self.queue(bytes)?;
+        self.file = Some(file);
+        Ok(())
+    }
+
+    /// Withdraws what was queued and not sent. True if something was queued and none of it was
+    /// sent. If a command was sent partially, nothing can follow it, and the connection becomes
+    /// unusable.
     pub(crate) fn withdraw(&mut self) -> bool {
         let untouched = self.sent == 0 && !self.outbox.is_empty();
         if self.sent > 0 {
-            self.break_off("a command was only half sent when its time was over".to_owned());
+            self.mark_unusable("a command was sent only partially when it timed out".to_owned());
         }
         self.outbox.clear();
         self.sent = 0;
+        self.file = None;
         untouched
     }
 
-    /// A message that has come in already, with its size in bytes. Does no I/O.
+    /// The next message that was received already, with its size in bytes. Does no I/O.
     pub(crate) fn received(&mut self) -> Result<Option<(Message, usize)>, Error> {
         if let Some(Broken::Unusable(_)) = self.broken {
             return self.check().map(|()| None);
@@ -120,22 +138,22 @@ impl Connection {
         }
     }
 
-    /// Whether a message has begun to come in and not ended.
+    /// Whether a message was received partially.
     pub(crate) fn is_mid_message(&self) -> bool {
         self.decoder.is_partial()
     }
 
-    /// Records that the peer talks nonsense; the error says what.
+    /// Marks the connection as unusable because the peer violated the protocol.
     pub(crate) fn protocol_error(&mut self, reason: String) -> Error {
-        self.break_off(reason.clone());
+        self.mark_unusable(reason.clone());
         Error::Protocol { reason }
     }
 
-    fn break_off(&mut self, reason: String) {
+    fn mark_unusable(&mut self, reason: String) {
         self.broken.get_or_insert(Broken::Unusable(reason));
     }
 
-    /// The error of a connection that is of no more use.
+    /// Fails if the connection is unusable.
     pub(crate) fn check(&self) -> Result<(), Error> {
         match &self.broken {
             None => Ok(()),
@@ -146,8 +164,8 @@ impl Connection {
         }
     }
 
-    /// Waits until the socket is ready, then writes and reads once. Take all that has been
-    /// [`received`](Self::received) before each turn, or it piles up.
+    /// Waits until the socket is ready, then writes and reads once. Before each turn, take all
+    /// messages that were [`received`](Self::received); otherwise they accumulate.
     pub(crate) fn turn(&mut self, wait: &mut Wait<'_>) -> Result<(), Error> {
         self.check()?;
         let mut flags = PollFlags::IN;
@@ -166,10 +184,14 @@ impl Connection {
 
     fn send_some(&mut self) -> Result<(), Error> {
         let unsent = self.outbox.get(self.sent..).unwrap_or_default();
-        match send(&self.socket, unsent, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-            Ok(count) => self.sent += count,
+        match send_bytes(&self.socket, unsent, self.file.as_ref()) {
+            Ok(count) => {
+                self.sent += count;
+                self.file = None;
+            }
             Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
-            // The peer is gone, but what it said before may still be read; that ends in Closed.
+            // The peer is gone. What it has sent can still be read; after that, reading fails with
+            // `Closed`.
             Err(Errno::PIPE | Errno::CONNRESET) => self.sent = self.outbox.len(),
             Err(errno) => return Err(self.failed(errno)),
         }
@@ -197,15 +219,28 @@ impl Connection {
     }
 
     fn failed(&mut self, errno: Errno) -> Error {
-        self.break_off(errno.to_string());
+        self.mark_unusable(errno.to_string());
         Error::Io(errno.into())
     }
 }
 
-/// Waits for one of `flags`, or for a hangup or an error, which the kernel always reports.
+/// Sends bytes, with an open file if there is one (`SCM_RIGHTS`, `unix(7)`).
+fn send_bytes(socket: &OwnedFd, bytes: &[u8], file: Option<&OwnedFd>) -> Result<usize, Errno> {
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    let Some(file) = file else { return send(socket, bytes, flags) };
+    let files = [file.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !ancillary.push(SendAncillaryMessage::ScmRights(&files)) {
+        return Err(Errno::NOBUFS);
+    }
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, flags)
+}
+
+/// Waits for one of `flags`, or for a hangup or error, which the kernel always reports.
 fn wait_for(socket: &OwnedFd, flags: PollFlags, wait: &mut Wait<'_>) -> Result<PollFlags, Error> {
     loop {
-        let timeout = timespec(wait.next_look()?);
+        let timeout = timespec(wait.next_timeout()?);
         let mut fds = [PollFd::from_borrowed_fd(socket.as_fd(), flags)];
         match poll(&mut fds, Some(&timeout)) {
             Ok(0) => {}
@@ -219,17 +254,18 @@ fn wait_for(socket: &OwnedFd, flags: PollFlags, wait: &mut Wait<'_>) -> Result<P
     }
 }
 
-/// A length too large for the kernel becomes one that is merely long.
-fn timespec(length: Duration) -> Timespec {
+/// Replaces a duration that is too long for the kernel with a day.
+fn timespec(duration: Duration) -> Timespec {
     const DAY: Timespec = Timespec { tv_sec: 24 * 60 * 60, tv_nsec: 0 };
-    Timespec::try_from(length).unwrap_or(DAY)
+    Timespec::try_from(duration).unwrap_or(DAY)
 }
 
-/// Connects without ever blocking. A Unix socket's `connect` is done at once unless the listener's
-/// queue is full; then it would block without limit, or, as here, says `EAGAIN`.
+/// Connects without blocking. `connect` on a Unix socket completes at once unless the listener's
+/// queue is full. Then a blocking socket would wait without limit, and a non-blocking one returns
+/// `EAGAIN`.
 fn open_socket(path: &Path, deadline: Deadline) -> Result<OwnedFd, Error> {
     if path.as_os_str().is_empty() {
-        // To the kernel this would be a name in the abstract space.
+        // For the kernel, this would be an address in the abstract namespace.
         return Err(Error::NoSocket { path: path.to_owned() });
     }
     let address = SocketAddrUnix::new(path).map_err(|errno| connect_error(path, errno))?;
@@ -243,7 +279,9 @@ fn open_socket(path: &Path, deadline: Deadline) -> Result<OwnedFd, Error> {
             Err(Errno::AGAIN) if deadline.is_over() => {
                 return Err(Error::NoGreeting { path: path.to_owned() });
             }
-            Err(Errno::AGAIN) => std::thread::sleep(CONNECT_PAUSE.min(deadline.remaining())),
+            Err(Errno::AGAIN) => {
+                std::thread::sleep(CONNECT_RETRY_INTERVAL.min(deadline.remaining()));
+            }
             Err(errno) => return Err(connect_error(path, errno)),
         }
     }
@@ -253,7 +291,7 @@ fn connect_error(path: &Path, errno: Errno) -> Error {
     let path = path.to_owned();
     match errno {
         Errno::NOENT => Error::NoSocket { path },
-        // The kernel says the same of a file that is no socket and of a socket without a listener.
+        // The kernel returns the same error for a file that is not a socket.
         Errno::CONNREFUSED if is_socket(&path) => Error::Refused { path },
         Errno::CONNREFUSED | Errno::PROTOTYPE | Errno::NOTSOCK => Error::NotASocket { path },
         Errno::ACCESS | Errno::PERM => Error::Permission { path },
@@ -262,7 +300,7 @@ fn connect_error(path: &Path, errno: Errno) -> Error {
     }
 }
 
-/// If it cannot be told, it is taken for a socket.
+/// Whether the path is a socket. True if that cannot be determined.
 fn is_socket(path: &Path) -> bool {
     path.metadata().map_or(true, |metadata| metadata.file_type().is_socket())
 }

@@ -1,11 +1,11 @@
-//! The one way in which this crate bounds a wait.
+//! The only way in which this crate bounds a wait.
 
 use std::time::{Duration, Instant};
 
 /// The moment at which a call gives up.
 ///
-/// It is a point in time and not a length: a call that reads a hundred times, or a caller that makes
-/// five calls, shares one deadline, and a peer that sends a byte a second does not stretch it.
+/// It is a point in time and not a duration: several reads of one call, or several calls, can share
+/// one deadline, and a peer that sends one byte per second cannot extend it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -19,14 +19,14 @@ use std::time::{Duration, Instant};
 pub struct Deadline(Instant);
 
 impl Deadline {
-    /// That long from now. A length beyond what the clock can count is cut to a day.
-    pub fn after(length: Duration) -> Self {
+    /// The given duration from now. A duration that is too long for the clock becomes a day.
+    pub fn after(duration: Duration) -> Self {
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);
         let now = Instant::now();
-        Self(now.checked_add(length).or_else(|| now.checked_add(DAY)).unwrap_or(now))
+        Self(now.checked_add(duration).or_else(|| now.checked_add(DAY)).unwrap_or(now))
     }
 
-    /// This moment: look at what is there and do not wait.
+    /// The current time: do not wait.
     pub fn now() -> Self {
         Self(Instant::now())
     }
@@ -36,7 +36,7 @@ impl Deadline {
         self.remaining().is_zero()
     }
 
-    /// The time left; zero once it has passed.
+    /// The time left. Zero if it has passed.
     pub fn remaining(self) -> Duration {
         self.0.saturating_duration_since(Instant::now())
     }

@@ -1,21 +1,21 @@
-//! Events that wait for somebody to take them, within bounds.
+//! A bounded queue of received events.
 
 use std::collections::VecDeque;
 
 use crate::codec::Event;
 
-/// How many events a client keeps for later. A guest that starts or stops sends a few dozen; QEMU
-/// limits the rate of those that a guest can cause at will.
+/// The maximum number of queued events. A guest that starts or stops causes a few dozen. QEMU
+/// limits the rate of events that a guest can cause at will.
 pub const MAX_EVENTS: usize = 1024;
 
-/// How many bytes, counted as they came in, the kept events may have together. An event has some
-/// hundred bytes; the bound is for a peer that sends huge ones.
+/// The maximum size in bytes of all queued events together, as received. An event has a few hundred
+/// bytes; the limit is for a peer that sends huge ones.
 pub const MAX_EVENT_BYTES: usize = 4 << 20;
 
-/// First in, first out; the oldest is dropped for a new one, the newest is always kept.
+/// A first-in, first-out queue. A new event is always kept; the oldest are dropped to make room.
 #[derive(Debug, Default)]
 pub(crate) struct EventQueue {
-    /// Each event with its size on the wire.
+    /// The events with their sizes in bytes.
     queue: VecDeque<(Event, usize)>,
     bytes: usize,
     dropped: u64,
@@ -39,7 +39,8 @@ impl EventQueue {
         self.queue.drain(..).map(|(event, _)| event).collect()
     }
 
-    /// Removes the first event that `pick` answers with `Some`; shows it none after that.
+    /// Removes the first event for which `pick` returns `Some`. `pick` is not called for later
+    /// events.
     pub(crate) fn pick<T>(&mut self, mut pick: impl FnMut(&Event) -> Option<T>) -> Option<T> {
         let (position, found) = self
             .queue

@@ -1,6 +1,6 @@
-//! QEMU's monitor protocol, QMP: a codec without I/O and a blocking client on it.
+//! QEMU's monitor protocol, QMP: a codec without I/O, and a blocking client on top of it.
 //!
-//! [`Client`] is what most callers want:
+//! Most callers want [`Client`]:
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -23,13 +23,13 @@
 //! # Ok::<(), Error>(())
 //! ```
 //!
-//! [`codec`] is for callers with an event loop of their own, for tests, and for fuzzing.
+//! [`codec`] is for callers with their own event loop, for tests, and for fuzzing.
 //!
-//! Specification: QEMU's `docs/interop/qmp-spec.rst`. Beyond it:
-//! * Payloads are [`serde_json::Value`]; integers stay integers. Ask `query-qmp-schema` what a QEMU
-//!   can do, never its version.
+//! The specification is QEMU's `docs/interop/qmp-spec.rst`. In addition:
+//! * Payloads are [`serde_json::Value`]; integers stay integers. Query the features of a QEMU with
+//!   `query-qmp-schema`; do not derive them from its version.
 //! * Unknown events, fields and error classes are data, not errors.
-//! * The peer is not trusted: sizes, nesting, queues and every wait have bounds.
+//! * The peer is not trusted: sizes, nesting, queues and waits are bounded.
 
 #![forbid(unsafe_code)]
 

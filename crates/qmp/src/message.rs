@@ -1,10 +1,9 @@
-//! What QEMU says: the four forms a message can have, and everything else kept as it came.
+//! Messages from QEMU: the four known forms, and [`Message::Unknown`] for all others.
 //!
 //! The forms are those of QEMU's `docs/interop/qmp-spec.rst`: greeting, success, error, event. The
-//! reader is lenient on purpose. QEMU adds events, fields and error classes with each release, and a
-//! client that stops at one loses what comes after it, such as the `DEVICE_DELETED` that completes an
-//! unplug. So an unknown name is just a name, an unknown field is passed over, and an object of no
-//! known form is [`Message::Unknown`].
+//! parser is lenient on purpose. Each release of QEMU adds events and fields, and a client that
+//! fails on one of them loses what follows, such as the `DEVICE_DELETED` that completes an unplug.
+//! Unknown names are therefore kept, and unknown fields are ignored.
 
 use std::fmt;
 use std::time::Duration;
@@ -18,45 +17,45 @@ pub enum Message {
     Greeting(Greeting),
     /// A command succeeded.
     Return {
-        /// The `id` that the command carried; `None` if the answer has none.
+        /// The `id` of the command; `None` if the answer has none.
         id: Option<Value>,
-        /// What the command returns; `{}` for commands that return nothing.
+        /// The command's result; `{}` if it has none.
         value: Value,
     },
     /// A command failed.
     Error {
-        /// The `id` that the command carried. QEMU sends none if it could not even read the command.
+        /// The `id` of the command. QEMU sends none if it could not parse the command.
         id: Option<Value>,
-        /// What kind of failure.
+        /// The kind of failure.
         class: ErrorClass,
-        /// A sentence for people; QEMU promises nothing about its wording.
+        /// A description for humans. Its wording is not stable.
         desc: String,
     },
-    /// Something happened in the guest or in QEMU.
+    /// An event in the guest or in QEMU.
     Event(Event),
-    /// Valid JSON that has none of the forms above, untouched.
+    /// Any other JSON value, unchanged.
     Unknown(Value),
 }
 
-/// What QEMU says of itself when a client connects.
+/// The greeting that QEMU sends when a client connects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Greeting {
-    /// QEMU's version. Ask the schema for abilities, not this: distributions port features back.
+    /// QEMU's version. Query the schema for features instead: distributions backport them.
     pub version: Version,
-    /// Protocol abilities on offer, such as `oob`. Unknown ones are listed like any other.
+    /// The protocol capabilities that QEMU offers, such as `oob`, including unknown ones.
     pub capabilities: Vec<String>,
 }
 
-/// QEMU's version as its greeting gives it.
+/// QEMU's version, from its greeting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {
-    /// The 7 of 7.2.22.
+    /// The 7 in 7.2.22.
     pub major: u64,
-    /// The 2 of 7.2.22.
+    /// The 2 in 7.2.22.
     pub minor: u64,
-    /// The 22 of 7.2.22.
+    /// The 22 in 7.2.22.
     pub micro: u64,
-    /// The packager's addition, such as `Debian 1:7.2+dfsg-7`; often empty.
+    /// The packager's suffix, such as `Debian 1:7.2+dfsg-7`; often empty.
     pub package: String,
 }
 
@@ -70,39 +69,40 @@ impl fmt::Display for Version {
     }
 }
 
-/// An event: something that happened, not the answer to a command.
+/// An event: a message that does not answer a command.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    /// Such as `DEVICE_DELETED`. New QEMUs have new names.
+    /// The event's name, such as `DEVICE_DELETED`. New versions of QEMU add names.
     pub name: String,
-    /// The event's own fields; [`Value::Null`] for events that have none.
+    /// The event's fields; [`Value::Null`] if it has none.
     pub data: Value,
-    /// Host wall clock since the Unix epoch. `None` if QEMU had no clock to read (it then sends -1).
+    /// The time since the Unix epoch on the host's clock. `None` if QEMU could not read the clock;
+    /// it then sends -1.
     pub timestamp: Option<Duration>,
 }
 
 /// The kind of a command's failure.
 ///
-/// QEMU froze this list long ago and puts nearly everything under `GenericError`; the open end is for
-/// the classes of other versions and of programs that speak QMP without being QEMU.
+/// QEMU does not extend this list, and uses `GenericError` for nearly everything.
+/// [`ErrorClass::Other`] is for the classes of other versions and of other programs that speak QMP.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ErrorClass {
-    /// Anything without a class of its own.
+    /// All failures without a more specific class.
     GenericError,
-    /// This QEMU has no such command, or has it not in its present state.
+    /// QEMU has no such command, or does not allow it in its current state.
     CommandNotFound,
-    /// A device exists but is not active.
+    /// The device exists but is not active.
     DeviceNotActive,
-    /// No device with that name.
+    /// There is no device with this name.
     DeviceNotFound,
-    /// KVM lacks something that the command needs.
+    /// KVM lacks a capability that the command needs.
     KvmMissingCap,
-    /// A class that this crate does not know, as it came.
+    /// A class that this crate does not know.
     Other(String),
 }
 
 impl ErrorClass {
-    /// The class as it is written on the wire.
+    /// The name of the class in the protocol.
     pub fn as_str(&self) -> &str {
         match self {
             Self::GenericError => "GenericError",
@@ -135,7 +135,7 @@ impl fmt::Display for ErrorClass {
 }
 
 impl From<Value> for Message {
-    /// Sorts a JSON value into one of the forms. Never fails; see [`Message::Unknown`].
+    /// Interprets a JSON value as one of the forms. Never fails; see [`Message::Unknown`].
     fn from(value: Value) -> Self {
         let Value::Object(mut fields) = value else {
             return Self::Unknown(value);
@@ -157,8 +157,7 @@ impl From<Value> for Message {
     }
 }
 
-/// Class and description. A description that is missing is replaced by the whole error, for whoever
-/// reads the message needs something to go by.
+/// Class and description. If there is no description, the whole error takes its place.
 fn read_error(error: &Value) -> (ErrorClass, String) {
     let text = |field: &str| error.get(field).and_then(Value::as_str);
     let desc = text("desc").map_or_else(|| error.to_string(), str::to_owned);
@@ -199,8 +198,8 @@ fn read_greeting(qmp: &Value) -> Option<Greeting> {
     })
 }
 
-/// Text from outside for a terminal: control characters are escaped, for QEMU quotes strings that a
-/// USB device chose.
+/// Untrusted text for a terminal. Control characters are escaped, because QEMU quotes strings from
+/// USB devices.
 pub(crate) struct Printable<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Printable<'_> {

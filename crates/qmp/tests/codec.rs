@@ -1,4 +1,4 @@
-//! The codec: what each form of message reads as, and what no stream of bytes can do to it.
+//! The codec: how each form of message is decoded, and that no stream of bytes can break it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use vusb_qmp::codec::{Decoder, MAX_DEPTH, encode};
 use vusb_qmp::{DecodeError, ErrorClass, Event, Greeting, Limits, Message, Version};
 
-/// Everything a decoder makes of some chunks: messages, how it ended, whether a message is half in.
+/// The result of decoding some chunks: messages, error, and whether a message is incomplete.
 fn decode(chunks: &[&[u8]], limits: Limits) -> (Vec<Message>, Option<DecodeError>, bool) {
     let mut decoder = Decoder::with_limits(limits);
     let mut messages = Vec::new();
@@ -38,7 +38,7 @@ fn error_of(text: &[u8], limits: Limits) -> DecodeError {
 }
 
 #[test]
-fn a_greeting_as_qemu_7_2_sends_it() {
+fn the_greeting_of_qemu_7_2_is_decoded() {
     let greeting = one(r#"{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7},
             "package": "Debian 1:7.2+dfsg-7+deb12u18"}, "capabilities": ["oob", "brand-new", 5]}}"#);
     let version =
@@ -49,7 +49,7 @@ fn a_greeting_as_qemu_7_2_sends_it() {
 }
 
 #[test]
-fn a_success() {
+fn a_success_is_decoded() {
     let value = json!({"enabled": true});
     assert_eq!(
         one(r#"{"return": {"enabled": true}, "id": 3, "brand-new": null}"#),
@@ -59,7 +59,7 @@ fn a_success() {
 }
 
 #[test]
-fn a_failure_and_its_class() {
+fn a_failure_is_decoded_with_its_class() {
     let classes = [
         ("GenericError", ErrorClass::GenericError),
         ("CommandNotFound", ErrorClass::CommandNotFound),
@@ -76,7 +76,7 @@ fn a_failure_and_its_class() {
 }
 
 #[test]
-fn a_failure_that_says_too_little_shows_all_it_says() {
+fn a_failure_without_a_description_shows_the_whole_error() {
     let desc = r#"{"code":5}"#.to_owned();
     assert_eq!(
         one(r#"{"error": {"code": 5}}"#),
@@ -85,7 +85,7 @@ fn a_failure_that_says_too_little_shows_all_it_says() {
 }
 
 #[test]
-fn an_event_known_or_not() {
+fn an_unknown_event_is_decoded() {
     let event = one(r#"{"event": "BRAND_NEW", "data": {"x": 1}, "new": [],
             "timestamp": {"seconds": 1700000000, "microseconds": 999999}}"#);
     let timestamp = Some(Duration::new(1_700_000_000, 999_999_000));
@@ -94,7 +94,7 @@ fn an_event_known_or_not() {
 }
 
 #[test]
-fn an_event_without_data_and_without_a_clock() {
+fn an_event_without_data_and_without_a_time_is_decoded() {
     let event = Event { name: "STOP".into(), data: Value::Null, timestamp: None };
     for timestamp in [
         r#"{"seconds": -1, "microseconds": -1}"#,
@@ -108,7 +108,7 @@ fn an_event_without_data_and_without_a_clock() {
 }
 
 #[test]
-fn whatever_has_no_known_form_is_kept_whole() {
+fn messages_of_unknown_form_are_kept_unchanged() {
     for value in [
         json!({}),
         json!([1, [2]]),
@@ -139,7 +139,7 @@ fn brackets_and_quotes_in_strings_are_text() {
 }
 
 #[test]
-fn messages_need_nothing_between_them_and_lines_may_end_anyhow_and_anywhere() {
+fn messages_need_no_separator_and_may_contain_line_feeds() {
     let text = "\r\n {\"return\":1}{\"return\":2}\n\n{\r\n  \"return\":\t3\r\n}\r\n";
     let (messages, error, partial) = decode(&[text.as_bytes()], Limits::default());
     let returns = [1, 2, 3].map(|n| Message::Return { id: None, value: json!(n) });
@@ -147,7 +147,7 @@ fn messages_need_nothing_between_them_and_lines_may_end_anyhow_and_anywhere() {
 }
 
 #[test]
-fn half_a_message_is_no_message_yet() {
+fn an_incomplete_message_is_not_returned() {
     for half in ["{", "{\"return\": \"", "{\"return\": \"\\", "[[1]"] {
         assert_eq!(decode(&[half.as_bytes()], Limits::default()), (vec![], None, true));
     }
@@ -165,7 +165,7 @@ fn another_program_s_greeting_is_refused_at_its_first_byte() {
 }
 
 #[test]
-fn brackets_that_match_do_not_make_it_json() {
+fn matching_brackets_do_not_make_a_message_json() {
     for text in ["{]", "{{}}", "{\"a\" 1}", "[1,]", "{\"return\": \u{1}}", "[\"\n\"]", "[1e999]"] {
         let error = error_of(text.as_bytes(), Limits::default());
         assert!(matches!(error, DecodeError::Malformed { .. }), "{text}: {error:?}");
@@ -174,7 +174,7 @@ fn brackets_that_match_do_not_make_it_json() {
 }
 
 #[test]
-fn the_first_error_stays() {
+fn the_first_error_is_returned_again() {
     let mut decoder = Decoder::new();
     decoder.feed(b"{\"return\": 1} x");
     assert!(decoder.next_message().unwrap().is_some());
@@ -184,7 +184,7 @@ fn the_first_error_stays() {
 }
 
 #[test]
-fn the_deepest_message_that_is_read() {
+fn the_nesting_of_a_message_is_limited() {
     let nested = |depth: usize| [b"[".repeat(depth), b"]".repeat(depth)].concat();
     let (messages, error, _) = decode(&[&nested(MAX_DEPTH)], Limits::default());
     assert_eq!((messages.len(), error), (1, None));
@@ -194,11 +194,12 @@ fn the_deepest_message_that_is_read() {
 }
 
 #[test]
-fn the_largest_message_that_is_read() {
+fn the_size_of_a_message_is_limited() {
     let limits = Limits { bytes: 20, ..Limits::default() };
     let message = br#"{"return": "345678"}"#;
     assert_eq!(message.len(), 20);
-    // The limit is for each message, not for the stream, and white space between them is free.
+    // The limit is for each message, not for the stream. White space between messages is not
+    // counted.
     let stream = [&message[..], &[b' '; 100], &message[..]].concat();
     let (messages, error, _) = decode(&[&stream], limits);
     assert_eq!((messages.len(), error), (2, None));
@@ -214,7 +215,7 @@ fn an_endless_message_ends_in_an_error() {
     decoder.feed(b"{\"return\": \"");
     let mut fed = 0;
     let error = loop {
-        assert!(fed <= 2 << 20, "no end to it");
+        assert!(fed <= 2 << 20, "no error after 2 MiB");
         decoder.feed(&[b'a'; 4096]);
         fed += 4096;
         if let Err(error) = decoder.next_message() {
@@ -225,17 +226,17 @@ fn an_endless_message_ends_in_an_error() {
 }
 
 #[test]
-fn small_values_without_end_are_bounded_before_they_take_memory() {
+fn an_endless_list_of_small_values_is_rejected_early() {
     let limits = Limits { marks: 1000, ..Limits::default() };
     let zeros = |count: usize| format!("[{}0]", "0,".repeat(count - 1)).into_bytes();
     assert_eq!(decode(&[&zeros(1000)], limits).0.len(), 1);
     assert_eq!(error_of(&zeros(1001), limits), DecodeError::TooManyValues { limit: 1000 });
-    // Each message starts from nothing.
+    // Each message is counted from zero.
     assert_eq!(decode(&[&zeros(1000), &zeros(1000)], limits).0.len(), 2);
 }
 
 #[test]
-fn eight_megabytes_a_few_bytes_at_a_time() {
+fn eight_megabytes_in_small_chunks_are_decoded_in_linear_time() {
     let text = json!({"return": "x".repeat(8 << 20)}).to_string();
     let start = std::time::Instant::now();
     let chunks: Vec<&[u8]> = text.as_bytes().chunks(16).collect();
@@ -265,7 +266,7 @@ fn a_command_is_one_line() {
     assert_eq!(value, json!({"execute": "stop", "id": 8}));
 }
 
-/// Any JSON, as deep as payloads in practice. No floats: text and back may round them.
+/// Any JSON, as deep as real payloads. Without floats, because they may be rounded.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -302,17 +303,17 @@ fn any_stream() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(part, 0..8).prop_map(|parts| parts.concat())
 }
 
-/// `bytes` cut at the given places.
-fn cut<'a>(bytes: &'a [u8], at: &[prop::sample::Index]) -> Vec<&'a [u8]> {
-    let mut places: Vec<usize> = at.iter().map(|place| place.index(bytes.len() + 1)).collect();
-    places.sort_unstable();
+/// `bytes` split at the given positions.
+fn split<'a>(bytes: &'a [u8], at: &[prop::sample::Index]) -> Vec<&'a [u8]> {
+    let mut positions: Vec<usize> = at.iter().map(|at| at.index(bytes.len() + 1)).collect();
+    positions.sort_unstable();
     let mut chunks = Vec::new();
     let mut rest = bytes;
     let mut done = 0;
-    for place in places {
-        let (chunk, after) = rest.split_at(place - done);
+    for position in positions {
+        let (chunk, after) = rest.split_at(position - done);
         chunks.push(chunk);
-        (rest, done) = (after, place);
+        (rest, done) = (after, position);
     }
     chunks.push(rest);
     chunks
@@ -320,12 +321,12 @@ fn cut<'a>(bytes: &'a [u8], at: &[prop::sample::Index]) -> Vec<&'a [u8]> {
 
 proptest! {
     #[test]
-    fn however_the_stream_is_cut_it_says_the_same(
+    fn the_result_does_not_depend_on_how_the_stream_is_split(
         stream in any_stream(),
         at in prop::collection::vec(any::<prop::sample::Index>(), 0..40),
     ) {
         let limits = Limits { bytes: 200, marks: 20 };
-        let (whole, chunks) = ([&stream[..]], cut(&stream, &at));
+        let (whole, chunks) = ([&stream[..]], split(&stream, &at));
         prop_assert_eq!(decode(&whole, limits), decode(&chunks, limits));
         let single: Vec<&[u8]> = stream.chunks(1).collect();
         let limits = Limits::default();
@@ -333,7 +334,7 @@ proptest! {
     }
 
     #[test]
-    fn any_command_can_be_read_back(id: u64, command: String, arguments in any_json()) {
+    fn any_command_can_be_decoded(id: u64, command: String, arguments in any_json()) {
         let bytes = encode(id, &command, &arguments);
         let mut expected = json!({"execute": command, "id": id});
         if !arguments.is_null() {
@@ -345,7 +346,7 @@ proptest! {
     }
 
     #[test]
-    fn any_answer_and_any_event_come_through_exactly(value in any_json(), id in any_json()) {
+    fn any_answer_and_any_event_is_decoded_exactly(value in any_json(), id in any_json()) {
         let text = json!({"return": value, "id": id}).to_string();
         prop_assert_eq!(one(&text), Message::Return { id: Some(id), value: value.clone() });
         let text = json!({"event": "E", "data": value}).to_string();
@@ -354,12 +355,12 @@ proptest! {
     }
 
     #[test]
-    fn random_bytes_do_no_harm(stream in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn random_bytes_never_panic(stream in prop::collection::vec(any::<u8>(), 0..300)) {
         decode(&[&stream], Limits { bytes: 100, marks: 10 });
     }
 
     #[test]
-    fn brackets_and_quotes_at_random_do_no_harm(stream in r#"[\\"{}\[\],:0 ]{0,300}"#) {
+    fn random_brackets_and_quotes_never_panic(stream in r#"[\\"{}\[\],:0 ]{0,300}"#) {
         decode(&[stream.as_bytes()], Limits { bytes: 100, marks: 10 });
     }
 }

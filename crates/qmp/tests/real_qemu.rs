@@ -1,7 +1,7 @@
 //! The client against a real QEMU, without any guest.
 //!
-//! Ignored by default, for it needs `qemu-system-x86_64`: `cargo xtask test` runs it, or
-//! `cargo test -p vusb-qmp --test real_qemu -- --ignored`.
+//! Ignored by default because it needs `qemu-system-x86_64`. Run it with `cargo xtask test`, or
+//! with `cargo test -p vusb-qmp --test real_qemu -- --ignored`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -50,9 +50,9 @@ impl Qemu {
         self.dir.path().join(name)
     }
 
-    /// Connects as soon as QEMU has made its socket.
+    /// Connects as soon as QEMU has created its socket.
     fn try_connect(&self, name: &str) -> Result<Client, Error> {
-        let deadline = soon();
+        let deadline = long_enough();
         loop {
             match Client::connect(&self.path(name), deadline) {
                 Err(Error::NoSocket { .. } | Error::Refused { .. }) if !deadline.is_over() => {
@@ -79,11 +79,11 @@ impl Drop for Qemu {
     }
 }
 
-fn soon() -> Deadline {
+fn long_enough() -> Deadline {
     Deadline::after(Duration::from_secs(60))
 }
 
-fn shortly() -> Deadline {
+fn short() -> Deadline {
     Deadline::after(Duration::from_millis(300))
 }
 
@@ -96,11 +96,11 @@ fn class(outcome: Result<Value, Error>) -> ErrorClass {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by cargo xtask test"]
-fn greeting_and_schema() {
+fn the_greeting_and_the_schema_are_read() {
     let qemu = Qemu::start();
     let mut client = qemu.connect();
     assert!(client.greeting().version.major >= 5, "{}", client.greeting().version);
-    let schema = client.execute("query-qmp-schema", Value::Null, soon()).unwrap();
+    let schema = client.execute("query-qmp-schema", Value::Null, long_enough()).unwrap();
     let commands = schema.as_array().unwrap().iter();
     let names: Vec<&str> = commands.filter_map(|entry| entry["name"].as_str()).collect();
     assert!(names.contains(&"device_add") && names.contains(&"DEVICE_DELETED"));
@@ -108,17 +108,17 @@ fn greeting_and_schema() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by cargo xtask test"]
-fn line_feeds_inside_messages_are_no_trouble() {
+fn messages_may_contain_line_feeds() {
     let qemu = Qemu::start();
     let mut client = qemu.try_connect("pretty").unwrap();
-    let pretty = client.execute("query-qmp-schema", Value::Null, soon()).unwrap();
-    let plain = qemu.connect().execute("query-qmp-schema", Value::Null, soon()).unwrap();
+    let pretty = client.execute("query-qmp-schema", Value::Null, long_enough()).unwrap();
+    let plain = qemu.connect().execute("query-qmp-schema", Value::Null, long_enough()).unwrap();
     assert_eq!(pretty, plain);
 }
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by cargo xtask test"]
-fn a_human_monitor_is_told_apart() {
+fn a_human_monitor_is_recognized() {
     let qemu = Qemu::start();
     let error = qemu.try_connect("human").unwrap_err();
     assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
@@ -127,7 +127,7 @@ fn a_human_monitor_is_told_apart() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by cargo xtask test"]
-fn twenty_commands_at_once() {
+fn twenty_commands_are_executed_in_one_pipeline() {
     let qemu = Qemu::start();
     let commands: Vec<(&str, Value)> = (0..20)
         .map(|n| match n % 4 {
@@ -137,7 +137,7 @@ fn twenty_commands_at_once() {
             _ => ("query-qmp-schema", Value::Null),
         })
         .collect();
-    let answers = qemu.connect().pipeline(&commands, soon()).unwrap();
+    let answers = qemu.connect().pipeline(&commands, long_enough()).unwrap();
     assert_eq!(answers.len(), 20);
     for (n, answer) in answers.iter().enumerate() {
         match (n % 4, answer) {
@@ -155,72 +155,73 @@ fn twenty_commands_at_once() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by cargo xtask test"]
-fn error_classes() {
+fn errors_have_the_class_that_qemu_sends() {
     let qemu = Qemu::start();
     let mut client = qemu.connect();
-    let unknown = client.execute("brand-new", Value::Null, soon());
+    let unknown = client.execute("brand-new", Value::Null, long_enough());
     assert_eq!(class(unknown), ErrorClass::CommandNotFound);
-    let missing = client.execute("device_del", json!({"id": "x"}), soon());
+    let missing = client.execute("device_del", json!({"id": "x"}), long_enough());
     assert_eq!(class(missing), ErrorClass::DeviceNotFound);
-    let driver = client.execute("device_add", json!({"driver": "x"}), soon());
+    let driver = client.execute("device_add", json!({"driver": "x"}), long_enough());
     assert_eq!(class(driver), ErrorClass::GenericError);
-    // Arguments that are no object, and text that QEMU's parser refuses: the latter without an id.
-    assert_eq!(class(client.execute("stop", json!(5), soon())), ErrorClass::GenericError);
-    let nul = client.execute("device_del", json!({"id": "a\u{0}b"}), soon());
+    // Arguments that are not an object, and text that QEMU's parser refuses; the latter answer has
+    // no id.
+    assert_eq!(class(client.execute("stop", json!(5), long_enough())), ErrorClass::GenericError);
+    let nul = client.execute("device_del", json!({"id": "a\u{0}b"}), long_enough());
     assert!(matches!(nul, Err(Error::Command(_))), "{nul:?}");
-    client.execute("query-status", Value::Null, soon()).unwrap();
+    client.execute("query-status", Value::Null, long_enough()).unwrap();
 }
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by cargo xtask test"]
-fn a_second_client_is_told_why_and_gets_in_once_the_first_has_left() {
+fn a_second_client_is_served_after_the_first_has_disconnected() {
     let qemu = Qemu::start();
     let mut first = qemu.connect();
     for _ in 0..3 {
-        let error = Client::connect(&qemu.path("qmp"), shortly()).unwrap_err();
+        let error = Client::connect(&qemu.path("qmp"), short()).unwrap_err();
         assert!(matches!(error, Error::NoGreeting { .. }), "{error:?}");
     }
-    first.execute("query-status", Value::Null, soon()).unwrap();
+    first.execute("query-status", Value::Null, long_enough()).unwrap();
     drop(first);
-    let mut second = Client::connect(&qemu.path("qmp"), soon()).unwrap();
-    second.execute("query-status", Value::Null, soon()).unwrap();
+    let mut second = Client::connect(&qemu.path("qmp"), long_enough()).unwrap();
+    second.execute("query-status", Value::Null, long_enough()).unwrap();
 }
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by cargo xtask test"]
-fn a_device_comes_and_goes_with_its_event() {
+fn a_removed_device_causes_an_event() {
     let qemu = Qemu::with(&["-machine", "pc", "-m", "32", "-device", "qemu-xhci,id=hci0"]);
     let mut client = qemu.connect();
     let tablet = json!({"driver": "usb-tablet", "id": "t", "bus": "hci0.0", "port": "1"});
-    client.execute("device_add", tablet, soon()).unwrap();
-    client.execute("device_del", json!({"id": "t"}), soon()).unwrap();
+    client.execute("device_add", tablet, long_enough()).unwrap();
+    client.execute("device_del", json!({"id": "t"}), long_enough()).unwrap();
     client
-        .wait_event(soon(), |event| {
+        .wait_event(long_enough(), |event| {
             (event.name == "DEVICE_DELETED" && event.data["device"] == "t").then_some(())
         })
         .unwrap();
-    let error = client.wait_event(shortly(), |event| (event.name == "NEVER").then_some(()));
+    let error = client.wait_event(short(), |event| (event.name == "NEVER").then_some(()));
     assert!(matches!(error, Err(Error::TimedOut { .. })), "{error:?}");
 }
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by cargo xtask test"]
-fn a_qemu_that_stands_still_and_wakes_up() {
+fn a_late_answer_of_a_stopped_qemu_is_ignored() {
     let qemu = Qemu::start();
     let mut client = qemu.connect();
     qemu.signal(Signal::STOP);
     let start = Instant::now();
-    let late = client.execute("query-version", Value::Null, shortly());
+    let late = client.execute("query-version", Value::Null, short());
     assert!(matches!(late, Err(Error::TimedOut { .. })), "{late:?}");
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     qemu.signal(Signal::CONT);
-    let status = client.execute("query-status", Value::Null, soon()).unwrap();
-    assert!(status.get("running").is_some(), "took the late answer for its own: {status}");
+    let status = client.execute("query-status", Value::Null, long_enough()).unwrap();
+    assert!(status.get("running").is_some(), "the late answer was mistaken for this one: {status}");
 }
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by cargo xtask test"]
-fn a_qemu_that_is_killed_in_the_middle() {
+fn the_end_of_qemu_during_a_pipeline_is_reported() {
     let qemu = Qemu::start();
     let mut client = qemu.connect();
     std::thread::scope(|scope| {
@@ -228,22 +229,22 @@ fn a_qemu_that_is_killed_in_the_middle() {
             std::thread::sleep(Duration::from_millis(300));
             qemu.signal(Signal::KILL);
         });
-        // More than it can answer in that time.
+        // More commands than QEMU can answer before it is killed.
         let commands = vec![("query-qmp-schema", Value::Null); 5000];
-        let error = client.pipeline(&commands, soon()).unwrap_err();
+        let error = client.pipeline(&commands, long_enough()).unwrap_err();
         assert!(matches!(error, Error::Closed { .. }), "{error:?}");
     });
-    let error = Client::connect(&qemu.path("qmp"), soon()).unwrap_err();
+    let error = Client::connect(&qemu.path("qmp"), long_enough()).unwrap_err();
     assert!(matches!(error, Error::Refused { .. }), "{error:?}");
 }
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by cargo xtask test"]
-fn a_qemu_that_quits_says_so_first() {
+fn a_qemu_that_quits_sends_an_event_first() {
     let qemu = Qemu::start();
     let mut client = qemu.connect();
-    client.execute("quit", Value::Null, soon()).unwrap();
-    client.wait_event(soon(), |event| (event.name == "SHUTDOWN").then_some(())).unwrap();
-    let error = client.execute("query-status", Value::Null, soon()).unwrap_err();
+    client.execute("quit", Value::Null, long_enough()).unwrap();
+    client.wait_event(long_enough(), |event| (event.name == "SHUTDOWN").then_some(())).unwrap();
+    let error = client.execute("query-status", Value::Null, long_enough()).unwrap_err();
     assert!(matches!(error, Error::Closed { .. }), "{error:?}");
 }

@@ -1,8 +1,9 @@
-//! The guest's side of both rings, for tests and tools; a backend has no use for it.
+//! The guest's side of both rings, for tests and tools. A backend does not need it.
 //!
-//! It does what Linux `xen-hcd` does, keeps its books in the same way, and says so with a [`Violation`]
-//! when the backend does what would make `xen-hcd` give the controller up or go wrong in silence. A tool
-//! that means ill gets at every word: [`UrbRing::push_raw`], [`UrbRing::page`].
+//! It behaves like Linux `xen-hcd` and tracks its requests in the same way. It returns a
+//! [`Violation`] if the backend does something that would make `xen-hcd` give up the controller or
+//! silently misbehave. A malicious frontend can access every word: [`UrbRing::push_raw`],
+//! [`UrbRing::page`].
 
 mod connect;
 mod encode;
@@ -16,12 +17,13 @@ pub use connect::{ConnectRing, Event};
 pub use encode::{encode_submit, encode_unlink};
 pub use urb::{Answer, Answered, NotSent, Pushed, UrbRing};
 
-/// What the backend did against the rules.
+/// A protocol violation by the backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Violation {
-    /// More responses than requests, or responses taken back.
+    /// More responses than requests, or an index that went back.
     #[error(
-        "the backend announced responses up to number {announced}, with {consumed} read and {sent} requests sent"
+        "the backend announced responses up to number {announced}, but {sent} requests were sent \
+         and {consumed} responses read"
     )]
     Index {
         /// The index that the backend wrote.
@@ -31,37 +33,38 @@ pub enum Violation {
         /// Requests sent.
         sent: u32,
     },
-    /// A response to a request that was never sent.
-    #[error("the backend answered request {id}, but there are only 0 to 15")]
+    /// A response with an id that no request can have.
+    #[error("the backend answered request {id}, but ids are 0 to 15")]
     UnknownId {
-        /// The request's number.
+        /// The request's id.
         id: u16,
     },
-    /// A response to a request that has got one.
+    /// A response to a request that was not sent, or that was answered already.
     #[error("the backend answered request {id}, which is not in flight")]
     NotInFlight {
-        /// The request's number.
+        /// The request's id.
         id: u16,
     },
-    /// More bytes than were asked for, or fewer than none. `xen-hcd` takes it for the whole length.
-    #[error("the backend says that request {id} moved {actual} bytes of {length}")]
+    /// More bytes than requested, or a negative number. `xen-hcd` interprets it as the whole
+    /// length.
+    #[error("the backend reports {actual} bytes for request {id}, which is for {length} bytes")]
     Length {
-        /// The request's number.
+        /// The request's id.
         id: u16,
-        /// What the backend says.
+        /// The length that the backend reported.
         actual: i32,
-        /// What was asked for, in bytes.
+        /// The length of the request, in bytes.
         length: u32,
     },
-    /// An event for a port that cannot be.
-    #[error("the backend sent a connection event: {0}")]
+    /// An event with an invalid port.
+    #[error("the backend sent an invalid connection event: {0}")]
     Port(#[from] BadPort),
-    /// An event with a speed that cannot be.
-    #[error("the backend sent a connection event: {0}")]
+    /// An event with an invalid speed.
+    #[error("the backend sent an invalid connection event: {0}")]
     Speed(#[from] BadSpeed),
 }
 
-/// Sets up the head of a page that is about to be shared (`SHARED_RING_INIT`).
+/// Initialises the header of a page that is about to be shared (`SHARED_RING_INIT`).
 fn initialise<P: Page>(page: &P) {
     page.store(REQ_PROD, 0);
     page.store(RSP_PROD, 0);
@@ -69,7 +72,7 @@ fn initialise<P: Page>(page: &P) {
     page.store(RSP_EVENT, 1);
 }
 
-/// How many responses wait.
+/// The number of responses that have not been read.
 fn responses<P: Page>(page: &P, consumed: u32, sent: u32) -> Result<u32, Violation> {
     let announced = page.load(RSP_PROD);
     let waiting = announced.wrapping_sub(consumed);

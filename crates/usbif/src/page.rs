@@ -1,4 +1,4 @@
-//! Shared memory, one page of it.
+//! One page of shared memory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
@@ -8,21 +8,25 @@ pub const PAGE_BYTES: usize = 4096;
 /// Size of a page, in 32-bit words.
 pub const PAGE_WORDS: usize = PAGE_BYTES / 4;
 
-/// One page of memory that another side, which is not trusted, reads and writes at the same time.
+/// One page of memory that an untrusted peer reads and writes concurrently.
 ///
 /// Word `n` is the aligned 32-bit word at byte `4 * n`. Callers in this crate stay below
-/// [`PAGE_WORDS`]; for any other number an implementation reads 0 and writes nothing.
+/// [`PAGE_WORDS`]; for any other number an implementation must read 0 and write nothing.
 ///
-/// Two loads of one word may give two values. No value means anything until it has been checked.
+/// Two loads of the same word may return different values. No value may be used before it is
+/// checked.
 pub trait Page {
-    /// Reads a word at once, not torn. Later loads and stores of this side stay after it (acquire).
+    /// Reads a word atomically. Later loads and stores of this side are not reordered before it
+    /// (acquire).
     fn load(&self, word: usize) -> u32;
 
-    /// Writes a word at once, not torn. Earlier loads and stores of this side stay before it (release).
+    /// Writes a word atomically. Earlier loads and stores of this side are not reordered after it
+    /// (release).
     fn store(&self, word: usize, value: u32);
 
-    /// A full barrier: every store before it is seen by the other side before any load after it is
-    /// done. Release and acquire do not give this, and without it a wake-up can be lost.
+    /// A full barrier: every store before it is visible to the other side before any load after it
+    /// is performed. Acquire and release do not guarantee this, and without it a wake-up can be
+    /// lost.
     fn fence(&self);
 }
 
@@ -54,7 +58,8 @@ impl<T: Page + ?Sized> Page for Arc<T> {
     }
 }
 
-/// A page in this process's own memory, zeroed at first: for tests, and for both ends in one process.
+/// A page in this process's own memory, initially zero: for tests, and for both ends in one
+/// process.
 #[derive(Debug)]
 pub struct MemoryPage([AtomicU32; PAGE_WORDS]);
 

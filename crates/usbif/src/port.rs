@@ -4,17 +4,17 @@ use std::fmt;
 
 use thiserror::Error;
 
-/// A port of a virtual controller, counted from 1 as the guest counts its root hub's ports.
+/// A port of a virtual controller, numbered from 1 like the guest's root hub ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Port(u8);
 
 impl Port {
     /// The first port.
     pub const MIN: Self = Self(1);
-    /// The last port that the five bits of a pipe can name (`XENUSB_PIPE_PORT_MASK`).
+    /// The last port that the five bits of a pipe can express (`XENUSB_PIPE_PORT_MASK`).
     pub const MAX: Self = Self(31);
 
-    /// The port of this number.
+    /// The port with this number.
     ///
     /// # Errors
     /// [`BadPort`] unless the number is 1 to 31.
@@ -38,16 +38,16 @@ impl fmt::Display for Port {
     }
 }
 
-/// A number that is no port's.
+/// A number that is not a port number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("there is no port {number}: the ports of a virtual USB controller are 1 to 31")]
+#[error("port {number} does not exist: a virtual USB controller has ports 1 to 31")]
 pub struct BadPort {
     /// The number.
     pub number: u8,
 }
 
-/// What is plugged into a port, as the guest is told. usbif has no SuperSpeed: such a device is
-/// offered as a high-speed one or not at all.
+/// What is plugged into a port, as the guest sees it. usbif has no SuperSpeed: such a device is
+/// exported as a high-speed device or not at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Speed {
@@ -68,7 +68,7 @@ impl Speed {
         self as u8
     }
 
-    /// The speed of a number on the wire.
+    /// The speed for a number on the wire.
     ///
     /// # Errors
     /// [`BadSpeed`] for a number above 3.
@@ -83,9 +83,9 @@ impl Speed {
     }
 }
 
-/// A number that is no speed's.
+/// A number that is not a speed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("there is no speed {number}: usbif has 0 (nothing), 1 (low), 2 (full) and 3 (high)")]
+#[error("unknown speed {number}: usbif has 0 (nothing), 1 (low), 2 (full) and 3 (high)")]
 pub struct BadSpeed {
     /// The number.
     pub number: u8,

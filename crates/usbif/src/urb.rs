@@ -1,4 +1,4 @@
-//! The URB ring: 16 slots of 148 bytes, in which the guest's transfers come and go.
+//! The URB ring: 16 slots of 148 bytes, which carry the guest's transfers and their responses.
 //!
 //! ```text
 //!                next()                     respond(ticket, …)            publish()
@@ -6,8 +6,8 @@
 //!                              (in flight: at most 16)    answered request
 //! ```
 //!
-//! Requests are read in order and answered in any order. A response takes the slot that comes next, not
-//! its request's own: that is why a request is copied out whole before anything is answered.
+//! Requests are read in order and answered in any order. A response takes the next slot, not the
+//! slot of its request. That is why a request is copied out completely before anything is answered.
 //!
 //! A backend's round:
 //!
@@ -19,7 +19,7 @@
 //!     loop {
 //!         while let Some((ticket, request)) = ring.next()? {
 //!             let response = match request {
-//!                 // This one lends no device at all.
+//!                 // This backend has no devices at all.
 //!                 Request::Submit(_) => Response::failed(Status::NoDevice),
 //!                 Request::Unlink { .. } => Response::failed(Status::Ok),
 //!                 Request::Invalid(reason) => {
@@ -27,7 +27,7 @@
 //!                     Response::failed(Status::Invalid)
 //!                 }
 //!             };
-//!             // Refused only if the ticket is of another ring.
+//!             // Fails only if the ticket belongs to another ring.
 //!             let _ = ring.respond(ticket, response);
 //!         }
 //!         if !ring.rearm() {

@@ -1,4 +1,4 @@
-//! What a guest may say, must not say, and may leave lying about.
+//! Decoding of valid and invalid requests, and of requests with garbage in unused fields.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,7 +23,7 @@ const ISOCHRONOUS: u32 = 0;
 const BULK: u32 = 3 << 30;
 const ENDPOINT_1: u32 = 1 << 15;
 
-/// A request of `segments` whole pages on port 1 and this pipe, with two words of `u`.
+/// A request of `segments` whole pages on port 1 with these pipe bits and these two words of `u`.
 fn request(pipe: u32, segments: u32, u: [u32; 2]) -> RequestWords {
     let mut words = [0; 37];
     words[0] = segments << 16;
@@ -53,7 +53,7 @@ fn invalid(words: RequestWords) -> Invalid {
 }
 
 #[test]
-fn every_port_but_0() {
+fn every_port_except_0_is_valid() {
     for port in 1..=31 {
         let mut words = request(BULK | ENDPOINT_1, 0, [0; 2]);
         words.0[1] = words.0[1] & !0x1f | port;
@@ -66,7 +66,7 @@ fn every_port_but_0() {
 }
 
 #[test]
-fn every_address_and_endpoint() {
+fn every_address_and_endpoint_is_valid() {
     for address in 0..128 {
         for endpoint in 1..16 {
             let transfer = submit(request(BULK | address << 8 | endpoint << 15, 0, [0; 2]));
@@ -79,16 +79,16 @@ fn every_address_and_endpoint() {
 }
 
 #[test]
-fn endpoint_0_is_for_control_alone() {
+fn endpoint_0_is_for_control_only() {
     for kind in [BULK, INTERRUPT, ISOCHRONOUS] {
         assert_eq!(invalid(request(kind, 0, [0; 2])), Invalid::EndpointZero);
     }
-    // The endpoint of a control pipe is not looked at.
+    // The endpoint of a control pipe is ignored.
     assert_eq!(submit(request(CONTROL | ENDPOINT_1, 0, [0; 2])).endpoint, 0);
 }
 
 #[test]
-fn unused_bits_mean_nothing() {
+fn unused_bits_are_ignored() {
     let mut words = request(BULK | ENDPOINT_1 | IN, 1, [0; 2]);
     let plain = submit(words);
     words.0[1] |= 1 << 6 | 0x7ff << 19;
@@ -103,13 +103,13 @@ fn unused_bits_mean_nothing() {
     interrupt.0[5..].fill(u32::MAX);
     assert_eq!(submit(interrupt).kind, Kind::Interrupt { interval: u16::MAX });
 
-    // An unlink is its target and nothing else: not even its port or its segments have to be right.
+    // Only the target of an unlink is used: not even its port or its segments have to be valid.
     let unlink = RequestWords([u32::MAX; 37]);
     assert_eq!(Request::decode(&unlink), Request::Unlink { target: u16::MAX });
 }
 
 #[test]
-fn sixteen_segments_and_no_more() {
+fn a_request_has_at_most_sixteen_segments() {
     assert_eq!(submit(request(BULK | ENDPOINT_1, 16, [0; 2])).data.len_bytes(), 65536);
     let many = |data, descriptors| Invalid::TooManySegments { data, descriptors };
     assert_eq!(invalid(request(BULK | ENDPOINT_1, 17, [0; 2])), many(17, 0));
@@ -123,7 +123,7 @@ fn sixteen_segments_and_no_more() {
 }
 
 #[test]
-fn segments_lie_in_their_pages() {
+fn segments_lie_within_their_pages() {
     for (offset, length, good) in [
         (0, 4096, true),
         (4096, 0, true),
@@ -144,27 +144,27 @@ fn segments_lie_in_their_pages() {
 }
 
 #[test]
-fn a_data_stage_needs_its_room() {
+fn a_data_stage_needs_enough_memory() {
     let setup = |request_type: u32, length: u32| [request_type, length << 16];
     let control = |pipe, segments, u| request(CONTROL | pipe, segments, u);
-    // No data at all: either pipe.
+    // Without data, either direction of the pipe is valid.
     assert_eq!(submit(control(0, 0, setup(0x80, 0))).len_bytes(), 0);
     assert_eq!(submit(control(IN, 0, setup(0, 0))).len_bytes(), 0);
-    // More room than data.
+    // More memory than data.
     assert_eq!(submit(control(IN, 2, setup(0x80, 18))).len_bytes(), 18);
     assert_eq!(submit(control(IN, 16, setup(0x80, 0xffff))).len_bytes(), 0xffff);
-    // Less room than data.
+    // Less memory than data.
     assert_eq!(
         invalid(control(IN, 1, setup(0x80, 4097))),
         Invalid::ControlTooShort { length: 4097, room: 4096 }
     );
-    // The setup packet decides on the direction; memory lent for reading cannot be written to.
+    // The setup packet determines the direction; memory granted read-only cannot be written to.
     assert_eq!(submit(control(IN, 1, setup(0, 8))).direction, Direction::Out);
     assert_eq!(invalid(control(0, 1, setup(0x80, 8))), Invalid::ControlDirection);
 }
 
 #[test]
-fn packets_need_their_table() {
+fn packets_need_a_table() {
     let isochronous = |data, packets: u32, segments: u32| {
         request(ISOCHRONOUS | ENDPOINT_1 | IN, data, [0, segments << 16 | packets])
     };
@@ -180,13 +180,13 @@ fn packets_need_their_table() {
         Kind::Isochronous(Isochronous { packets: 128, descriptors, .. })
             if descriptors.len_bytes() == 2048
     ));
-    // What xen-hcd sends for a transfer without data: packets, and no table of them.
+    // For a transfer without data, xen-hcd sends a number of packets, but no table.
     let Kind::Isochronous(nothing) = submit(isochronous(0, 8, 0)).kind else { panic!() };
     assert_eq!((nothing.packets, nothing.descriptors), (0, Segments::NONE));
 }
 
 #[test]
-fn tables_that_cannot_be() {
+fn invalid_packet_tables_are_rejected() {
     let table = |packets: &[(u32, u32)]| {
         let words = packets.iter().flat_map(|&(offset, length)| [offset, length, 0, 0]);
         words.flat_map(u32::to_le_bytes).collect::<Vec<_>>()
@@ -207,7 +207,7 @@ fn tables_that_cannot_be() {
 }
 
 #[test]
-fn chunks_cut_at_pages() {
+fn chunks_end_at_page_boundaries() {
     let list = [(1, 4000, 96), (2, 0, 4096), (3, 7, 0), (4, 5, 10)]
         .map(|(gref, offset, length)| Segment { gref, offset, length });
     let segments = Segments::new(&list).unwrap();
@@ -224,7 +224,7 @@ fn chunks_cut_at_pages() {
 }
 
 #[test]
-fn requests_that_a_backend_must_know() {
+fn the_standard_requests_that_a_backend_has_to_recognize() {
     let setup = |bytes| Setup::from_bytes(bytes).standard();
     for address in [0, 127, 128, 65535_u16] {
         let [low, high] = address.to_le_bytes();
@@ -249,7 +249,7 @@ fn requests_that_a_backend_must_know() {
         setup([0x80, 6, 2, 3, 0x09, 0x04, 255, 0]),
         Some(StandardRequest::GetDescriptor { kind: 3, index: 2, language: 0x0409 })
     );
-    // Class and vendor requests of the same numbers, another feature, SET_DESCRIPTOR.
+    // Class and vendor requests with the same numbers, another feature, SET_DESCRIPTOR.
     for other in [
         [0x21, 9, 1, 0, 0, 0, 0, 0],
         [0x40, 5, 1, 0, 0, 0, 0, 0],
@@ -265,7 +265,7 @@ fn requests_that_a_backend_must_know() {
 }
 
 #[test]
-fn statuses_are_what_the_guest_understands() {
+fn statuses_are_numbers_that_the_guest_understands() {
     let wire: Vec<_> = Status::ALL.iter().map(|status| status.wire()).collect();
     assert_eq!(wire, [0, -19, -22, -32, -71, -75, -108]);
     for status in Status::ALL {
@@ -274,9 +274,9 @@ fn statuses_are_what_the_guest_understands() {
     assert_eq!(Status::from_wire(1), Status::Shutdown);
 }
 
-/// What was in the buffer before, of any kind, does not show through.
+/// The previous contents of the buffer do not affect the next request, whatever its type.
 #[test]
-fn a_buffer_is_used_again() {
+fn a_buffer_can_be_reused() {
     let data = Segments::new(&[Segment { gref: 1, offset: 0, length: 8 }]).unwrap();
     let table = Segments::new(&[Segment { gref: 2, offset: 8, length: 16 }]).unwrap();
     let setup = Setup { request_type: 0x21, request: 9, value: 0, index: 0, length: 8 };

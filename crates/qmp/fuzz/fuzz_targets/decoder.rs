@@ -1,8 +1,8 @@
-//! Whatever the peer sends, however the socket cuts it: no panic, and the same messages and the same
-//! error as when it comes in one piece.
+//! However a stream is split into chunks, decoding does not panic, and returns the same messages
+//! and the same error as decoding the whole stream at once.
 //!
-//! Each input is the cuts, then the stream: byte 0 is the number of cuts, each of the following bytes
-//! the length of a chunk. Limits are small, so that the fuzzer finds them.
+//! The input consists of chunk lengths and the stream: byte 0 is their number, and each of the
+//! following bytes is one length. The limits are small, so that the fuzzer reaches them.
 //!
 //! ```text
 //! cd crates/qmp && RUSTC_BOOTSTRAP=1 cargo fuzz run decoder -- -max_total_time=60 -dict=fuzz/qmp.dict
@@ -16,7 +16,7 @@ use vusb_qmp::DecodeError;
 
 const LIMITS: Limits = Limits { bytes: 256, marks: 64 };
 
-/// All messages, the error that ended them, and whether one was left half in.
+/// All messages, the error, and whether a message is incomplete.
 type Outcome = (Vec<Message>, Option<DecodeError>, bool);
 
 fn decode<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> Outcome {

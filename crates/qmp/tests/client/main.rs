@@ -2,16 +2,16 @@
 //!
 //! | file | about |
 //! |---|---|
-//! | `peer` | the peer: a thread that says and expects what a test tells it |
-//! | `connecting` | sockets that are missing, dead, full or silent; the greeting |
-//! | `commands` | answers, refusals, pipelines, answers that come late |
+//! | `peer` | the peer: a thread that runs a test's script |
+//! | `connecting` | sockets that are missing, stale, full or silent; the greeting |
+//! | `commands` | answers, refusals, pipelines, late answers |
 //! | `events` | events before, between and after answers; floods |
-//! | `trouble` | peers that close, hang, drip or talk nonsense |
+//! | `failures` | peers that close, hang, send slowly or send garbage |
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod commands;
 mod connecting;
 mod events;
+mod failures;
 mod peer;
-mod trouble;

@@ -10,18 +10,18 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use vusb_qmp::{Client, Deadline};
 
-/// Long enough for anything that should happen on a busy machine.
-pub(crate) fn soon() -> Deadline {
+/// Long enough for everything that should happen, even on a busy machine.
+pub(crate) fn long_enough() -> Deadline {
     Deadline::after(Duration::from_secs(20))
 }
 
-/// For what should not happen.
-pub(crate) fn shortly() -> Deadline {
+/// For everything that should not happen.
+pub(crate) fn short() -> Deadline {
     Deadline::after(Duration::from_millis(150))
 }
 
-/// A listening socket with a script behind it. Dropping it waits for the script and passes its
-/// panic on.
+/// A listening socket whose connection is handled by a script. Dropping it waits for the script and
+/// propagates its panic.
 pub(crate) struct Peer {
     dir: TempDir,
     script: Option<JoinHandle<()>>,
@@ -39,13 +39,22 @@ impl Peer {
         Self { dir, script: Some(script) }
     }
 
-    /// A peer that has greeted the client already, and that client.
+    /// A peer that has completed the handshake, and its client.
     pub(crate) fn greeted(script: impl FnOnce(&mut Line) + Send + 'static) -> (Self, Client) {
+        Self::greeted_after(|_| (), script)
+    }
+
+    /// Like [`greeted`](Self::greeted), with a script that runs before the handshake.
+    pub(crate) fn greeted_after(
+        before: impl FnOnce(&mut Line) + Send + 'static,
+        script: impl FnOnce(&mut Line) + Send + 'static,
+    ) -> (Self, Client) {
         let peer = Self::new(|line| {
+            before(line);
             line.greet();
             script(line);
         });
-        let client = Client::connect(&peer.path(), soon()).unwrap();
+        let client = Client::connect(&peer.path(), long_enough()).unwrap();
         (peer, client)
     }
 
@@ -75,23 +84,23 @@ pub(crate) struct Line {
 
 impl Line {
     fn new(stream: UnixStream) -> Self {
-        // A client that never comes must not hang the test.
+        // A missing client must not block the test.
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
         Self { reader: BufReader::new(stream.try_clone().unwrap()), writer: stream }
     }
 
     pub(crate) fn greet(&mut self) {
-        self.say(&json!({"QMP": {
+        self.send(&json!({"QMP": {
             "version": {"qemu": {"major": 7, "minor": 2, "micro": 22}, "package": "test"},
             "capabilities": ["oob"],
         }}));
         let id = self.expect("qmp_capabilities");
-        self.say(&json!({"return": {}, "id": id}));
+        self.send(&json!({"return": {}, "id": id}));
     }
 
-    /// Reads a command; `None` once the client has gone.
-    pub(crate) fn hear(&mut self) -> Option<Value> {
+    /// Reads a command. `None` if the client has disconnected.
+    pub(crate) fn receive(&mut self) -> Option<Value> {
         let mut text = String::new();
         match self.reader.read_line(&mut text) {
             Ok(0) => None,
@@ -101,38 +110,38 @@ impl Line {
         }
     }
 
-    /// Reads a command, which must have that name; gives its id.
+    /// Reads a command, which must have this name, and returns its id.
     pub(crate) fn expect(&mut self, command: &str) -> Value {
-        let heard = self.hear().expect("the client is gone");
-        assert_eq!(heard["execute"], command);
-        heard["id"].clone()
+        let received = self.receive().expect("the client is gone");
+        assert_eq!(received["execute"], command);
+        received["id"].clone()
     }
 
-    pub(crate) fn say(&mut self, message: &Value) {
-        self.say_raw(format!("{message}\r\n").as_bytes());
+    pub(crate) fn send(&mut self, message: &Value) {
+        self.send_raw(format!("{message}\r\n").as_bytes());
     }
 
-    pub(crate) fn say_raw(&mut self, bytes: &[u8]) {
+    pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
         self.writer.write_all(bytes).unwrap();
     }
 
-    /// Like [`say_raw`](Self::say_raw); false once the client has gone.
-    pub(crate) fn try_say_raw(&mut self, bytes: &[u8]) -> bool {
+    /// Like [`send_raw`](Self::send_raw); false if the client has disconnected.
+    pub(crate) fn try_send_raw(&mut self, bytes: &[u8]) -> bool {
         self.writer.write_all(bytes).is_ok()
     }
 
     pub(crate) fn event(&mut self, name: &str, number: usize) {
-        self.say(&json!({"event": name, "data": {"n": number},
+        self.send(&json!({"event": name, "data": {"n": number},
             "timestamp": {"seconds": 1, "microseconds": 2}}));
     }
 
-    /// Ends its own half of the connection.
-    pub(crate) fn stop_talking(&mut self) {
+    /// Closes its own direction of the connection.
+    pub(crate) fn stop_sending(&mut self) {
         self.writer.shutdown(std::net::Shutdown::Write).unwrap();
     }
 
-    /// Stays connected and silent until the client goes.
-    pub(crate) fn wait_for_the_end(&mut self) {
-        while self.hear().is_some() {}
+    /// Stays connected and silent until the client disconnects.
+    pub(crate) fn wait_for_disconnect(&mut self) {
+        while self.receive().is_some() {}
     }
 }

@@ -1,4 +1,4 @@
-//! Any 148 bytes are a request, and one that makes sense keeps its promises.
+//! Decodes 148 arbitrary bytes, and checks the invariants of valid requests.
 //!
 //! ```text
 //! cd crates/usbif && RUSTC_BOOTSTRAP=1 cargo fuzz run request -- -max_total_time=60
@@ -11,7 +11,7 @@ use vusb_usbif::front::encode_submit;
 use vusb_usbif::iso;
 use vusb_usbif::urb::{Kind, REQUEST_BYTES, Request, RequestWords, Segments, Transfer};
 
-/// Chunks are in order, without gaps, within pages, and all there is.
+/// Chunks are in order, without gaps, within their pages, and complete.
 fn check_segments(segments: &Segments, from: usize, to: usize) {
     let total = segments.len_bytes();
     assert!(total <= 65536);
@@ -42,7 +42,7 @@ fn check(words: &RequestWords, transfer: &Transfer, cuts: (usize, usize)) {
     assert!(segments <= 16);
     assert_eq!(matches!(transfer.kind, Kind::Control(_)), transfer.endpoint == 0);
 
-    // Written over the same words, or over others, it says the same.
+    // Encoded into the same words or into others, it decodes to the same transfer.
     for mut buffer in [*words, RequestWords([0; 37]), RequestWords([u32::MAX; 37])] {
         encode_submit(&mut buffer, words.id(), transfer);
         assert_eq!(buffer.id(), words.id());

@@ -1,8 +1,8 @@
-//! Both rings on a page that changes under the reader's eyes.
+//! Both rings on a page that changes while it is read.
 //!
-//! Every load may find another value than what was stored: the input decides. Whatever it decides, the
-//! rings do not panic, read each word of a request once, never have more than 16 requests in flight or
-//! read between two publications, and stay broken once they are.
+//! The input decides whether a load returns a value other than the stored one. Whatever it decides,
+//! the rings do not panic and read each word of a request only once. They never have more than 16
+//! requests in flight or read more than 16 between two publications. A broken ring stays broken.
 //!
 //! ```text
 //! cd crates/usbif && RUSTC_BOOTSTRAP=1 cargo fuzz run rings -- -max_total_time=60
@@ -16,7 +16,7 @@ use libfuzzer_sys::fuzz_target;
 use vusb_usbif::urb::{REQUEST_WORDS, Response, Ring, Status, Ticket};
 use vusb_usbif::{PAGE_WORDS, Page, Port, Speed, connect};
 
-/// The input, a byte at a time; zeros when it is used up.
+/// The input, one byte at a time; zeros when it is exhausted.
 struct Input<'a>(RefCell<&'a [u8]>);
 
 impl Input<'_> {
@@ -51,7 +51,7 @@ impl Page for HostilePage<'_> {
         let input = self.input;
         let mut words = self.words.borrow_mut();
         let value = &mut words[word];
-        // Mostly small steps, so that the indexes get somewhere before they go wrong.
+        // Mostly small steps, so that the rings make progress before the indexes become invalid.
         match input.byte() {
             0..0x40 => {}
             step @ 0x40..0xe0 => *value = value.wrapping_add(u32::from(step & 0x1f)),
@@ -77,7 +77,7 @@ fuzz_target!(|input: &[u8]| {
     let mut ring = Ring::new(&urbs);
     let mut connections = connect::Ring::new(&events);
     let mut tickets: Vec<Ticket> = Vec::new();
-    let (mut broken, mut deaf, mut unpublished) = (None, None, 0);
+    let (mut broken, mut connect_broken, mut unpublished) = (None, None, 0);
 
     while !input.is_empty() {
         match input.byte() % 8 {
@@ -109,8 +109,8 @@ fuzz_target!(|input: &[u8]| {
             _ => {
                 let port = Port::new(input.byte() % 31 + 1).unwrap();
                 match connections.post(port, Speed::High) {
-                    Ok(_) => assert_eq!(deaf, None),
-                    Err(why) => assert_eq!(*deaf.get_or_insert(why), why),
+                    Ok(_) => assert_eq!(connect_broken, None),
+                    Err(why) => assert_eq!(*connect_broken.get_or_insert(why), why),
                 }
             }
         }

@@ -1,7 +1,8 @@
-//! Whatever a table of packets says: each packet that is let through lies in the data, and together they
-//! are no more than it.
+//! Parses arbitrary packet tables: each accepted packet lies within the data, and together they are
+//! at most as long as the data.
 //!
-//! Each input is the number of packets and the length of the data (16 bits each), then the table.
+//! An input consists of the number of packets, the length of the data (16 bits each), and the
+//! table.
 //!
 //! ```text
 //! cd crates/usbif && RUSTC_BOOTSTRAP=1 cargo fuzz run table -- -max_total_time=60

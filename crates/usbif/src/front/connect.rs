@@ -5,12 +5,12 @@ use crate::connect::{RING_SLOTS, slot};
 use crate::shared::{self, REQ_EVENT, REQ_PROD, RSP_EVENT, RSP_PROD};
 use crate::{Notify, Page, Port, Speed};
 
-/// What the backend says is in a port.
+/// A connection event: what is in a port, according to the backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event {
     /// The port.
     pub port: Port,
-    /// What is in it.
+    /// The speed of the device in it, or [`Speed::None`].
     pub speed: Speed,
 }
 
@@ -24,13 +24,13 @@ pub struct ConnectRing<P> {
 }
 
 impl<P: Page> ConnectRing<P> {
-    /// Sets the page up; [`ConnectRing::fill`] comes next.
+    /// Initialises the page. Call [`ConnectRing::fill`] next.
     pub fn new(page: P) -> Self {
         initialise(&page);
         Self { page, req_prod_pvt: 0, req_prod: 0, rsp_cons: 0 }
     }
 
-    /// Leaves a request in every slot, numbered from 0, as `xen-hcd` does when it connects.
+    /// Puts a request into every slot, numbered from 0, as `xen-hcd` does when it connects.
     pub fn fill(&mut self) -> Notify {
         while self.req_prod_pvt.wrapping_sub(self.rsp_cons) < RING_SLOTS {
             let id = (self.req_prod_pvt & 0xffff) as u16;
@@ -39,11 +39,11 @@ impl<P: Page> ConnectRing<P> {
         self.push()
     }
 
-    /// The next event, if there is one. It leaves a request in exchange, which is seen after
+    /// Takes the next event, if there is one. A new request replaces it, and is published by
     /// [`ConnectRing::push`].
     ///
     /// # Errors
-    /// [`Violation`]: `xen-hcd` would give the controller up.
+    /// [`Violation`]: `xen-hcd` would give up the controller.
     pub fn take(&mut self) -> Result<Option<Event>, Violation> {
         if responses(&self.page, self.rsp_cons, self.req_prod)? == 0 {
             return Ok(None);
@@ -56,20 +56,21 @@ impl<P: Page> ConnectRing<P> {
         Ok(Some(event))
     }
 
-    /// Before sleeping: asks to be woken by the next event, and says whether there is one already.
+    /// To be called before sleeping: asks to be woken by the next event. Returns true if there is
+    /// one already.
     #[must_use = "if an event is there already, no wake-up will come for it"]
-    pub fn rest(&mut self) -> bool {
+    pub fn rearm(&mut self) -> bool {
         shared::rearm(&self.page, RSP_PROD, RSP_EVENT, self.rsp_cons)
     }
 
-    /// Shows the backend the requests left so far.
+    /// Publishes the requests written so far.
     pub fn push(&mut self) -> Notify {
         let old = self.req_prod;
         self.req_prod = self.req_prod_pvt;
         shared::publish(&self.page, REQ_PROD, REQ_EVENT, old, self.req_prod)
     }
 
-    /// The shared page, every word of it.
+    /// The shared page.
     pub const fn page(&self) -> &P {
         &self.page
     }

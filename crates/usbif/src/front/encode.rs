@@ -1,17 +1,18 @@
-//! Requests as `xen-hcd` writes them: over what the buffer held before, the unused parts left as they are.
+//! Encodes requests as `xen-hcd` does: over the previous contents of the buffer, without clearing
+//! the unused parts.
 
 use crate::urb::pipe::{
     ADDRESS_SHIFT, BULK, CONTROL, ENDPOINT_SHIFT, IN, INTERRUPT, ISOCHRONOUS, TYPE_SHIFT, UNLINK,
 };
 use crate::urb::{Direction, Kind, RequestWords, SHORT_NOT_OK, Segments, Transfer};
 
-/// Writes a transfer with this number into `words`.
+/// Writes a transfer with this id into `words`.
 pub fn encode_submit(words: &mut RequestWords, id: u16, transfer: &Transfer) {
     let data = transfer.data.as_slice().len();
     words.0[0] = u32::from(id) | (data as u32) << 16;
     words.0[1] = pipe(transfer);
     let flags = if transfer.short_not_ok { SHORT_NOT_OK } else { 0 };
-    // `buffer_length` has 16 bits.
+    // `buffer_length` has 16 bits: 65536 becomes 0.
     words.0[2] = flags | (transfer.data.len_bytes() as u32) << 16;
     match transfer.kind {
         Kind::Control(setup) => {
@@ -40,7 +41,7 @@ pub fn encode_unlink(words: &mut RequestWords, id: u16, target: u16, transfer: &
     words.0[3] = words.0[3] & 0xffff_0000 | u32::from(target);
 }
 
-/// The word that says where a transfer goes.
+/// The pipe word of a transfer: type, port, address, endpoint and direction.
 fn pipe(transfer: &Transfer) -> u32 {
     let kind = match transfer.kind {
         Kind::Isochronous(_) => ISOCHRONOUS,
@@ -56,10 +57,11 @@ fn pipe(transfer: &Transfer) -> u32 {
         | kind << TYPE_SHIFT
 }
 
-/// Writes segments into the slots from `first` on, as far as there are any.
+/// Writes segments into the segment slots from `first` on. Segments that do not fit are omitted.
 fn encode_segments(words: &mut RequestWords, first: usize, segments: &Segments) {
-    let (pairs, _) = words.0.split_at_mut(5).1.as_chunks_mut::<2>();
-    for (pair, segment) in pairs.iter_mut().skip(first).zip(segments.as_slice()) {
-        *pair = [segment.gref, u32::from(segment.offset) | u32::from(segment.length) << 16];
+    let pairs = words.0.split_at_mut(5).1.chunks_exact_mut(2);
+    for (pair, segment) in pairs.skip(first).zip(segments.as_slice()) {
+        let range = u32::from(segment.offset) | u32::from(segment.length) << 16;
+        pair.copy_from_slice(&[segment.gref, range]);
     }
 }

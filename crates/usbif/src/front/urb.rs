@@ -7,56 +7,56 @@ use crate::shared::{self, REQ_EVENT, REQ_PROD, RSP_EVENT, RSP_PROD};
 use crate::urb::{REQUEST_WORDS, RING_SLOTS, RequestWords, Status, Transfer, slot};
 use crate::{Notify, Page};
 
-/// A request that went into the ring.
+/// A request that was put into the ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pushed {
-    /// Its number, 0 to 15, until it is answered.
+    /// Its id, 0 to 15, until it is answered.
     pub id: u16,
     /// Whether the backend has to be woken.
     pub notify: Notify,
 }
 
-/// Why a request did not go into the ring.
+/// Why a request was not put into the ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum NotSent {
-    /// There are 16 in it. `xen-hcd` keeps it in a list, and looks again after a while.
-    #[error("all 16 slots of the ring are taken; take responses first")]
+    /// The ring has 16 requests. `xen-hcd` keeps the request in a list, and retries later.
+    #[error("all 16 slots of the ring are in use; take responses first")]
     Full,
-    /// An unlink of what is not there.
+    /// An unlink of a request that is not in flight.
     #[error("request {0} is not in flight, so it cannot be cancelled")]
     NotInFlight(u16),
 }
 
-/// What was answered.
+/// The kind of request that was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answered {
     /// A transfer.
     Transfer,
     /// The unlink of this request.
     Unlink {
-        /// Its number.
+        /// Its id.
         target: u16,
     },
 }
 
-/// A response of the backend.
+/// A response from the backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answer {
-    /// The number of the request, which is free again.
+    /// The id of the request, which is free again.
     pub id: u16,
-    /// What it was.
+    /// The kind of request.
     pub to: Answered,
-    /// How it ended, as `xen-hcd` understands it.
+    /// The result, as `xen-hcd` interprets it.
     pub status: Status,
-    /// Bytes moved.
+    /// Bytes transferred.
     pub actual_length: u32,
-    /// Isochronous packets that failed.
+    /// How many isochronous packets failed.
     pub error_count: i32,
-    /// The frame in which an isochronous transfer began.
+    /// The frame in which an isochronous transfer started.
     pub start_frame: u16,
 }
 
-/// What a number stands for.
+/// The request that an id stands for.
 #[derive(Debug, Clone, Copy)]
 #[expect(clippy::large_enum_variant, reason = "there are sixteen of them")]
 enum Shadow {
@@ -71,16 +71,16 @@ pub struct UrbRing<P> {
     page: P,
     req_prod: u32,
     rsp_cons: u32,
-    /// What each number stands for.
+    /// The request of each id.
     shadow: Vec<Shadow>,
-    /// Where each number's request is put together; never cleared, as in `xen-hcd`.
+    /// The buffer in which the request of each id is encoded; never cleared, as in `xen-hcd`.
     buffers: Vec<RequestWords>,
-    /// Numbers that are free; the last one is used next.
+    /// Free ids; the last one is used next.
     free: Vec<u16>,
 }
 
 impl<P: Page> UrbRing<P> {
-    /// Sets the page up.
+    /// Initialises the page.
     pub fn new(page: P) -> Self {
         initialise(&page);
         Self {
@@ -101,7 +101,7 @@ impl<P: Page> UrbRing<P> {
         self.send(Shadow::Transfer(*transfer), |words, id| encode_submit(words, id, transfer))
     }
 
-    /// Asks to cancel a transfer. It stays in flight until it is answered.
+    /// Requests the cancellation of a transfer. It remains in flight until it is answered.
     ///
     /// # Errors
     /// [`NotSent`].
@@ -134,8 +134,8 @@ impl<P: Page> UrbRing<P> {
         Ok(Pushed { id, notify: self.push_raw(&words) })
     }
 
-    /// Puts any words into the next slot and shows them to the backend, without keeping any books and
-    /// whether there is room or not. A response to it is a [`Violation`] to [`UrbRing::take`].
+    /// Writes arbitrary words into the next slot and publishes them, without tracking the request
+    /// and even if the ring is full. [`UrbRing::take`] regards a response to it as a [`Violation`].
     pub fn push_raw(&mut self, words: &RequestWords) -> Notify {
         let first = slot(self.req_prod);
         for (word, value) in words.0.into_iter().enumerate() {
@@ -146,10 +146,10 @@ impl<P: Page> UrbRing<P> {
         shared::publish(&self.page, REQ_PROD, REQ_EVENT, old, self.req_prod)
     }
 
-    /// The next response, if there is one.
+    /// Takes the next response, if there is one.
     ///
     /// # Errors
-    /// [`Violation`]: `xen-hcd` would give the controller up, or go wrong in silence.
+    /// [`Violation`]: `xen-hcd` would give up the controller, or silently misbehave.
     pub fn take(&mut self) -> Result<Option<Answer>, Violation> {
         if responses(&self.page, self.rsp_cons, self.req_prod)? == 0 {
             return Ok(None);
@@ -160,7 +160,7 @@ impl<P: Page> UrbRing<P> {
         self.account(words).map(Some)
     }
 
-    /// Looks up what a response is to, and frees its number.
+    /// Looks up the request of a response, and frees its id.
     fn account(&mut self, words: [u32; 4]) -> Result<Answer, Violation> {
         let [ids, status, actual, error_count] = words;
         let (id, start_frame) = ((ids & 0xffff) as u16, (ids >> 16) as u16);
@@ -172,31 +172,32 @@ impl<P: Page> UrbRing<P> {
         };
         self.free.push(id);
         if actual > length {
-            return Err(Violation::Length { id, actual: actual.cast_signed(), length });
+            return Err(Violation::Length { id, actual: actual as i32, length });
         }
         Ok(Answer {
             id,
             to,
-            status: Status::from_wire(status.cast_signed()),
+            status: Status::from_wire(status as i32),
             actual_length: actual,
-            error_count: error_count.cast_signed(),
+            error_count: error_count as i32,
             start_frame,
         })
     }
 
-    /// Before sleeping: asks to be woken by the next response, and says whether there is one already.
+    /// To be called before sleeping: asks to be woken by the next response. Returns true if there
+    /// is one already.
     #[must_use = "if a response is there already, no wake-up will come for it"]
-    pub fn rest(&mut self) -> bool {
+    pub fn rearm(&mut self) -> bool {
         shared::rearm(&self.page, RSP_PROD, RSP_EVENT, self.rsp_cons)
     }
 
-    /// How many requests have no response that was taken, 0 to 16; raw ones count.
+    /// The number of requests whose response has not been taken, 0 to 16; raw requests count too.
     #[must_use]
     pub const fn in_flight(&self) -> u32 {
         self.req_prod.wrapping_sub(self.rsp_cons)
     }
 
-    /// The shared page, every word of it.
+    /// The shared page.
     pub const fn page(&self) -> &P {
         &self.page
     }

@@ -1,4 +1,4 @@
-//! What the guest asks for: 37 words, and what they say.
+//! A request of the guest: 37 words, and how they are decoded.
 //!
 //! ```text
 //! word 0     id: u16                    nr_buffer_segs: u16
@@ -12,17 +12,17 @@
 //!       type    unused   endpoint   address  IN  unused unlink   port
 //! ```
 //!
-//! `xen-hcd` builds each request in a buffer that it has used before, so what is unused may hold
-//! anything, and is not looked at.
+//! `xen-hcd` builds each request in a buffer that it has used before. So unused fields may contain
+//! anything, and are ignored.
 
 use thiserror::Error;
 
 use super::{Direction, Segment, SegmentError, Segments, Setup};
-use crate::{Port, iso};
+use crate::{Port, arrays, iso};
 
 /// Size of a request, and so of a slot, in bytes (`struct usbif_urb_request`).
 pub const REQUEST_BYTES: usize = 148;
-/// The same in 32-bit words.
+/// Size of a request in 32-bit words.
 pub const REQUEST_WORDS: usize = REQUEST_BYTES / 4;
 
 /// Bits of `pipe` (`USBIF_PIPE_*`).
@@ -41,49 +41,47 @@ pub(crate) mod pipe {
     pub(crate) const BULK: u32 = 3;
 }
 
-/// The one bit of `transfer_flags` (`USBIF_SHORT_NOT_OK`). The words of `usbif.h` say the opposite of
-/// its name; Linux goes by the name.
+/// The only bit of `transfer_flags` (`USBIF_SHORT_NOT_OK`). The comment in `usbif.h` contradicts
+/// the name of the flag; Linux implements what the name says.
 pub(crate) const SHORT_NOT_OK: u32 = 1;
 
-/// A request as it was copied out of its slot.
+/// The words of a request, copied out of its slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestWords(pub [u32; REQUEST_WORDS]);
 
 impl RequestWords {
-    /// The words of a slot's bytes.
+    /// Converts the bytes of a slot.
     #[must_use]
     pub fn from_bytes(bytes: &[u8; REQUEST_BYTES]) -> Self {
         let mut words = [0; REQUEST_WORDS];
-        let (fours, _) = bytes.as_chunks::<4>();
-        for (word, four) in words.iter_mut().zip(fours) {
+        for (word, four) in words.iter_mut().zip(arrays(bytes)) {
             *word = u32::from_le_bytes(*four);
         }
         Self(words)
     }
 
-    /// The bytes of a slot.
+    /// Converts to the bytes of a slot.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; REQUEST_BYTES] {
         let mut bytes = [0; REQUEST_BYTES];
-        let (fours, _) = bytes.as_chunks_mut::<4>();
-        for (four, word) in fours.iter_mut().zip(self.0) {
-            *four = word.to_le_bytes();
+        for (four, word) in bytes.chunks_exact_mut(4).zip(self.0) {
+            four.copy_from_slice(&word.to_le_bytes());
         }
         bytes
     }
 
-    /// The guest's number for the request.
+    /// The guest's id for the request.
     #[must_use]
     pub const fn id(&self) -> u16 {
         halves(self.0[0]).0
     }
 
-    /// The segments in the slots `from` up to `from + count`.
+    /// The segments `from` to `from + count - 1` of the request.
     fn segments(&self, from: usize, count: usize) -> Result<Segments, SegmentError> {
         let mut list = [Segment::default(); super::MAX_SEGMENTS];
-        let (pairs, _) = self.0.split_at(5).1.as_chunks::<2>();
-        for (segment, [gref, place]) in list.iter_mut().zip(pairs) {
-            let (offset, length) = halves(*place);
+        let pairs = arrays(self.0.split_at(5).1);
+        for (segment, [gref, range]) in list.iter_mut().zip(pairs) {
+            let (offset, length) = halves(*range);
             *segment = Segment { gref: *gref, offset, length };
         }
         Segments::new(list.get(from..from + count).ok_or(SegmentError::TooMany(from + count))?)
@@ -95,45 +93,47 @@ const fn halves(word: u32) -> (u16, u16) {
     ((word & 0xffff) as u16, (word >> 16) as u16)
 }
 
-/// What a request says.
+/// A decoded request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "a box would be an allocation for every request")]
 pub enum Request {
-    /// Move data.
+    /// Transfer data.
     Submit(Transfer),
-    /// Cancel the request with this number. The guest expects two answers, in any order: that of the
-    /// request itself, whatever has become of it, and that of the unlink. It may be answered by now.
+    /// Cancel the request with this id. The guest expects two responses, in any order: one to the
+    /// request itself, whatever its result, and one to the unlink. The request may have been
+    /// answered already.
     Unlink {
-        /// The number of the request to cancel.
+        /// The id of the request to cancel.
         target: u16,
     },
-    /// It makes no sense. Answer it with [`Status::Invalid`](super::Status::Invalid).
+    /// An invalid request. Answer it with [`Status::Invalid`](super::Status::Invalid), or end the
+    /// controller.
     Invalid(Invalid),
 }
 
-/// A transfer that makes sense. Whether the device and the endpoint exist is for others to know.
+/// A valid transfer. Whether its device and endpoint exist is not checked here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transfer {
-    /// The port that the device is in.
+    /// The port of the device.
     pub port: Port,
-    /// The guest's address of the device, 0 to 127; 0 until it has given it one.
+    /// The address that the guest gave the device, 0 to 127; 0 before it has given one.
     pub address: u8,
-    /// Number of the endpoint: 0 for control transfers, else 1 to 15.
+    /// Number of the endpoint: 0 for control transfers, otherwise 1 to 15.
     pub endpoint: u8,
-    /// Which way the data goes; for control transfers what the setup packet says.
+    /// The direction of the data. For control transfers it comes from the setup packet.
     pub direction: Direction,
-    /// What kind of transfer it is.
+    /// The type of the transfer.
     pub kind: Kind,
-    /// The guest wants to be told (by its own controller driver) if less data than asked for arrives;
-    /// further transfers that are queued behind this one then make no sense (`URB_SHORT_NOT_OK`).
+    /// A short transfer is an error to the guest's driver: if less data than requested arrives, the
+    /// transfers that are queued after this one must not be executed (`URB_SHORT_NOT_OK`).
     pub short_not_ok: bool,
     /// Where the data is.
     pub data: Segments,
 }
 
 impl Transfer {
-    /// How many bytes are to be moved, 0 to 65536: `wLength` for a control transfer, for which there may
-    /// be more room than that, else all that `data` has.
+    /// The number of bytes to transfer, 0 to 65536. For a control transfer it is `wLength`, and
+    /// `data` may be longer. For all others it is the length of `data`.
     #[must_use]
     pub fn len_bytes(&self) -> usize {
         match self.kind {
@@ -143,7 +143,7 @@ impl Transfer {
     }
 }
 
-/// The four kinds of transfer, with what each has of its own.
+/// The four types of transfer, with their specific fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Control.
@@ -152,37 +152,39 @@ pub enum Kind {
     Bulk,
     /// Interrupt.
     Interrupt {
-        /// Linux `urb->interval`: frames (1 ms) at low and full speed, microframes (125 µs) at high speed.
+        /// Linux `urb->interval`: frames (1 ms) at low and full speed, microframes (125 µs) at high
+        /// speed.
         interval: u16,
     },
     /// Isochronous.
     Isochronous(Isochronous),
 }
 
-/// What an isochronous transfer has of its own.
+/// The specific fields of an isochronous transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Isochronous {
     /// Linux `urb->interval`: frames (1 ms) at full speed, microframes (125 µs) at high speed.
     pub interval: u16,
-    /// The frame in which the guest would like to begin. Linux sends what it has, which says nothing.
+    /// The frame in which the transfer should start. Linux does not set it to anything meaningful.
     pub start_frame: u16,
-    /// How many packets, 0 to [`iso::MAX_PACKETS`]. 0 if there is nothing to move: `xen-hcd` sends no
-    /// table for a transfer without data. Such a transfer is done at once.
+    /// The number of packets, 0 to [`iso::MAX_PACKETS`]. 0 if there is no data: `xen-hcd` sends no
+    /// table for a transfer without data. Such a transfer completes immediately.
     pub packets: u16,
-    /// Where the table of packets is ([`iso`]), readable and writable; at least 16 bytes for each packet.
+    /// The packet table ([`iso`]), readable and writable; at least 16 bytes per packet.
     pub descriptors: Segments,
 }
 
-/// Why a request makes no sense. `xen-hcd` sends none of these.
+/// Why a request is invalid. `xen-hcd` sends such a request only if a driver of the guest asks for
+/// it ([`Invalid::TooManyPackets`], [`Invalid::ControlTooShort`], [`Invalid::ControlDirection`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Invalid {
     /// Port 0.
-    #[error("the guest's request names port 0, but ports are 1 to 31")]
+    #[error("the guest's request is for port 0, but ports are 1 to 31")]
     PortZero,
-    /// More segments than there is room for.
+    /// More segments than fit into a request.
     #[error(
-        "the guest's request has {data} segments of data and {descriptors} of packet descriptors, \
-         but there is room for 16 together"
+        "the guest's request has {data} segments of data and {descriptors} segments of packet \
+         descriptors, but at most 16 fit into a request"
     )]
     TooManySegments {
         /// Segments of data.
@@ -190,34 +192,32 @@ pub enum Invalid {
         /// Segments of packet descriptors.
         descriptors: u16,
     },
-    /// A segment that is none.
+    /// An invalid segment.
     #[error("the guest's request has a bad segment: {0}")]
     Segment(#[from] SegmentError),
     /// A bulk, interrupt or isochronous transfer to the control endpoint.
-    #[error("the guest's request is no control transfer, but names endpoint 0")]
+    #[error("the guest's request is not a control transfer, but is for endpoint 0")]
     EndpointZero,
-    /// Less room than the data stage needs.
-    #[error("the guest's control request is for {length} bytes, but has room for only {room}")]
+    /// Less memory than the data stage needs.
+    #[error("the guest's control request is for {length} bytes, but its segments have only {room}")]
     ControlTooShort {
         /// `wLength`.
         length: u16,
         /// Bytes in the segments.
         room: usize,
     },
-    /// The data stage comes in, but the guest lent its memory for reading only.
+    /// The data stage is from the device, but the guest granted its memory read-only.
     #[error("the guest's control request reads from the device, but its pipe is for writing")]
     ControlDirection,
-    /// Data, but no packets to carry it.
+    /// Data, but no packets.
     #[error("the guest's isochronous request has data, but no packets")]
     NoPackets,
-    /// More packets than can be done.
-    #[error(
-        "the guest's isochronous request has {0} packets, but 128 is the most that can be done"
-    )]
+    /// More packets than are supported.
+    #[error("the guest's isochronous request has {0} packets, but at most 128 are supported")]
     TooManyPackets(u16),
-    /// The table of packets is cut off.
+    /// The packet table is too short.
     #[error(
-        "the guest's isochronous request has {packets} packets, but describes them in {room} bytes"
+        "the guest's isochronous request has {packets} packets, but a table of only {room} bytes"
     )]
     DescriptorsTooShort {
         /// `number_of_packets`.
@@ -228,7 +228,7 @@ pub enum Invalid {
 }
 
 impl Request {
-    /// Reads what a request says. Any words are a request, if perhaps an [`Request::Invalid`] one.
+    /// Decodes a request. Every combination of words is a request, possibly a [`Request::Invalid`].
     #[must_use]
     pub fn decode(words: &RequestWords) -> Self {
         if words.0[1] & pipe::UNLINK != 0 {
@@ -241,22 +241,23 @@ impl Request {
     }
 }
 
-/// Reads a request that is no unlink.
+/// Decodes a request that is not an unlink.
 fn transfer(words: &RequestWords) -> Result<Transfer, Invalid> {
     let pipe = words.0[1];
-    // Five bits: 0 is the only number that is no port.
+    // The number has five bits, so 0 is the only invalid one.
     let port = Port::new((pipe & pipe::PORT_MASK) as u8).map_err(|_| Invalid::PortZero)?;
     let address = (pipe >> pipe::ADDRESS_SHIFT & pipe::ADDRESS_MASK) as u8;
     let endpoint = (pipe >> pipe::ENDPOINT_SHIFT & pipe::ENDPOINT_MASK) as u8;
     let direction = if pipe & pipe::IN == 0 { Direction::Out } else { Direction::In };
     let short_not_ok = words.0[2] & SHORT_NOT_OK != 0;
     let kind = pipe >> pipe::TYPE_SHIFT;
-    // What follows has them only if it is isochronous; else these bits are of something else.
+    // Only isochronous requests have descriptors. In other requests these bits are part of another
+    // field.
     let descriptors = if kind == pipe::ISOCHRONOUS { halves(words.0[4]).1 } else { 0 };
     let (data, descriptors) = segments(words, descriptors)?;
 
     let (kind, endpoint, direction) = match kind {
-        // Linux fills in the endpoint, but there is only one that it can be.
+        // Linux fills in the endpoint, but it can only be 0.
         pipe::CONTROL => {
             let setup = control(words, direction, &data)?;
             (Kind::Control(setup), 0, setup.direction())
@@ -271,7 +272,7 @@ fn transfer(words: &RequestWords) -> Result<Transfer, Invalid> {
     Ok(Transfer { port, address, endpoint, direction, kind, short_not_ok, data })
 }
 
-/// The segments of data, and behind them those of packet descriptors.
+/// The segments of the data, and those of the packet descriptors, which follow them.
 fn segments(words: &RequestWords, descriptors: u16) -> Result<(Segments, Segments), Invalid> {
     let data = halves(words.0[0]).1;
     let (first, second) = (usize::from(data), usize::from(descriptors));
@@ -281,7 +282,7 @@ fn segments(words: &RequestWords, descriptors: u16) -> Result<(Segments, Segment
     Ok((words.segments(0, first)?, words.segments(first, second)?))
 }
 
-/// What a control transfer has of its own.
+/// The specific fields of a control transfer.
 fn control(words: &RequestWords, pipe: Direction, data: &Segments) -> Result<Setup, Invalid> {
     let [a, b, c, d] = words.0[3].to_le_bytes();
     let [e, f, g, h] = words.0[4].to_le_bytes();
@@ -290,14 +291,15 @@ fn control(words: &RequestWords, pipe: Direction, data: &Segments) -> Result<Set
     if usize::from(setup.length) > room {
         return Err(Invalid::ControlTooShort { length: setup.length, room });
     }
-    // Without data Linux drivers use either pipe; with data the pipe decides whether we may write to it.
+    // Without data, Linux drivers use either direction. With data, the direction of the pipe
+    // decides whether the backend may write to the guest's memory.
     if setup.length > 0 && setup.direction() == Direction::In && pipe == Direction::Out {
         return Err(Invalid::ControlDirection);
     }
     Ok(setup)
 }
 
-/// What an isochronous transfer has of its own.
+/// The specific fields of an isochronous transfer.
 fn isochronous(
     words: &RequestWords,
     data: &Segments,

@@ -1,32 +1,34 @@
-//! What a request came to.
+//! The response to a request.
 
-/// Words of a response: it lies at the beginning of its slot.
+/// Size of a response in words. It is at the beginning of its slot.
 pub const RESPONSE_WORDS: usize = 4;
 
-/// How a transfer ended. The numbers are Linux errors of x86, negated (`USBIF_STATUS_*`).
+/// The result of a transfer. The numbers are negative Linux error numbers of x86
+/// (`USBIF_STATUS_*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(i32)]
 pub enum Status {
-    /// Done, perhaps short. To an unlink: taken note of.
+    /// Success, possibly short. For an unlink: accepted.
     Ok = 0,
-    /// The device is gone. Linux: `ENODEV`, drivers give up.
+    /// The device is gone. Linux: `ENODEV`; drivers give up.
     NoDevice = -19,
-    /// The request makes no sense. Linux: `EINVAL`.
+    /// The request is invalid. Linux: `EINVAL`.
     Invalid = -22,
-    /// The endpoint is halted, or the device refuses a control request. Linux: `EPIPE`, and drivers
+    /// The endpoint is halted, or the device refused a control request. Linux: `EPIPE`; drivers
     /// clear the halt.
     Stall = -32,
-    /// Errors on the bus, a timeout, or cancelled by the backend. Linux: `EPROTO`, and drivers try again.
+    /// A bus error or a timeout, or the request was cancelled. Linux: `EPROTO`; drivers retry.
     IoError = -71,
-    /// The device sent more than was asked for. Linux: `EOVERFLOW`.
+    /// The device sent more data than requested. Linux: `EOVERFLOW`.
     Babble = -75,
-    /// The controller goes away. Linux: `ESHUTDOWN`, which drivers read as "never submit again"; so it
-    /// does with every number that is not in this list. Not for an error that may pass.
+    /// The controller is being removed. Linux: `ESHUTDOWN`, which drivers interpret as "never
+    /// submit again". Linux treats every number that is not in this list in the same way. Not for
+    /// temporary errors.
     Shutdown = -108,
 }
 
 impl Status {
-    /// All of them.
+    /// All statuses.
     pub const ALL: [Self; 7] = [
         Self::Ok,
         Self::NoDevice,
@@ -43,7 +45,7 @@ impl Status {
         self as i32
     }
 
-    /// What a frontend makes of a number: every one that it does not know is a shutdown.
+    /// How a frontend interprets a number: every unknown number is a shutdown.
     #[must_use]
     pub const fn from_wire(number: i32) -> Self {
         match number {
@@ -58,45 +60,47 @@ impl Status {
     }
 }
 
-/// The answer to one request.
+/// The response to one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Response {
-    /// How it ended.
+    /// The result.
     pub status: Status,
-    /// Bytes that were moved, at most the transfer's length; of an isochronous transfer the sum of its
-    /// packets. On the wire it is signed, and `xen-hcd` takes a negative number for the whole length.
+    /// Bytes that were transferred, at most the transfer's length; for an isochronous transfer the
+    /// sum of its packets. The field is signed on the wire, and `xen-hcd` interprets a negative
+    /// number as the whole length.
     pub actual_length: u32,
-    /// Isochronous: packets that failed.
+    /// Isochronous: how many packets failed.
     pub error_count: u32,
-    /// Isochronous: the frame in which the transfer began.
+    /// Isochronous: the frame in which the transfer started.
     pub start_frame: u16,
 }
 
 impl Response {
-    /// Done, with this many bytes.
+    /// Success, with this many bytes transferred.
     #[must_use]
     pub const fn done(actual_length: u32) -> Self {
         Self { status: Status::Ok, actual_length, error_count: 0, start_frame: 0 }
     }
 
-    /// Ended so, with no bytes moved. With [`Status::Ok`] it is the answer to an unlink.
+    /// This status, with no bytes transferred. With [`Status::Ok`] it is the response to an unlink.
     #[must_use]
     pub const fn failed(status: Status) -> Self {
         Self { status, actual_length: 0, error_count: 0, start_frame: 0 }
     }
 
-    /// `id` and `start_frame`, `status`, `actual_length`, `error_count`.
+    /// The words on the wire: `id` and `start_frame`, `status`, `actual_length`, `error_count`.
     pub(crate) fn to_words(self, id: u16) -> [u32; RESPONSE_WORDS] {
         [
             u32::from(id) | u32::from(self.start_frame) << 16,
-            self.status.wire().cast_unsigned(),
+            self.status.wire() as u32,
             signed_part(self.actual_length),
             signed_part(self.error_count),
         ]
     }
 }
 
-/// These numbers are signed on the wire; none that a backend can mean gets near to the sign.
+/// Limits a number to the positive range of the signed field on the wire. No meaningful value comes
+/// close to the limit.
 fn signed_part(number: u32) -> u32 {
-    number.min(i32::MAX.cast_unsigned())
+    number.min(i32::MAX as u32)
 }

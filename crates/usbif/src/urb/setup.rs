@@ -1,15 +1,16 @@
-//! Setup packets of control transfers (USB 2.0, section 9.3), and those that a backend does itself.
+//! Setup packets of control transfers (USB 2.0, section 9.3), and the standard requests that a
+//! backend has to recognize.
 
-/// Which way data goes, seen from the guest.
+/// The direction of data, from the guest's point of view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
-    /// From the guest to the device. The guest lends its memory read-only.
+    /// From the guest to the device. The guest grants its memory read-only.
     Out,
     /// From the device to the guest.
     In,
 }
 
-/// The eight bytes that begin a control transfer.
+/// The eight bytes at the start of a control transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Setup {
     /// `bmRequestType`: bit 7 direction (1: IN), bits 5-6 type (0: standard), bits 0-4 recipient
@@ -25,18 +26,19 @@ pub struct Setup {
     pub length: u16,
 }
 
-/// Standard requests that do more than talk to the device: a backend on usbfs carries them out with
-/// calls of their own, so that the kernel's idea of the device stays true.
+/// Standard requests that a backend has to recognize. On usbfs it executes SET_CONFIGURATION,
+/// SET_INTERFACE and CLEAR_FEATURE with specific ioctls, so that the kernel's state of the device
+/// remains correct. It answers SET_ADDRESS itself, and can answer GET_DESCRIPTOR itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StandardRequest {
-    /// SET_ADDRESS. The guest's numbers are its own; no device is ever told.
+    /// SET_ADDRESS. The address is only meaningful to the guest; it is never sent to the device.
     SetAddress {
-        /// 0 to 127 if the guest is in order, but any value can be here.
+        /// 0 to 127 from a correct guest, but any value is possible.
         address: u16,
     },
     /// SET_CONFIGURATION.
     SetConfiguration {
-        /// `bConfigurationValue`; 0 takes the configuration away. Above 255 there is none.
+        /// `bConfigurationValue`; 0 removes the configuration. Values above 255 do not exist.
         value: u16,
     },
     /// SET_INTERFACE.
@@ -55,20 +57,21 @@ pub enum StandardRequest {
     GetDescriptor {
         /// 1 device, 2 configuration, 3 string, 6 device qualifier, 15 BOS.
         kind: u8,
-        /// Which of its kind.
+        /// The index among descriptors of this kind.
         index: u8,
-        /// Language of a string, else 0.
+        /// The language of a string, otherwise 0.
         language: u16,
     },
 }
 
-/// `bmRequestType` of each standard request above.
+/// `bmRequestType` of the standard requests above.
 const TO_DEVICE: u8 = 0x00;
 const TO_INTERFACE: u8 = 0x01;
 const TO_ENDPOINT: u8 = 0x02;
 const FROM_DEVICE: u8 = 0x80;
 
-/// `bRequest` of each (USB 2.0, table 9-4), and the one feature (table 9-6).
+/// `bRequest` of the standard requests above (USB 2.0, table 9-4), and the feature selector (table
+/// 9-6).
 const CLEAR_FEATURE: u8 = 1;
 const SET_ADDRESS: u8 = 5;
 const GET_DESCRIPTOR: u8 = 6;
@@ -77,7 +80,7 @@ const SET_INTERFACE: u8 = 11;
 const ENDPOINT_HALT: u16 = 0;
 
 impl Setup {
-    /// Reads the eight bytes; all are a setup packet.
+    /// Decodes the eight bytes. Every combination is a setup packet.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 8]) -> Self {
         let [request_type, request, value0, value1, index0, index1, length0, length1] = bytes;
@@ -90,7 +93,7 @@ impl Setup {
         }
     }
 
-    /// The eight bytes, as the device gets them.
+    /// The eight bytes, as they are sent to the device.
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 8] {
         let [value0, value1] = self.value.to_le_bytes();
@@ -99,13 +102,13 @@ impl Setup {
         [self.request_type, self.request, value0, value1, index0, index1, length0, length1]
     }
 
-    /// Which way the data stage goes, if there is one.
+    /// The direction of the data stage, if there is one.
     #[must_use]
     pub const fn direction(self) -> Direction {
         if self.request_type & 0x80 == 0 { Direction::Out } else { Direction::In }
     }
 
-    /// The standard request that it is, if it is one of those that a backend must know.
+    /// The standard request, if it is one that a backend has to recognize.
     #[must_use]
     pub const fn standard(self) -> Option<StandardRequest> {
         Some(match (self.request_type, self.request) {

@@ -1,5 +1,5 @@
-//! Guests that break the rules, and backends that do: the first are found out by the rings, the second by
-//! the frontend that the other tests rely on.
+//! Guests and backends that break the protocol. The rings detect malicious guests. The test
+//! frontend detects malicious backends, and the other tests rely on it.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,20 +25,20 @@ fn ticket<P: Page>(ring: &mut Ring<P>) -> Ticket {
 }
 
 #[test]
-fn more_requests_than_slots() {
+fn more_requests_than_slots_are_detected() {
     let page = MemoryPage::new();
     let mut ring = Ring::new(&page);
     page.store(REQ_PROD, 17);
     let broken = Broken::Overrun { announced: 17, answered: 0, slots: 16 };
     assert_eq!(ring.next().unwrap_err(), broken);
-    // There is no way back.
+    // A broken ring stays broken.
     page.store(REQ_PROD, 1);
     assert_eq!(ring.next().unwrap_err(), broken);
-    assert!(ring.rearm(), "nobody goes to sleep on it");
+    assert!(ring.rearm(), "the backend does not sleep on a broken ring");
 }
 
 #[test]
-fn requests_that_are_taken_back() {
+fn an_index_that_goes_back_is_detected() {
     let page = MemoryPage::new();
     let mut ring = Ring::new(&page);
     page.store(REQ_PROD, 3);
@@ -48,9 +48,9 @@ fn requests_that_are_taken_back() {
     assert_eq!(ring.next().unwrap_err(), Broken::Backwards { announced: 1, consumed: 2 });
 }
 
-/// It sends on as fast as it is answered, without having been shown an answer.
+/// The guest sends a request for each response that is written, before the response is published.
 #[test]
-fn a_guest_that_never_ends() {
+fn a_guest_cannot_keep_the_backend_reading_forever() {
     let page = MemoryPage::new();
     let mut ring = Ring::new(&page);
     for sent in 1..=16 {
@@ -63,7 +63,7 @@ fn a_guest_that_never_ends() {
 }
 
 #[test]
-fn sixteen_in_flight_and_no_more() {
+fn at_most_sixteen_requests_are_in_flight() {
     let page = MemoryPage::new();
     let mut ring = Ring::new(&page);
     page.store(REQ_PROD, 16);
@@ -75,11 +75,11 @@ fn sixteen_in_flight_and_no_more() {
         ring.respond(ticket, Response::done(0)).unwrap();
     }
     assert_eq!(ring.in_flight(), 0);
-    assert_eq!(ring.publish(), Notify::NotDue, "nobody set rsp_event");
+    assert_eq!(ring.publish(), Notify::NotDue, "rsp_event was not set");
 }
 
 #[test]
-fn tickets_of_the_connection_before() {
+fn tickets_of_a_previous_connection_are_rejected() {
     let page = MemoryPage::new();
     page.store(REQ_PROD, 1);
     page.store(16, 7);
@@ -93,7 +93,7 @@ fn tickets_of_the_connection_before() {
 }
 
 #[test]
-fn blank_requests_that_cannot_be() {
+fn impossible_credit_is_detected() {
     for (announced, next, good) in
         [(512, 0, true), (513, 0, false), (u32::MAX, 1, false), (0, 1, false), (513, 1, true)]
     {
@@ -106,11 +106,11 @@ fn blank_requests_that_cannot_be() {
         page.store(REQ_PROD, announced);
         assert_eq!(ring.post(Port::MIN, Speed::Low).is_ok(), good, "{announced}");
         page.store(REQ_PROD, next + 2);
-        assert_eq!(ring.post(Port::MIN, Speed::Low).is_ok(), good, "there is no way back");
+        assert_eq!(ring.post(Port::MIN, Speed::Low).is_ok(), good, "a broken ring stays broken");
     }
 }
 
-/// A guest with one transfer in flight, number 0, without data.
+/// A guest with one transfer in flight, with id 0 and without data.
 fn front(page: &MemoryPage) -> UrbRing<&MemoryPage> {
     let mut front = UrbRing::new(page);
     let nothing = Transfer {
@@ -127,7 +127,7 @@ fn front(page: &MemoryPage) -> UrbRing<&MemoryPage> {
 }
 
 #[test]
-fn the_frontend_finds_out_a_bad_response() {
+fn the_frontend_detects_an_invalid_response() {
     for (words, expected) in [
         ([16, 0, 0, 0], Violation::UnknownId { id: 16 }),
         ([1, 0, 0, 0], Violation::NotInFlight { id: 1 }),
@@ -149,11 +149,11 @@ fn the_frontend_finds_out_a_bad_response() {
 }
 
 #[test]
-fn the_frontend_finds_out_a_second_response() {
+fn the_frontend_detects_a_second_response() {
     let page = MemoryPage::new();
     let mut front = front(&page);
     let _ = front.push_raw(&RequestWords([0; 37]));
-    // Both slots hold a response of zeros: to number 0, done.
+    // Both slots contain a response of zeros: success, for id 0.
     page.store(16 + 1, 0);
     page.store(RSP_PROD, 2);
     assert_eq!(front.take().unwrap().unwrap().status, Status::Ok);
@@ -161,7 +161,7 @@ fn the_frontend_finds_out_a_second_response() {
 }
 
 #[test]
-fn the_frontend_finds_out_a_bad_event() {
+fn the_frontend_detects_an_invalid_event() {
     for (word, good) in
         [(0x0301_0000_u32, true), (0x0300_0000, false), (0x0320_0000, false), (0x0401_0000, false)]
     {

@@ -1,4 +1,4 @@
-//! Bytes on the wire, written down from the offsets of `usbif.h` and not from this crate's code.
+//! Bytes on the wire, derived from the offsets in `usbif.h` and not from this crate's code.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,7 +15,7 @@ use vusb_usbif::urb::{
 };
 use vusb_usbif::{MemoryPage, Notify, Page, Port, Speed, connect, iso};
 
-/// A slot of zeros, with these bytes in these places.
+/// A slot of zeros, with these bytes at these offsets.
 fn slot(parts: &[(usize, &[u8])]) -> RequestWords {
     let mut bytes = [0; 148];
     for (at, part) in parts {
@@ -30,9 +30,9 @@ fn segments(list: &[(u32, u16, u16)]) -> Segments {
     Segments::new(&list).unwrap()
 }
 
-/// The words say this transfer, and this transfer is written as these words.
+/// The words decode to this transfer, and this transfer encodes to these words.
 #[track_caller]
-fn both_ways(words: RequestWords, transfer: Transfer) {
+fn assert_encoding(words: RequestWords, transfer: Transfer) {
     assert_eq!(Request::decode(&words), Request::Submit(transfer));
     let mut written = RequestWords([0; 37]);
     encode_submit(&mut written, words.id(), &transfer);
@@ -49,7 +49,7 @@ fn get_descriptor() {
         (20, &[0x2a, 0x01, 0x00, 0x00, 0xc0, 0x0f, 18, 0]), // gref 298, offset 4032, length 18
     ]);
     assert_eq!(words.id(), 7);
-    both_ways(
+    assert_encoding(
         words,
         Transfer {
             port: Port::new(3).unwrap(),
@@ -93,7 +93,7 @@ fn bulk_of_64_kib_has_buffer_length_0() {
         data: segments(&pages),
     };
     assert_eq!(transfer.len_bytes(), 65536);
-    both_ways(words, transfer);
+    assert_encoding(words, transfer);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn interrupt() {
         (12, &[10, 0]), // interval
         (20, &[9, 0, 0, 0, 0x10, 0, 8, 0]),
     ]);
-    both_ways(
+    assert_encoding(
         words,
         Transfer {
             port: Port::MIN,
@@ -133,7 +133,7 @@ fn isochronous_with_a_table_over_two_pages() {
     ]);
     let descriptors = segments(&[(51, 4072, 24), (52, 0, 8)]);
     let isochronous = Isochronous { interval: 8, start_frame: 0x1234, packets: 2, descriptors };
-    both_ways(
+    assert_encoding(
         words,
         Transfer {
             port: Port::new(2).unwrap(),
@@ -155,13 +155,13 @@ fn isochronous_with_a_table_over_two_pages() {
     let ranges: Vec<_> = packets.as_slice().iter().map(iso::Packet::range).collect();
     assert_eq!(ranges, [0..192, 192..372]);
 
-    // The result of packet 0 ends page 51's 16th byte of the table; that of packet 1 is in page 52.
-    let places = |packet| {
+    // The result of packet 0 is in page 51, at byte 8 of the table; that of packet 1 is in page 52.
+    let ranges_of = |packet| {
         let chunks = descriptors.chunks(iso::result_range(packet));
         chunks.map(|chunk| (chunk.at, chunk.gref, chunk.offset, chunk.length)).collect::<Vec<_>>()
     };
-    assert_eq!(places(0), [(8, 51, 4080, 8)]);
-    assert_eq!(places(1), [(24, 52, 0, 8)]);
+    assert_eq!(ranges_of(0), [(8, 51, 4080, 8)]);
+    assert_eq!(ranges_of(1), [(24, 52, 0, 8)]);
     let failed = iso::PacketResult { actual_length: 0x0102, status: -18 };
     assert_eq!(iso::result_bytes(failed), [2, 1, 0, 0, 0xee, 0xff, 0xff, 0xff]);
 }
@@ -189,7 +189,7 @@ fn unlink() {
     assert_eq!(written.to_bytes(), words.to_bytes());
 }
 
-/// The page's bytes from word `first` on.
+/// The bytes of the page from word `first` on.
 fn bytes<const N: usize>(page: &MemoryPage, first: usize) -> [u8; N] {
     std::array::from_fn(|byte| page.load(first + byte / 4).to_le_bytes()[byte % 4])
 }
@@ -232,7 +232,7 @@ fn sleeping_asks_for_the_next_request() {
     let mut ring = Ring::new(&page);
     page.store(0, 1);
     assert!(ring.rearm());
-    assert_eq!(page.load(1), 1, "nothing to wait for");
+    assert_eq!(page.load(1), 1, "a request is there, so no event was requested");
     let _ticket = ring.next().unwrap().unwrap();
     assert!(!ring.rearm());
     assert_eq!(page.load(1), 2);
@@ -243,12 +243,12 @@ fn a_connection_event() {
     let page = MemoryPage::new();
     page.store(0, 512);
     page.store(3, 1);
-    page.store(16, 0xdead_0102); // id 0x0102, and two bytes of no meaning
+    page.store(16, 0xdead_0102); // id 0x0102, and two unused bytes
     page.store(17, 1);
     let mut ring = connect::Ring::new(&page);
     let port = Port::new(31).unwrap();
     assert_eq!(ring.post(port, Speed::High), Ok(connect::Posted::Sent(Notify::Due)));
     assert_eq!(ring.post(port, Speed::None), Ok(connect::Posted::Sent(Notify::NotDue)));
     assert_eq!(bytes(&page, 16), [0x02, 0x01, 31, 3, 1, 0, 31, 0]);
-    assert_eq!((page.load(1), page.load(2)), (0, 2), "req_event is left alone");
+    assert_eq!((page.load(1), page.load(2)), (0, 2), "req_event is not changed");
 }

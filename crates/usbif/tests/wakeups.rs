@@ -1,8 +1,8 @@
-//! Going to sleep and being woken, with both sides running at once.
+//! Sleeping and waking with both sides running concurrently.
 //!
-//! `loom` tries every order of the few accesses that matter, and every older value that a processor may
-//! still see. `shuttle` runs whole conversations under many random schedules; a lost wake-up is a
-//! deadlock. Both must find the fault when one is put in, and two tests see to that.
+//! `loom` tries every order of the few accesses that matter, and every stale value that a processor
+//! may still see. `shuttle` runs complete exchanges under many random schedules, in which a lost
+//! wake-up is a deadlock. Some tests insert a bug and check that it is found.
 
 #![allow(
     clippy::unwrap_used,
@@ -28,7 +28,7 @@ const NOTHING: Transfer = Transfer {
     data: Segments::NONE,
 };
 
-/// Words of the page's head; only these decide on who sleeps.
+/// Number of words in the page's header that determine whether a side sleeps.
 const HEAD: usize = 4;
 
 mod ordering {
@@ -36,7 +36,7 @@ mod ordering {
 
     use super::{Arc, HEAD, MemoryPage, NOTHING, Page, Response, Ring, UrbRing};
 
-    /// A page with loom's atomics for its head and for the first word of slot 1.
+    /// A page with loom's atomics for its header and for the first word of slot 1.
     struct LoomPage {
         head: [AtomicU32; HEAD],
         slot: AtomicU32,
@@ -78,7 +78,8 @@ mod ordering {
         })
     }
 
-    /// The guest sends while the backend goes to sleep: an event is sent, or the request is seen.
+    /// The guest sends a request while the backend goes to sleep: either an event is sent, or the
+    /// backend sees the request.
     fn request_wakes(fences: bool) {
         loom::model(move || {
             let page = page(fences);
@@ -90,15 +91,42 @@ mod ordering {
             let guest = loom::thread::spawn(move || front.submit(&NOTHING).unwrap());
             let seen = back.rearm();
             if seen {
-                let (ticket, _) = back.next().unwrap().expect("rearm said so");
-                assert_eq!(ticket.id(), 1, "what was written before is seen with it");
+                let (ticket, _) = back.next().unwrap().expect("rearm returned true");
+                assert_eq!(ticket.id(), 1, "the contents of the slot are visible with the index");
             }
             let pushed = guest.join().unwrap();
             assert!(seen || pushed.notify.is_due(), "the wake-up is lost");
         });
     }
 
-    /// The backend answers while the guest goes to sleep.
+    /// The same while the backend, which was awake, first parks and then goes to sleep. The guest
+    /// may still see the value that the backend stored before it slept the last time.
+    fn request_wakes_after_park(sleeps_parked: bool) {
+        loom::model(move || {
+            let page = page(true);
+            let mut front = UrbRing::new(page.clone());
+            let mut back = Ring::new(page);
+            assert!(front.submit(&NOTHING).unwrap().notify.is_due());
+            let (_ticket, _) = back.next().unwrap().unwrap();
+            assert!(!back.rearm());
+
+            let guest = loom::thread::spawn(move || front.submit(&NOTHING).unwrap());
+            // Woken by something other than the guest.
+            back.park();
+            let seen = back.rearm();
+            if sleeps_parked {
+                back.park();
+            }
+            if seen {
+                let (ticket, _) = back.next().unwrap().expect("rearm returned true");
+                assert_eq!(ticket.id(), 1);
+            }
+            let pushed = guest.join().unwrap();
+            assert!(seen || pushed.notify.is_due(), "the wake-up is lost");
+        });
+    }
+
+    /// The backend publishes a response while the guest goes to sleep.
     fn response_wakes(fences: bool) {
         loom::model(move || {
             let page = page(fences);
@@ -117,9 +145,9 @@ mod ordering {
                 back.respond(second, Response::done(0)).unwrap();
                 back.publish()
             });
-            let seen = front.rest();
+            let seen = front.rearm();
             if seen {
-                assert_eq!(front.take().unwrap().expect("rest said so").id, 1);
+                assert_eq!(front.take().unwrap().expect("rearm returned true").id, 1);
             }
             let notify = device.join().unwrap();
             assert!(seen || notify.is_due(), "the wake-up is lost");
@@ -127,24 +155,35 @@ mod ordering {
     }
 
     #[test]
-    fn no_request_is_slept_through() {
+    fn no_request_is_missed() {
         request_wakes(true);
     }
 
     #[test]
-    fn no_response_is_slept_through() {
+    fn no_request_is_missed_after_the_backend_was_parked() {
+        request_wakes_after_park(false);
+    }
+
+    #[test]
+    #[should_panic(expected = "the wake-up is lost")]
+    fn a_backend_that_parks_before_it_sleeps_misses_a_request() {
+        request_wakes_after_park(true);
+    }
+
+    #[test]
+    fn no_response_is_missed() {
         response_wakes(true);
     }
 
     #[test]
     #[should_panic(expected = "the wake-up is lost")]
-    fn without_the_barrier_a_request_is_slept_through() {
+    fn without_the_barrier_a_request_is_missed() {
         request_wakes(false);
     }
 
     #[test]
     #[should_panic(expected = "the wake-up is lost")]
-    fn without_the_barrier_a_response_is_slept_through() {
+    fn without_the_barrier_a_response_is_missed() {
         response_wakes(false);
     }
 }
@@ -191,41 +230,42 @@ mod schedules {
         fn fence(&self) {}
     }
 
-    /// One end of an event channel: an event that comes before the sleep ends it at once.
+    /// One end of an event channel: an event that arrives before the sleep ends the sleep
+    /// immediately.
     #[derive(Default)]
-    struct Bell {
-        rung: Mutex<bool>,
+    struct EventChannel {
+        pending: Mutex<bool>,
         woken: Condvar,
     }
 
-    impl Bell {
-        fn ring(&self, notify: Notify) {
+    impl EventChannel {
+        fn notify(&self, notify: Notify) {
             if notify.is_due() {
-                *self.rung.lock().unwrap() = true;
+                *self.pending.lock().unwrap() = true;
                 self.woken.notify_one();
             }
         }
 
         fn sleep(&self) {
-            let mut rung = self.rung.lock().unwrap();
-            while !*rung {
-                rung = self.woken.wait(rung).unwrap();
+            let mut pending = self.pending.lock().unwrap();
+            while !*pending {
+                pending = self.woken.wait(pending).unwrap();
             }
-            *rung = false;
+            *pending = false;
         }
     }
 
-    /// The guest: transfers, now and then an unlink, and sleep when there is nothing to do.
-    fn guest(page: Arc<ShuttlePage>, own: &Bell, other: &Bell, total: u32) {
+    /// The guest: sends transfers and a few unlinks, and sleeps when there is nothing to do.
+    fn guest(page: Arc<ShuttlePage>, own: &EventChannel, other: &EventChannel, total: u32) {
         let mut front = UrbRing::new(page);
         let (mut sent, mut done) = (0, 0);
-        other.ring(Notify::Due); // It is connected.
+        other.notify(Notify::Due); // It is connected.
         while done < total {
             while sent < total {
                 let target = thread_rng().gen_range(0_u16..64);
                 let pushed = front.unlink(target).or_else(|_| front.submit(&NOTHING));
                 match pushed {
-                    Ok(pushed) => other.ring(pushed.notify),
+                    Ok(pushed) => other.notify(pushed.notify),
                     Err(NotSent::Full) => break,
                     Err(error) => panic!("{error}"),
                 }
@@ -236,20 +276,38 @@ mod schedules {
                 assert_eq!(answer.status, if unlink { Status::Ok } else { Status::Stall });
                 done += 1;
             }
-            // With room and something to send it goes on.
+            // If the ring has space and there is something to send, the guest does not sleep.
             let waits = sent == total || front.in_flight() == 16;
-            if done < total && waits && !front.rest() {
+            if done < total && waits && !front.rearm() {
                 own.sleep();
             }
         }
     }
 
-    /// The backend: answers some at once, some later, and sleeps when none is left.
-    fn backend(page: Arc<ShuttlePage>, own: &Bell, other: &Bell, total: u32, careful: bool) {
+    /// What is wrong with a backend.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Bug {
+        None,
+        /// It sleeps even if a request is there already.
+        DoesNotCheckAgain,
+        /// It tells the guest that it is awake, and then sleeps.
+        ParksLate,
+    }
+
+    /// The backend: answers some requests immediately and some later. It looks for further requests
+    /// a few times, and sleeps when there is none.
+    fn backend(
+        page: Arc<ShuttlePage>,
+        own: &EventChannel,
+        other: &EventChannel,
+        total: u32,
+        bug: Bug,
+    ) {
         own.sleep();
         let mut ring = Ring::new(page);
         let (mut done, mut held) = (0, Vec::new());
         while done < total {
+            ring.park();
             while let Some((ticket, request)) = ring.next().unwrap() {
                 held.push((ticket, request));
             }
@@ -260,66 +318,86 @@ mod schedules {
                 ring.respond(ticket, Response::failed(status)).unwrap();
                 done += 1;
             }
-            other.ring(ring.publish());
-            if done < total && held.is_empty() && (!ring.rearm() || !careful) {
+            other.notify(ring.publish());
+            let polls = thread_rng().gen_range(0..4);
+            if done == total || !held.is_empty() || (0..polls).any(|_| found(&ring)) {
+                continue;
+            }
+            let more = ring.rearm();
+            if bug == Bug::ParksLate {
+                ring.park();
+            }
+            if !more || bug == Bug::DoesNotCheckAgain {
                 own.sleep();
             }
         }
     }
 
-    fn talk(total: u32, careful: bool) {
+    /// One look for a request while the guest continues.
+    fn found(ring: &Ring<Arc<ShuttlePage>>) -> bool {
+        thread::yield_now();
+        ring.has_request()
+    }
+
+    fn exchange(total: u32, bug: Bug) {
         let page = Arc::new(ShuttlePage::new());
-        let bells = Arc::new((Bell::default(), Bell::default()));
-        let (its_page, its_bells) = (page.clone(), bells.clone());
+        let channels = Arc::new((EventChannel::default(), EventChannel::default()));
+        let (its_page, its_channels) = (page.clone(), channels.clone());
         let other = thread::spawn(move || {
-            backend(its_page, &its_bells.0, &its_bells.1, total, careful);
+            backend(its_page, &its_channels.0, &its_channels.1, total, bug);
         });
-        guest(page, &bells.1, &bells.0, total);
+        guest(page, &channels.1, &channels.0, total);
         other.join().unwrap();
     }
 
     #[test]
-    fn a_conversation_ends() {
-        shuttle::check_random(|| talk(60, true), 100);
-        shuttle::check_pct(|| talk(60, true), 100, 3);
+    fn an_exchange_completes() {
+        shuttle::check_random(|| exchange(60, Bug::None), 100);
+        shuttle::check_pct(|| exchange(60, Bug::None), 100, 3);
     }
 
     #[test]
     #[should_panic(expected = "deadlock")]
-    fn a_backend_that_does_not_look_again_sleeps_for_ever() {
-        shuttle::check_random(|| talk(60, false), 300);
+    fn a_backend_that_does_not_check_again_sleeps_forever() {
+        shuttle::check_random(|| exchange(60, Bug::DoesNotCheckAgain), 300);
     }
 
-    /// More events than there is credit: the backend waits for the guest to give more.
-    fn plug(total: u32) {
+    #[test]
+    #[should_panic(expected = "deadlock")]
+    fn a_backend_that_parks_before_it_sleeps_sleeps_forever() {
+        shuttle::check_random(|| exchange(60, Bug::ParksLate), 300);
+    }
+
+    /// More events than credit: the backend waits until the guest grants more.
+    fn post_events(total: u32) {
         let page = Arc::new(ShuttlePage::new());
-        let bells = Arc::new((Bell::default(), Bell::default()));
-        let (its_page, its_bells) = (page.clone(), bells.clone());
+        let channels = Arc::new((EventChannel::default(), EventChannel::default()));
+        let (its_page, its_channels) = (page.clone(), channels.clone());
         let other = thread::spawn(move || {
-            its_bells.0.sleep();
+            its_channels.0.sleep();
             let mut ring = connect::Ring::new(its_page);
             let mut sent = 0;
             while sent < total {
                 match ring.post(Port::MIN, Speed::Low).unwrap() {
                     Posted::Sent(notify) => {
                         sent += 1;
-                        its_bells.1.ring(notify);
+                        its_channels.1.notify(notify);
                     }
                     Posted::NoCredit if ring.rearm() => {}
-                    Posted::NoCredit => its_bells.0.sleep(),
+                    Posted::NoCredit => its_channels.0.sleep(),
                 }
             }
         });
         let mut front = ConnectRing::new(page);
-        bells.0.ring(front.fill());
+        channels.0.notify(front.fill());
         let mut seen = 0;
         while seen < total {
             while front.take().unwrap().is_some() {
                 seen += 1;
             }
-            bells.0.ring(front.push());
-            if seen < total && !front.rest() {
-                bells.1.sleep();
+            channels.0.notify(front.push());
+            if seen < total && !front.rearm() {
+                channels.1.sleep();
             }
         }
         other.join().unwrap();
@@ -327,7 +405,7 @@ mod schedules {
 
     #[test]
     fn every_event_arrives() {
-        shuttle::check_random(|| plug(700), 8);
-        shuttle::check_pct(|| plug(700), 8, 3);
+        shuttle::check_random(|| post_events(700), 8);
+        shuttle::check_pct(|| post_events(700), 8, 3);
     }
 }

@@ -1,7 +1,7 @@
-//! Sizes, places and numbers, compared with Xen's own headers. Needs a C compiler and libxen-dev:
+//! Sizes, offsets and numbers, compared with Xen's own headers. Needs a C compiler and libxen-dev:
 //!
 //! ```text
-//! cargo test -p vusb-usbif --test headers -- --ignored
+//! cargo test -p vusb-usbif --test xen_headers -- --ignored
 //! ```
 
 #![allow(
@@ -21,7 +21,7 @@ use vusb_usbif::urb::{
 };
 use vusb_usbif::{MemoryPage, PAGE_BYTES, Page, Port, Speed, connect};
 
-/// Compiles and runs C that prints numbers, and gives them back.
+/// Evaluates C expressions by compiling and running a program that prints them.
 fn c_numbers(expressions: &[&str]) -> Vec<i64> {
     let prints: String =
         expressions.iter().map(|e| format!("printf(\"%lld\\n\", (long long)({e}));\n")).collect();
@@ -85,13 +85,13 @@ fn sizes_and_numbers() {
     ]);
 }
 
-/// The first place where a byte differs from zero, if all others from there on may.
+/// The offset of the first byte that is not zero.
 fn first(bytes: &[u8]) -> i64 {
     bytes.iter().position(|byte| *byte != 0).expect("something was written") as i64
 }
 
-/// Where the encoder puts one thing: what is left of a slot of zeros with and without it.
-fn place(id: u16, transfer: &Transfer, other_id: u16, other: &Transfer) -> i64 {
+/// The offset at which two encoded requests first differ: the offset of the field that differs.
+fn field_offset(id: u16, transfer: &Transfer, other_id: u16, other: &Transfer) -> i64 {
     let written = |id, transfer| {
         let mut words = RequestWords([0; urb::REQUEST_WORDS]);
         encode_submit(&mut words, id, transfer);
@@ -124,7 +124,7 @@ fn data(list: &[Segment]) -> Transfer {
 
 #[test]
 #[ignore = "needs cc and libxen-dev"]
-fn places_in_a_request() {
+fn offsets_in_a_request() {
     let control = |setup| Transfer { kind: Kind::Control(setup), ..PLAIN };
     let interrupt = |interval| Transfer { kind: Kind::Interrupt { interval }, ..PLAIN };
     let segment = |gref, offset, length| Segment { gref, offset, length };
@@ -137,23 +137,24 @@ fn places_in_a_request() {
     last[15].gref = 1;
     let setup = Setup { request_type: 1, ..Setup::default() };
     same(&[
-        ("REQ(id)", place(1, &PLAIN, 2, &PLAIN)),
-        ("REQ(nr_buffer_segs)", place(0, &empty, 0, &PLAIN)),
-        ("REQ(pipe)", place(0, &elsewhere, 0, &PLAIN)),
-        ("REQ(transfer_flags)", place(0, &short, 0, &PLAIN)),
-        ("REQ(buffer_length)", place(0, &data(&[segment(0, 0, 1)]), 0, &empty)),
-        ("REQ(u.ctrl)", place(0, &control(setup), 0, &control(Setup::default()))),
-        ("REQ(u.intr.interval)", place(0, &interrupt(1), 0, &interrupt(0))),
-        ("REQ(u.isoc.interval)", place(0, &isochronous(1, 0, 0, 0), 0, &none)),
-        ("REQ(u.isoc.start_frame)", place(0, &isochronous(0, 1, 0, 0), 0, &none)),
-        ("REQ(u.isoc.number_of_packets)", place(0, &isochronous(0, 0, 1, 0), 0, &none)),
-        ("REQ(u.isoc.nr_frame_desc_segs)", place(0, &isochronous(0, 0, 0, 1), 0, &none)),
-        ("REQ(seg[0].gref)", place(0, &data(&[segment(1, 0, 0)]), 0, &empty)),
-        ("REQ(seg[0].offset)", place(0, &data(&[segment(0, 1, 0)]), 0, &empty)),
-        ("REQ(seg[15].gref)", place(0, &data(&last), 0, &data(&blank))),
+        ("REQ(id)", field_offset(1, &PLAIN, 2, &PLAIN)),
+        ("REQ(nr_buffer_segs)", field_offset(0, &empty, 0, &PLAIN)),
+        ("REQ(pipe)", field_offset(0, &elsewhere, 0, &PLAIN)),
+        ("REQ(transfer_flags)", field_offset(0, &short, 0, &PLAIN)),
+        ("REQ(buffer_length)", field_offset(0, &data(&[segment(0, 0, 1)]), 0, &empty)),
+        ("REQ(u.ctrl)", field_offset(0, &control(setup), 0, &control(Setup::default()))),
+        ("REQ(u.intr.interval)", field_offset(0, &interrupt(1), 0, &interrupt(0))),
+        ("REQ(u.isoc.interval)", field_offset(0, &isochronous(1, 0, 0, 0), 0, &none)),
+        ("REQ(u.isoc.start_frame)", field_offset(0, &isochronous(0, 1, 0, 0), 0, &none)),
+        ("REQ(u.isoc.number_of_packets)", field_offset(0, &isochronous(0, 0, 1, 0), 0, &none)),
+        ("REQ(u.isoc.nr_frame_desc_segs)", field_offset(0, &isochronous(0, 0, 0, 1), 0, &none)),
+        ("REQ(seg[0].gref)", field_offset(0, &data(&[segment(1, 0, 0)]), 0, &empty)),
+        ("REQ(seg[0].offset)", field_offset(0, &data(&[segment(0, 1, 0)]), 0, &empty)),
+        ("REQ(seg[15].gref)", field_offset(0, &data(&last), 0, &data(&blank))),
     ]);
 
-    // A length also counts in `buffer_length`, which comes first; so it is looked at by itself.
+    // A segment's length also changes `buffer_length`, which comes first, so it is checked
+    // separately.
     let mut words = RequestWords([0; urb::REQUEST_WORDS]);
     encode_submit(&mut words, 0, &data(&[segment(0, 0, 1)]));
     let seg = first(&words.to_bytes()[20..]) + 20;
@@ -173,7 +174,7 @@ fn short_flag() -> u32 {
     words.0[2]
 }
 
-/// What their macros read out of our pipe.
+/// Xen's macros read our pipe word correctly.
 #[test]
 #[ignore = "needs cc and libxen-dev"]
 fn pipes() {
@@ -210,18 +211,18 @@ fn pipes() {
     }
 }
 
-/// The byte of a page that holds the lowest byte of `value`, which must be there once.
+/// The byte offset of `value` in a page, which must contain it exactly once.
 fn find(page: &MemoryPage, value: u32) -> i64 {
     let mut words = (0..1024).filter(|word| page.load(*word) == value);
     let word = words.next().expect("written");
-    assert_eq!(words.next(), None, "in one place only");
+    assert_eq!(words.next(), None, "the value occurs twice");
     word as i64 * 4
 }
 
 #[test]
 #[ignore = "needs cc and libxen-dev"]
-fn places_in_a_page() {
-    // Three requests, two responses, and each side waits for what comes next: 3, 3, 2, 3 by the book.
+fn offsets_in_a_page() {
+    // Five requests and three responses. The backend has read all requests and waits for the sixth.
     let page = MemoryPage::new();
     let mut front = UrbRing::new(&page);
     let mut back = urb::Ring::new(&page);

@@ -1,4 +1,5 @@
-//! Any interleaving of a guest and a backend, each step checked against books kept apart from both.
+//! Random interleavings of a guest and a backend. Each step is checked against an independent
+//! model.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,10 +30,12 @@ enum Op {
     Next(u8),
     Complete(usize),
     Publish,
-    Rearm,
+    BackRearm,
+    /// The backend is awake.
+    BackPark,
     Take(u8),
-    Rest,
-    /// The device is pulled out: all that is in flight ends.
+    FrontRearm,
+    /// The device is unplugged: everything in flight ends.
     Detach,
 }
 
@@ -43,9 +46,10 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (1_u8..20).prop_map(Op::Next),
         5 => any::<usize>().prop_map(Op::Complete),
         3 => Just(Op::Publish),
-        2 => Just(Op::Rearm),
+        2 => Just(Op::BackRearm),
+        1 => Just(Op::BackPark),
         3 => (1_u8..20).prop_map(Op::Take),
-        2 => Just(Op::Rest),
+        2 => Just(Op::FrontRearm),
         1 => Just(Op::Detach),
     ]
 }
@@ -61,18 +65,21 @@ enum Sent {
 struct World {
     front: UrbRing<Arc<MemoryPage>>,
     back: Ring<Arc<MemoryPage>>,
-    /// By number: what was sent, and its mark, which the answer must carry.
+    /// By id: what was sent, and a mark that the response must carry.
     sent: HashMap<u16, (Sent, u16)>,
-    /// Sent and not read by the backend, in order.
+    /// Sent, but not read by the backend; in order.
     waiting: VecDeque<u16>,
-    /// Read by the backend and not answered.
+    /// Read by the backend, but not answered.
     tickets: Vec<(Ticket, u16)>,
-    /// Answered and not published, published and not taken: in order.
+    /// Answered, but not published; in order.
     answered: VecDeque<u16>,
+    /// Published, but not taken by the guest; in order.
     published: VecDeque<u16>,
-    /// Each side has asked to be woken and has not been since.
+    /// Whether the guest has asked to be woken, and has not been woken since.
     front_sleeps: bool,
+    /// The same for the backend.
     back_sleeps: bool,
+    /// The mark of the next request.
     mark: u16,
 }
 
@@ -98,7 +105,7 @@ impl World {
             Op::Submit { kind, pages } => {
                 let transfer = transfer(kind, pages, self.mark);
                 let pushed = self.front.submit(&transfer).map(|p| (p.id, p.notify));
-                self.pushed(pushed, Sent::Transfer(transfer));
+                self.note_sent(pushed, Sent::Transfer(transfer));
             }
             Op::Unlink(which) => self.unlink(which),
             Op::Next(count) => (0..count).for_each(|_| self.next()),
@@ -107,14 +114,19 @@ impl World {
             }
             Op::Complete(_) => {}
             Op::Publish => self.publish(),
-            Op::Rearm => {
+            Op::BackRearm => {
                 let more = self.back.rearm();
                 assert_eq!(more, !self.waiting.is_empty());
                 self.back_sleeps |= !more;
             }
+            Op::BackPark => {
+                self.back.park();
+                self.back_sleeps = false;
+                assert_eq!(self.back.has_request(), !self.waiting.is_empty());
+            }
             Op::Take(count) => (0..count).for_each(|_| self.take()),
-            Op::Rest => {
-                let more = self.front.rest();
+            Op::FrontRearm => {
+                let more = self.front.rearm();
                 assert_eq!(more, !self.published.is_empty());
                 self.front_sleeps |= !more;
             }
@@ -124,12 +136,13 @@ impl World {
         assert_eq!(self.front.in_flight() as usize, self.sent.len());
     }
 
-    fn pushed(&mut self, pushed: Result<(u16, Notify), NotSent>, what: Sent) {
+    /// Records the result of sending a request.
+    fn note_sent(&mut self, pushed: Result<(u16, Notify), NotSent>, what: Sent) {
         let Ok((id, notify)) = pushed else {
             assert_eq!((pushed, self.sent.len()), (Err(NotSent::Full), 16));
             return;
         };
-        assert_eq!(self.sent.insert(id, (what, self.mark)), None, "a number is used twice");
+        assert_eq!(self.sent.insert(id, (what, self.mark)), None, "an id is used twice");
         self.waiting.push_back(id);
         assert_eq!(notify.is_due(), self.back_sleeps);
         self.back_sleeps = false;
@@ -150,7 +163,7 @@ impl World {
         }
         let target = transfers[which % transfers.len()];
         let pushed = self.front.unlink(target).map(|p| (p.id, p.notify));
-        self.pushed(pushed, Sent::Unlink(target));
+        self.note_sent(pushed, Sent::Unlink(target));
     }
 
     fn next(&mut self) {
@@ -199,7 +212,7 @@ impl World {
     }
 }
 
-/// A transfer of some pages, of any of the four kinds.
+/// A transfer of some pages, of one of the four types.
 fn transfer(kind: u8, pages: u16, mark: u16) -> Transfer {
     let gref = u32::from(mark) << 8;
     let list: Vec<_> = (0..pages)
@@ -227,16 +240,16 @@ fn transfer(kind: u8, pages: u16, mark: u16) -> Transfer {
         endpoint: if matches!(kind, Kind::Control(_)) { 0 } else { 1 },
         direction: Direction::In,
         kind,
-        short_not_ok: mark.is_multiple_of(2),
+        short_not_ok: mark % 2 == 0,
         data,
     }
 }
 
 proptest! {
-    /// No request and no response is lost, doubled or changed, and each side is woken if and only if it
-    /// sleeps and there is something for it.
+    /// No request and no response is lost, duplicated or changed, and each side is woken if and
+    /// only if it is asleep and there is something for it.
     #[test]
-    fn requests_are_answered_once(ops in prop::collection::vec(op(), 1..400)) {
+    fn requests_are_answered_exactly_once(ops in prop::collection::vec(op(), 1..400)) {
         let mut world = World::new();
         for op in &ops {
             world.step(op);
@@ -247,14 +260,14 @@ proptest! {
         prop_assert_eq!(world.sent, HashMap::new());
     }
 
-    /// Events arrive in order and whole, as many as there is credit for, long past 256 and 512.
+    /// Events arrive unchanged and in order, as many as there is credit for, well beyond 512.
     #[test]
-    fn events_use_up_credit(rounds in prop::collection::vec((0_u32..600, 0_u32..600), 1..12)) {
+    fn events_consume_credit(rounds in prop::collection::vec((0_u32..600, 0_u32..600), 1..12)) {
         let page = MemoryPage::new();
         let mut front = ConnectRing::new(&page);
-        prop_assert!(front.fill().is_due(), "the backend is asked for until it says otherwise");
+        prop_assert!(front.fill().is_due(), "the backend is woken until it asks not to be");
         let mut back = connect::Ring::new(&page);
-        let mut told = VecDeque::new();
+        let mut posted = VecDeque::new();
         let mut front_sleeps = true;
         for (post, take) in rounds {
             for number in 0..post {
@@ -263,25 +276,25 @@ proptest! {
                     Posted::Sent(notify) => {
                         prop_assert_eq!(notify.is_due(), front_sleeps);
                         front_sleeps = false;
-                        told.push_back(event);
+                        posted.push_back(event);
                     }
                     Posted::NoCredit => {
-                        prop_assert_eq!(told.len(), 512);
+                        prop_assert_eq!(posted.len(), 512);
                         prop_assert!(!back.rearm());
                     }
                 }
             }
-            let starved = told.len() == 512 && back.post(Port::MIN, Speed::Low) == Ok(Posted::NoCredit);
-            prop_assert_eq!(starved, told.len() == 512);
+            let starved = posted.len() == 512 && back.post(Port::MIN, Speed::Low) == Ok(Posted::NoCredit);
+            prop_assert_eq!(starved, posted.len() == 512);
             if starved {
                 prop_assert!(!back.rearm());
             }
             for _ in 0..take {
-                prop_assert_eq!(front.take().unwrap(), told.pop_front());
+                prop_assert_eq!(front.take().unwrap(), posted.pop_front());
             }
             prop_assert_eq!(front.push().is_due(), starved && take > 0);
-            let more = front.rest();
-            prop_assert_eq!(more, !told.is_empty());
+            let more = front.rearm();
+            prop_assert_eq!(more, !posted.is_empty());
             front_sleeps |= !more;
         }
     }
