@@ -1,9 +1,9 @@
-//! The kernel's structures and ioctl numbers for Xen's devices, and Xen's codes. No code: `tests/headers.rs` compares all
-//! of it with the C headers.
+//! The kernel's structures and ioctl numbers for Xen's devices, and Xen's status codes. Only
+//! definitions: `tests/headers.rs` compares all of them with the C headers.
 
 use rustix::ioctl::{Direction, Opcode, opcode};
 
-/// Xen's ioctls say that nothing goes in or out, and have a size all the same.
+/// Xen's ioctl numbers contain no direction, but do contain a size.
 const fn number<T>(group: u8, number: u8) -> Opcode {
     opcode::from_components(Direction::None, group, number, size_of::<T>())
 }
@@ -14,7 +14,7 @@ pub mod evtchn {
 
     use super::number;
 
-    /// A remote domain's port that is to be bound; the call gives the local port.
+    /// A remote domain's port to bind; the call returns the local port.
     #[derive(Debug, Clone, Copy)]
     #[repr(C)]
     pub struct BindInterdomain {
@@ -24,7 +24,7 @@ pub mod evtchn {
         pub remote_port: u32,
     }
 
-    /// A domain that may bind a new port of ours; the call gives the local port.
+    /// The domain that may bind a new local port; the call returns that port.
     #[derive(Debug, Clone, Copy)]
     #[repr(C)]
     pub struct BindUnbound {
@@ -36,15 +36,15 @@ pub mod evtchn {
     #[derive(Debug, Clone, Copy)]
     #[repr(C)]
     pub struct LocalPort {
-        /// Its number.
+        /// The port's number.
         pub port: u32,
     }
 
-    /// The one domain that the descriptor may have to do with from then on.
+    /// The only domain that the descriptor may use from then on.
     #[derive(Debug, Clone, Copy)]
     #[repr(C)]
     pub struct Restrict {
-        /// Its number.
+        /// The domain's id.
         pub domid: u16,
     }
 
@@ -56,7 +56,7 @@ pub mod evtchn {
     pub const UNBIND: Opcode = number::<LocalPort>(b'E', 3);
     /// `IOCTL_EVTCHN_NOTIFY`.
     pub const NOTIFY: Opcode = number::<LocalPort>(b'E', 4);
-    /// `IOCTL_EVTCHN_RESET`: forgets what fired and was not read.
+    /// `IOCTL_EVTCHN_RESET`: clears the buffer of ports that fired.
     pub const RESET: Opcode = number::<()>(b'E', 5);
     /// `IOCTL_EVTCHN_RESTRICT_DOMID`.
     pub const RESTRICT_DOMID: Opcode = number::<Restrict>(b'E', 6);
@@ -70,31 +70,31 @@ pub mod gntdev {
 
     use super::number;
 
-    /// Grants that are to be mapped: one here, though the kernel would take more.
+    /// Grants to map: one here, although the kernel accepts more.
     #[derive(Debug, Clone, Copy)]
     #[repr(C)]
     pub struct MapGrantRef {
-        /// How many.
+        /// Number of grants.
         pub count: u32,
-        /// Nothing.
+        /// Padding.
         pub pad: u32,
-        /// Out: the offset for mmap.
+        /// Output: the offset for mmap.
         pub index: u64,
-        /// Whose page.
+        /// The domain that granted the page.
         pub domid: u32,
-        /// Which.
+        /// Its grant reference.
         pub gref: u32,
     }
 
-    /// Grants that are no longer to be mapped.
+    /// Grants to unmap.
     #[derive(Debug, Clone, Copy)]
     #[repr(C)]
     pub struct UnmapGrantRef {
-        /// The offset that was given.
+        /// The offset that mapping returned.
         pub index: u64,
-        /// How many.
+        /// Number of grants.
         pub count: u32,
-        /// Nothing.
+        /// Padding.
         pub pad: u32,
     }
 
@@ -104,19 +104,19 @@ pub mod gntdev {
     pub union CopyEnd {
         /// An address in this process.
         pub virt: *mut c_void,
-        /// A place in a page of another domain.
+        /// A position in a page of another domain.
         pub foreign: Foreign,
     }
 
-    /// A place in a page of another domain.
+    /// A position in a page of another domain.
     #[derive(Debug, Clone, Copy)]
     #[repr(C)]
     pub struct Foreign {
-        /// Which page.
+        /// The page's grant reference.
         pub gref: u32,
-        /// Where in it, in bytes.
+        /// Offset in the page, in bytes.
         pub offset: u16,
-        /// Whose page.
+        /// The domain that granted the page.
         pub domid: u16,
     }
 
@@ -124,25 +124,25 @@ pub mod gntdev {
     #[derive(Clone, Copy)]
     #[repr(C)]
     pub struct CopySegment {
-        /// From where.
+        /// The source.
         pub source: CopyEnd,
-        /// To where.
+        /// The destination.
         pub dest: CopyEnd,
-        /// How many bytes.
+        /// Length in bytes.
         pub len: u16,
-        /// Which of both ends is in another domain.
+        /// Which end is in another domain.
         pub flags: u16,
-        /// Out: a code of [`super::status`].
+        /// Output: a code of [`super::status`].
         pub status: i16,
     }
 
-    /// Some copies.
+    /// A list of copies.
     #[derive(Debug, Clone, Copy)]
     #[repr(C)]
     pub struct GrantCopy {
-        /// How many.
+        /// Number of copies.
         pub count: u32,
-        /// The first of them.
+        /// The first copy.
         pub segments: *mut CopySegment,
     }
 
@@ -165,33 +165,33 @@ pub mod gntalloc {
 
     use super::number;
 
-    /// Pages of our own for another domain: one here, though the kernel would give more.
+    /// Own pages to grant to another domain: one here, although the kernel accepts more.
     #[derive(Debug, Clone, Copy)]
     #[repr(C)]
     pub struct AllocGref {
-        /// Who may have it.
+        /// The domain that may use the page.
         pub domid: u16,
-        /// Whether it may be written.
+        /// [`WRITABLE`] or 0.
         pub flags: u16,
-        /// How many.
+        /// Number of pages.
         pub count: u32,
-        /// Out: the offset for mmap.
+        /// Output: the offset for mmap.
         pub index: u64,
-        /// Out: what the other domain calls it.
+        /// Output: the grant reference.
         pub gref: u32,
     }
 
-    /// Pages that are given back.
+    /// Pages to free.
     #[derive(Debug, Clone, Copy)]
     #[repr(C)]
     pub struct DeallocGref {
-        /// The offset that was given.
+        /// The offset that allocation returned.
         pub index: u64,
-        /// How many.
+        /// Number of pages.
         pub count: u32,
     }
 
-    /// The other domain may write too (`GNTALLOC_FLAG_WRITABLE`).
+    /// The other domain may also write (`GNTALLOC_FLAG_WRITABLE`).
     pub const WRITABLE: u16 = 1;
 
     /// `IOCTL_GNTALLOC_ALLOC_GREF`.
@@ -200,9 +200,9 @@ pub mod gntalloc {
     pub const DEALLOC_GREF: Opcode = number::<DeallocGref>(b'G', 6);
 }
 
-/// How a grant operation went (`GNTST_*`, Xen's `grant_table.h`).
+/// The result of a grant operation (`GNTST_*`, Xen's `grant_table.h`).
 pub mod status {
-    /// All codes with their names, from 0 downwards.
+    /// All codes with their names, in descending order.
     pub const NAMES: [(i16, &str); 14] = [
         (0, "okay"),
         (-1, "general_error"),

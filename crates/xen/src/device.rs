@@ -1,4 +1,4 @@
-//! Xen's devices in `/dev/xen`: opening them, and what they refuse.
+//! Xen's devices in `/dev/xen`: opening them, and their errors.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -6,47 +6,47 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 
-/// Why one of Xen's devices could not do something.
+/// Why an operation on one of Xen's devices failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceError {
-    /// It is not there.
+    /// The device does not exist.
     #[error(
-        "{path} is not there: this is not a Xen domain, or the kernel's module {module} is not loaded"
+        "{path} does not exist: this is not a Xen domain, or the kernel module {module} is not loaded"
     )]
     Missing {
         /// The device.
         path: &'static str,
-        /// What makes it.
+        /// The kernel module that creates it.
         module: &'static str,
     },
-    /// This process may not open it.
-    #[error("no permission for {path}: run as root")]
+    /// This process is not permitted to open it.
+    #[error("cannot open {path}: permission denied; run as root")]
     Denied {
         /// The device.
         path: &'static str,
     },
-    /// It refused.
+    /// The operation failed.
     #[error("{what}: {source}")]
     Refused {
-        /// What could not be done.
+        /// The operation.
         what: &'static str,
-        /// How it said so.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// More event channels fired than the kernel has room for. Take it that all of them did.
-    #[error("event channels fired faster than they were read: some were not told")]
+    /// More event channels fired than the kernel's buffer holds. Assume that all of them did.
+    #[error("event channels fired faster than they were read: some notifications were lost")]
     Overflowed,
-    /// The kernel gave what it never gives.
-    #[error("{what}: the kernel's answer makes no sense")]
-    Nonsense {
-        /// What was asked.
+    /// The kernel returned an impossible result.
+    #[error("{what}: the kernel returned an impossible result")]
+    ImpossibleResult {
+        /// The operation.
         what: &'static str,
     },
-    /// The kernel has larger pages than Xen.
+    /// The kernel's pages are larger than Xen's.
     #[error("this kernel has pages of {bytes} bytes; only 4096 are supported")]
     PageSize {
-        /// What it has.
+        /// The kernel's page size.
         bytes: usize,
     },
 }
@@ -57,7 +57,7 @@ impl DeviceError {
     }
 }
 
-/// Opens a device for reading and writing; reads never wait.
+/// Opens a device for reading and writing; reads never block.
 pub(crate) fn open_device(
     path: &'static str,
     module: &'static str,

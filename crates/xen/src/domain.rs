@@ -1,31 +1,31 @@
-//! A domain's number.
+//! Domain ids.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Number of a real domain, 0 to 0x7fef. Those above stand for something else ("myself", "the hypervisor") and mean
-/// nothing in xenstore (Xen's `xen.h`, `DOMID_FIRST_RESERVED`).
+/// The id of a real domain, 0 to 0x7fef. Higher ids are special ("myself", "the hypervisor") and do
+/// not occur in xenstore (Xen's `xen.h`, `DOMID_FIRST_RESERVED`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DomId(u16);
 
-/// What was given is not a domain's number.
+/// A text or number that is not a domain id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not the number of a domain: it must be decimal, 0 to {max}", max = DomId::MAX.0)]
+#[error("{0:?} is not a domain id: it must be decimal, 0 to {max}", max = DomId::MAX.0)]
 pub struct NotADomain(String);
 
 impl DomId {
-    /// Domain 0, which starts all others.
+    /// Domain 0, which starts all other domains.
     pub const ZERO: Self = Self(0);
-    /// The highest number that a domain can have: `DOMID_FIRST_RESERVED` (0x7ff0) less one.
+    /// The highest id that a domain can have: `DOMID_FIRST_RESERVED` (0x7ff0) minus 1.
     pub const MAX: Self = Self(0x7fef);
 
-    /// The domain of that number; none above [`DomId::MAX`].
+    /// The domain with that id; `None` above [`DomId::MAX`].
     #[must_use]
     pub const fn new(number: u16) -> Option<Self> {
         if number <= Self::MAX.0 { Some(Self(number)) } else { None }
     }
 
-    /// Its number.
+    /// The id as a number.
     #[must_use]
     pub const fn get(self) -> u16 {
         self.0
@@ -58,7 +58,8 @@ impl TryFrom<u32> for DomId {
     }
 }
 
-/// A number as Xen's tools write it; none for signs, blanks, leading zeros and what does not fit.
+/// A number as Xen's tools write it. `None` for signs, blanks, leading zeros and numbers that do
+/// not fit.
 pub(crate) fn strict_decimal(text: &str) -> Option<u32> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let leading_zero = text.len() > 1 && text.starts_with('0');
@@ -70,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_numbers_of_real_domains() {
+    fn only_real_domains_have_an_id() {
         assert_eq!("0".parse(), Ok(DomId::ZERO));
         assert_eq!("32751".parse(), Ok(DomId::MAX));
         for text in ["", "-1", "+1", " 1", "01", "0x1", "32752", "65536", "4294967296", "1\0"] {

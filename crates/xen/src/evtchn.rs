@@ -1,13 +1,14 @@
-//! Event channels: how domains wake each other.
+//! Event channels: how domains notify each other.
 //!
 //! ```text
-//!   armed ──the other side notifies──▶ fired: told once by `pending`, silent from then on
+//!   armed ──the other side notifies──▶ fired: returned once by `pending`, then masked
 //!     ▲                                  │
 //!     └───────────── unmask ─────────────┘
 //! ```
 //!
-//! Work that comes between `pending` and [`Events::unmask`] is not told again: unmask first and look for work then, or look
-//! once more after unmasking. Closing the descriptor unbinds all its ports.
+//! Work that arrives between `pending` and [`Events::unmask`] does not fire the port again: unmask
+//! before looking for work, or look once more after unmasking. Closing the descriptor unbinds all
+//! its ports.
 
 mod calls;
 
@@ -21,12 +22,12 @@ use crate::abi::evtchn as abi;
 use crate::device::open_device;
 use crate::{DeviceError, DomId};
 
-/// Number of an event channel's end in this domain.
+/// The local port of an event channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Port(u32);
 
 impl Port {
-    /// Its number.
+    /// The port's number.
     #[must_use]
     pub const fn get(self) -> u32 {
         self.0
@@ -39,13 +40,13 @@ impl fmt::Display for Port {
     }
 }
 
-/// How many ports are read at once. What more there are is read the next time.
-const AT_ONCE: usize = 64;
+/// How many ports one read returns. Further ports are read by the next one.
+const PORTS_PER_READ: usize = 64;
 
-/// Ports that fired, at most 64. Each is silent until it is unmasked.
+/// Ports that fired, at most 64. Each is masked until [`Events::unmask`].
 #[derive(Debug, Clone)]
 pub struct Fired {
-    ports: [u32; AT_ONCE],
+    ports: [u32; PORTS_PER_READ],
     range: std::ops::Range<usize>,
 }
 
@@ -68,15 +69,15 @@ impl Events {
     /// Opens the device.
     ///
     /// # Errors
-    /// It is not there, or this process may not.
+    /// It does not exist, or this process is not permitted to open it.
     pub fn open() -> Result<Self, DeviceError> {
         open_device("/dev/xen/evtchn", "xen-evtchn").map(|fd| Self { fd })
     }
 
-    /// From a descriptor that another process opened. It is set to non-blocking.
+    /// Uses a descriptor that another process opened. It is set to non-blocking.
     ///
     /// # Errors
-    /// It cannot be set so.
+    /// It cannot be set to non-blocking.
     pub fn from_fd(fd: OwnedFd) -> Result<Self, DeviceError> {
         fcntl_getfl(&fd)
             .and_then(|flags| fcntl_setfl(&fd, flags | OFlags::NONBLOCK))
@@ -84,10 +85,10 @@ impl Events {
         Ok(Self { fd })
     }
 
-    /// Binds a port that another domain has made for us. It fires once at the beginning.
+    /// Binds a port that another domain has created for this one. It fires once immediately.
     ///
     /// # Errors
-    /// The domain has no such port, or made it for another.
+    /// The domain has no such port, or created it for another domain.
     pub fn bind_interdomain(&self, domain: DomId, port: u32) -> Result<Port, DeviceError> {
         let what = "binding to another domain's event channel";
         let bind = abi::BindInterdomain { remote_domain: domain.get().into(), remote_port: port };
@@ -95,18 +96,19 @@ impl Events {
         bound.map_err(DeviceError::refused(what)).and_then(|port| local(port, what))
     }
 
-    /// Makes a port that this domain may bind.
+    /// Creates a port that `domain` may bind.
     ///
     /// # Errors
-    /// There are no more ports.
+    /// All ports are in use.
     pub fn bind_unbound(&self, domain: DomId) -> Result<Port, DeviceError> {
-        let what = "making an event channel";
+        let what = "creating an event channel";
         let bind = abi::BindUnbound { remote_domain: domain.get().into() };
         let bound = calls::bind_unbound(self.fd.as_fd(), bind);
         bound.map_err(DeviceError::refused(what)).and_then(|port| local(port, what))
     }
 
-    /// Lets a port go. It fires no more, but what fired already can still be told.
+    /// Unbinds a port. It no longer fires, but [`Events::pending`] may still return an earlier
+    /// event.
     ///
     /// # Errors
     /// It was not bound here.
@@ -115,7 +117,7 @@ impl Events {
             .map_err(DeviceError::refused("unbinding an event channel"))
     }
 
-    /// Wakes the other side. It is fine if that is gone.
+    /// Notifies the other side. Succeeds if that side is gone.
     ///
     /// # Errors
     /// The port was not bound here.
@@ -124,21 +126,23 @@ impl Events {
             .map_err(DeviceError::refused("notifying another domain"))
     }
 
-    /// Ports that fired since they were last unmasked. Never waits.
+    /// The ports that fired since they were last unmasked. Never waits.
     ///
     /// # Errors
-    /// [`DeviceError::Overflowed`]: some were lost; look for work at all of them, and unmask them all.
+    /// [`DeviceError::Overflowed`]: some were lost; look for work on all ports, and unmask all of
+    /// them.
     pub fn pending(&self) -> Result<Fired, DeviceError> {
-        let mut bytes = [0; AT_ONCE * 4];
+        let mut bytes = [0; PORTS_PER_READ * 4];
         let count = loop {
             match read(&self.fd, &mut bytes) {
                 Ok(count) => break count,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break 0,
-                // The kernel's buffer was full; it says so until it is told to begin anew.
+                // The kernel's buffer overflowed; it reports that until it is reset.
                 Err(Errno::FBIG) => {
-                    calls::reset(self.fd.as_fd())
-                        .map_err(DeviceError::refused("forgetting what event channels fired"))?;
+                    calls::reset(self.fd.as_fd()).map_err(DeviceError::refused(
+                        "resetting the buffer of event channels that fired",
+                    ))?;
                     return Err(DeviceError::Overflowed);
                 }
                 Err(other) => {
@@ -146,17 +150,18 @@ impl Events {
                 }
             }
         };
-        let mut ports = [0; AT_ONCE];
-        for (port, number) in ports.iter_mut().zip(bytes.as_chunks::<4>().0) {
+        let mut ports = [0; PORTS_PER_READ];
+        let numbers = bytes.chunks_exact(4).filter_map(|number| number.first_chunk());
+        for (port, number) in ports.iter_mut().zip(numbers) {
             *port = u32::from_ne_bytes(*number);
         }
         Ok(Fired { ports, range: 0..count / 4 })
     }
 
-    /// Lets a port that fired fire again.
+    /// Re-arms a port that fired.
     ///
     /// # Errors
-    /// The kernel has no memory.
+    /// The kernel is out of memory.
     pub fn unmask(&self, port: Port) -> Result<(), DeviceError> {
         loop {
             match write(&self.fd, &port.0.to_ne_bytes()) {
@@ -169,13 +174,19 @@ impl Events {
         }
     }
 
-    /// From now on this descriptor can only bind to one domain. That cannot be undone, nor done twice.
+    /// Restricts this descriptor to event channels of one domain. This is permanent.
     ///
     /// # Errors
-    /// It was done already.
+    /// The descriptor is already restricted.
     pub fn restrict(&self, domain: DomId) -> Result<(), DeviceError> {
         calls::restrict(self.fd.as_fd(), domain.get())
             .map_err(DeviceError::refused("restricting event channels to one domain"))
+    }
+}
+
+impl From<Events> for OwnedFd {
+    fn from(events: Events) -> OwnedFd {
+        events.fd
     }
 }
 
@@ -186,7 +197,7 @@ impl AsFd for Events {
 }
 
 fn local(port: i32, what: &'static str) -> Result<Port, DeviceError> {
-    u32::try_from(port).map(Port).map_err(|_| DeviceError::Nonsense { what })
+    u32::try_from(port).map(Port).map_err(|_| DeviceError::ImpossibleResult { what })
 }
 
 #[cfg(test)]
@@ -196,10 +207,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_are_read_as_they_were_written() {
+    fn the_kernels_port_numbers_are_decoded() {
         let (reader, writer) = pipe().unwrap();
         let events = Events::from_fd(reader).unwrap();
-        assert_eq!(events.pending().unwrap().count(), 0, "and does not wait");
+        assert_eq!(events.pending().unwrap().count(), 0, "it does not wait");
         for port in [3_u32, 70_000] {
             write(&writer, &port.to_ne_bytes()).unwrap();
         }

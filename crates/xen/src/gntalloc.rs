@@ -1,4 +1,4 @@
-//! Pages of this domain that another may use: what a frontend does. For tests of the other end.
+//! Pages that this domain grants to another, as a frontend does. Used to test the backend.
 #![allow(unsafe_code, reason = "ioctls")]
 
 use std::ops::Deref;
@@ -23,23 +23,24 @@ impl Allocator {
     /// Opens the device.
     ///
     /// # Errors
-    /// It is not there, or this process may not.
+    /// It does not exist, or this process is not permitted to open it.
     pub fn open() -> Result<Self, DeviceError> {
         open_device("/dev/xen/gntalloc", "xen-gntalloc").map(Self::from_fd)
     }
 
-    /// From a descriptor that another process opened.
+    /// Uses a descriptor that another process opened.
     #[must_use]
     pub fn from_fd(fd: OwnedFd) -> Self {
         Self { fd: Arc::new(fd) }
     }
 
-    /// Makes a page of zeros that `domain` may use, and maps it here.
+    /// Allocates a zeroed page, grants it to `domain`, and maps it here.
     ///
     /// # Errors
-    /// The kernel has given out as many as it may (its parameter `limit`, 1024).
+    /// The kernel's limit is reached (module parameter `limit`, 1024), or the kernel's pages are
+    /// larger than Xen's.
     pub fn allocate(&self, domain: DomId, writable: bool) -> Result<Shared, DeviceError> {
-        let what = "making a page for another domain";
+        let what = "allocating a page for another domain";
         let flags = if writable { abi::WRITABLE } else { 0 };
         let (index, gref) =
             allocate(self.fd.as_fd(), domain.get(), flags).map_err(DeviceError::refused(what))?;
@@ -49,17 +50,18 @@ impl Allocator {
     }
 }
 
-/// A page that another domain may use. Given back when it is dropped: at once, or as soon as that domain has let it go.
+/// A page that is granted to another domain. Dropping it frees it: at once, or as soon as that
+/// domain has unmapped it.
 #[derive(Debug)]
 pub struct Shared {
     gref: GrantRef,
-    // In this order: fields are dropped from above, and the page is unmapped before it is given back.
+    // In this order: fields are dropped top down, and the page must be unmapped before it is freed.
     page: SharedPage,
     _allocated: Allocated,
 }
 
 impl Shared {
-    /// What the other domain has to call it.
+    /// The reference by which the other domain uses it.
     #[must_use]
     pub const fn gref(&self) -> GrantRef {
         self.gref
@@ -83,14 +85,14 @@ struct Allocated {
 impl Drop for Allocated {
     fn drop(&mut self) {
         if let Err(errno) = deallocate(self.fd.as_fd(), self.index) {
-            tracing::error!(%errno, "a page for another domain could not be given back");
+            tracing::error!(%errno, "cannot free a page that is granted to another domain");
         }
     }
 }
 
 fn allocate(fd: BorrowedFd<'_>, domid: u16, flags: u16) -> rustix::io::Result<(u64, GrantRef)> {
     let mut alloc = abi::AllocGref { domid, flags, count: 1, index: 0, gref: 0 };
-    // SAFETY: the opcode reads and writes an `AllocGref` with room for as many references as `count` says: one.
+    // SAFETY: the opcode reads and writes an `AllocGref` with `count` references: one.
     unsafe { ioctl(fd, Updater::<{ abi::ALLOC_GREF }, _>::new(&mut alloc)) }?;
     Ok((alloc.index, GrantRef(alloc.gref)))
 }

@@ -1,7 +1,7 @@
 //! Pages of other domains: mapping them, and copying to and from them.
 //!
-//! Map what both sides look at all the time (a ring); copy what passes once (data): a copy takes one call for many pages,
-//! and the guest can take its page back at once.
+//! Map memory that both sides access all the time (a ring), and copy memory that is transferred
+//! once (data): one call copies many pages, and the guest can revoke its page right afterwards.
 
 mod calls;
 mod copy;
@@ -18,7 +18,7 @@ use crate::domain::strict_decimal;
 use crate::page::SharedPage;
 use crate::{DeviceError, DomId};
 
-/// What a domain calls a page that it grants to another.
+/// A domain's reference to a page that it grants to another domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GrantRef(pub u32);
 
@@ -28,7 +28,7 @@ impl fmt::Display for GrantRef {
     }
 }
 
-/// What was given is not a grant reference.
+/// A text that is not a grant reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a grant reference: it must be decimal, 0 to 4294967295")]
 pub struct NotAGrantRef(String);
@@ -52,12 +52,13 @@ impl Grants {
     /// Opens the device.
     ///
     /// # Errors
-    /// It is not there, or this process may not.
+    /// It does not exist, or this process is not permitted to open it.
     pub fn open() -> Result<Self, DeviceError> {
         open_device("/dev/xen/gntdev", "xen-gntdev").map(Self::from_fd)
     }
 
-    /// From a descriptor that another process opened (Linux 5.5 or later: before that only the opener could map).
+    /// Uses a descriptor that another process opened (Linux 5.5 or later: before, only the process
+    /// that opened it could map).
     #[must_use]
     pub fn from_fd(fd: OwnedFd) -> Self {
         Self { fd: Arc::new(fd) }
@@ -66,7 +67,8 @@ impl Grants {
     /// Maps a page of another domain for reading and writing, until it is dropped.
     ///
     /// # Errors
-    /// The domain did not grant that page to us, or for reading only.
+    /// The domain did not grant that page to this one, or only for reading; or the kernel's pages
+    /// are larger than Xen's.
     pub fn map_page(&self, domain: DomId, gref: GrantRef) -> Result<MappedPage, DeviceError> {
         let what = "mapping a page of another domain";
         let index = calls::map(self.fd.as_fd(), domain.get(), gref.0)
@@ -77,10 +79,11 @@ impl Grants {
     }
 }
 
-/// A page of another domain. It stays mapped when that domain is gone, and is let go when this is dropped.
+/// A page of another domain. It stays mapped when that domain is gone, until this is dropped.
 #[derive(Debug)]
 pub struct MappedPage {
-    // In this order: the kernel wants a page unmapped before it is let go, and fields are dropped from above.
+    // In this order: fields are dropped top down, and the page must be unmapped before its grant is
+    // released.
     page: SharedPage,
     _registered: Registered,
 }
@@ -102,7 +105,7 @@ struct Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         if let Err(errno) = calls::unmap(self.fd.as_fd(), self.index) {
-            tracing::error!(%errno, "a page of another domain could not be let go");
+            tracing::error!(%errno, "cannot release the grant of another domain's page");
         }
     }
 }

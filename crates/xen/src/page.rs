@@ -1,7 +1,7 @@
-//! One page of memory that two domains have.
+//! A page of memory that two domains share.
 #![allow(
     unsafe_code,
-    reason = "maps memory that another domain writes, and gives it out as atomic words only"
+    reason = "maps memory that another domain writes, and exposes it only as atomic words"
 )]
 
 use std::os::fd::BorrowedFd;
@@ -17,29 +17,30 @@ pub const PAGE_BYTES: usize = 4096;
 /// Size of a page, in 32-bit words.
 pub const PAGE_WORDS: usize = PAGE_BYTES / 4;
 
-/// One page that another domain may read and write at the same time. Threads may share it.
+/// A page that another domain may read and write at the same time. Threads may share it.
 ///
-/// It can only be reached in aligned 32-bit words, each read or written at once. Two loads of one word may give two
-/// values; no value means anything until it has been checked.
+/// It can only be accessed in aligned 32-bit words, each atomically. Two loads of the same word may
+/// return different values, and every value must be validated.
 #[derive(Debug)]
 pub struct SharedPage {
     words: NonNull<[AtomicU32; PAGE_WORDS]>,
 }
 
-// SAFETY: the page is reached through atomics alone and belongs to no thread; munmap may be called by any.
+// SAFETY: the page is only accessed through atomics and belongs to no thread; any thread may call
+// munmap.
 unsafe impl Send for SharedPage {}
-// SAFETY: a shared reference gives out atomics alone.
+// SAFETY: a shared reference only exposes atomics.
 unsafe impl Sync for SharedPage {}
 
 impl SharedPage {
-    /// Maps the page that a device has at this offset, for reading and writing.
+    /// Maps the page at this offset of a device, for reading and writing.
     pub(crate) fn map(
         fd: BorrowedFd<'_>,
         offset: u64,
         what: &'static str,
     ) -> Result<Self, DeviceError> {
         check_page_size()?;
-        // SAFETY: a new mapping, placed by the kernel, replaces no other.
+        // SAFETY: the kernel chooses the address, so the new mapping replaces no other.
         let address = unsafe {
             mmap(
                 std::ptr::null_mut(),
@@ -51,39 +52,42 @@ impl SharedPage {
             )
         }
         .map_err(DeviceError::refused(what))?;
-        let words = NonNull::new(address.cast()).ok_or(DeviceError::Nonsense { what })?;
+        let words = NonNull::new(address.cast()).ok_or(DeviceError::ImpossibleResult { what })?;
         Ok(Self { words })
     }
 
     /// All its words.
     #[must_use]
     pub fn words(&self) -> &[AtomicU32; PAGE_WORDS] {
-        // SAFETY: the mapping is one page long, aligned to a page, and there until `self` is dropped. What others write
-        // into it they write outside of Rust's sight; an atomic may change at any time, and each bit pattern is a `u32`.
+        // SAFETY: the mapping is one page long, page-aligned, and valid until `self` is dropped.
+        // The other domain writes to it without Rust's knowledge, but an atomic may change at any
+        // time, and every bit pattern is a valid `u32`.
         unsafe { self.words.as_ref() }
     }
 
-    /// Reads a word; 0 for one that is not in the page. Later loads and stores stay after it (acquire).
+    /// Reads a word; 0 if it lies outside the page. Later loads and stores stay after it (acquire).
     #[must_use]
     pub fn load(&self, word: usize) -> u32 {
         self.words().get(word).map_or(0, |cell| cell.load(Ordering::Acquire))
     }
 
-    /// Writes a word; nothing for one that is not in the page. Earlier loads and stores stay before it (release).
+    /// Writes a word; does nothing if it lies outside the page. Earlier loads and stores stay
+    /// before it (release).
     pub fn store(&self, word: usize, value: u32) {
         if let Some(cell) = self.words().get(word) {
             cell.store(value, Ordering::Release);
         }
     }
 
-    /// A full barrier: the other side sees every store before it before any load after it is done. Acquire and release do
-    /// not give this, and without it a wake-up can be lost: a ring needs it between "call me" and "is there more?".
+    /// A full barrier: the other side sees every earlier store before any later load is executed.
+    /// Acquire and release do not guarantee this, and without it a wake-up can be lost: a ring
+    /// needs it between requesting a notification and checking for more work.
     pub fn fence(&self) {
         fence(Ordering::SeqCst);
     }
 
-    /// Copies bytes out of the page, from byte `offset` on; `false`, and nothing done, if they are not all in the page.
-    /// They need not be what was there at any one moment.
+    /// Copies bytes out of the page, starting at byte `offset`. Does nothing and returns `false` if
+    /// they are not all in the page. The bytes need not have been there at the same time.
     #[must_use]
     pub fn copy_out(&self, offset: usize, into: &mut [u8]) -> bool {
         if !fits(offset, into.len()) {
@@ -96,9 +100,11 @@ impl SharedPage {
         true
     }
 
-    /// Copies bytes into the page, from byte `offset` on; `false`, and nothing done, if the page has no room for them there.
+    /// Copies bytes into the page, starting at byte `offset`. Does nothing and returns `false` if
+    /// they do not fit.
     ///
-    /// Whole words are written: what another writes at the same time into the rest of the first and the last word can be lost.
+    /// Whole words are written: a concurrent write to the rest of the first or last word can be
+    /// lost.
     #[must_use]
     pub fn copy_in(&self, offset: usize, from: &[u8]) -> bool {
         if !fits(offset, from.len()) {
@@ -106,8 +112,8 @@ impl SharedPage {
         }
         for (at, byte) in (offset..).zip(from) {
             let mut word = self.load(at / 4).to_ne_bytes();
-            if let Some(place) = word.get_mut(at % 4) {
-                *place = *byte;
+            if let Some(target) = word.get_mut(at % 4) {
+                *target = *byte;
             }
             self.store(at / 4, u32::from_ne_bytes(word));
         }
@@ -117,14 +123,15 @@ impl SharedPage {
 
 impl Drop for SharedPage {
     fn drop(&mut self) {
-        // SAFETY: exactly what `map` made, and nothing borrows from it any more.
+        // SAFETY: this is exactly the mapping that `map` created, and nothing borrows from it any
+        // more.
         if let Err(errno) = unsafe { munmap(self.words.as_ptr().cast(), PAGE_BYTES) } {
             tracing::error!(%errno, "a shared page could not be unmapped");
         }
     }
 }
 
-/// Whether so many bytes from there on are in one page.
+/// Whether that many bytes from `offset` lie in one page.
 pub(crate) fn fits(offset: usize, bytes: usize) -> bool {
     offset.checked_add(bytes).is_some_and(|end| end <= PAGE_BYTES)
 }
@@ -159,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_nothing_outside_of_the_page() {
+    fn nothing_outside_the_page_is_accessed() {
         let (ours, _theirs) = two_views();
         ours.store(1024, 1);
         ours.store(usize::MAX, 1);
@@ -170,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_go_where_they_belong() {
+    fn unaligned_bytes_are_copied() {
         let (ours, theirs) = two_views();
         assert!(ours.copy_in(4089, b"xenbus!"));
         assert!(ours.copy_in(4089, b"X"));

@@ -5,37 +5,38 @@ use std::str::FromStr;
 
 use crate::domain::strict_decimal;
 
-/// State of a frontend or a backend, as kept in its `state` node (Xen's `io/xenbus.h`, `enum xenbus_state`).
+/// State of a frontend or a backend, as kept in its `state` node (Xen's `io/xenbus.h`,
+/// `enum xenbus_state`).
 ///
 /// ```text
 /// Initialising ──▶ InitWait ──▶ Initialised ──▶ Connected ──▶ Closing ──▶ Closed
 /// ```
 ///
-/// A frontend may leave out InitWait and Initialised, and either side may go to Closing from anywhere.
+/// A frontend may skip InitWait and Initialised, and either side may go to Closing from any state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum State {
-    /// Nobody has said anything yet.
+    /// No state has been set yet.
     Unknown = 0,
-    /// The toolstack has made the nodes.
+    /// The toolstack has created the nodes.
     Initialising = 1,
-    /// Waits for the other side to give its details.
+    /// Waits for the other side to publish its details.
     InitWait = 2,
-    /// Has given its details, and waits for the other side to connect.
+    /// Has published its details and waits for the other side to connect.
     Initialised = 3,
     /// Carries data.
     Connected = 4,
-    /// Is about to go, or asks the other side to.
+    /// Is closing, or asks the other side to close.
     Closing = 5,
-    /// Is gone.
+    /// Has closed.
     Closed = 6,
-    /// Asks for a change while connected.
+    /// Requests a change while connected.
     Reconfiguring = 7,
-    /// Has made that change.
+    /// Has made the requested change.
     Reconfigured = 8,
 }
 
-/// What was given is not a state.
+/// A text that is not a state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not the state of a device: it must be a number from 0 to 8")]
 pub struct NotAState(String);
@@ -54,19 +55,26 @@ impl State {
         Self::Reconfigured,
     ];
 
-    /// The state of that number, 0 to 8.
+    /// The state with that number, 0 to 8.
     #[must_use]
     pub fn from_code(code: u32) -> Option<Self> {
         usize::try_from(code).ok().and_then(|code| Self::ALL.get(code)).copied()
     }
 
-    /// Its number.
+    /// The state that a `state` node contains. Another domain wrote it, so any other text counts as
+    /// [`State::Unknown`].
+    #[must_use]
+    pub fn from_node(text: &str) -> Self {
+        text.parse().unwrap_or(Self::Unknown)
+    }
+
+    /// The state's number.
     #[must_use]
     pub const fn code(self) -> u8 {
         self as u8
     }
 
-    /// Its name, for people: `Connected`.
+    /// The state's name, for people: `Connected`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -83,7 +91,7 @@ impl State {
     }
 }
 
-/// As in xenstore: the number alone. [`State::name`] is for people.
+/// As in xenstore: only the number. [`State::name`] is for people.
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.code().fmt(f)

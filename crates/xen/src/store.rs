@@ -1,13 +1,13 @@
-//! xenstore: the small tree of texts through which Xen's domains and tools agree.
+//! xenstore: the small tree of texts through which Xen's domains and tools coordinate.
 //!
 //! ```text
-//!  Store ──request n──▶ xenstored        Transaction: the same, with a number, until its end
+//!  Store ──request n──▶ xenstored        Transaction: the same, with a transaction id
 //!    ▲ ◀──reply n──────┘     │
-//!    └──────watch events─────┘           come at any time, also before a reply: kept until they are taken
+//!    └──────watch events─────┘           arrive at any time, even before a reply: queued until taken
 //! ```
 //!
-//! One request is under way at a time, and each is waited for no longer than [`Store::limit`]. A reply that comes too late
-//! is dropped, and the connection stays of use.
+//! One request is in flight at a time, and each waits for its reply no longer than
+//! [`Store::limit`]. A late reply is dropped, and the connection remains usable.
 //!
 //! ```no_run
 //! use vusb_xen::store::{DEFAULT_LIMIT, Error, Nodes, Store};
@@ -21,8 +21,9 @@
 //! # Ok::<(), Error>(())
 //! ```
 //!
-//! A program with an event loop polls the store's descriptor for reading, and calls [`Store::take_event`] until it gives
-//! none **before each poll**: events that came with a reply do not make the descriptor readable again.
+//! A program with an event loop polls the store's descriptor for reading, and calls
+//! [`Store::take_event`] until it returns `None` **before each poll**: an event that arrived
+//! together with a reply does not make the descriptor readable again.
 
 mod connection;
 mod error;
@@ -37,7 +38,7 @@ pub mod wire;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use self::connection::{Connection, Deadline};
 pub use self::error::Error;
@@ -51,43 +52,48 @@ use self::wire::{Kind, MAX_REQUEST, Message, texts};
 use crate::DomId;
 use crate::domain::strict_decimal;
 
-/// How long xenstored is waited for unless said otherwise. It answers in well under a millisecond, but may be away for
-/// seconds while it is replaced by a newer one.
+/// How long to wait for xenstored by default. It answers in well under a millisecond, but may be
+/// unavailable for seconds during a live update.
 pub const DEFAULT_LIMIT: Duration = Duration::from_secs(10);
 
-/// How many replies that were given up may still come. After more of them the connection is given up too.
+/// How many replies may be outstanding after their requests timed out. With more, the connection
+/// counts as closed.
 const MAX_LATE: usize = 64;
 
-/// A connection to xenstored. What can be done with nodes is in [`Nodes`].
+/// A connection to xenstored. The operations on nodes are in [`Nodes`].
 #[derive(Debug)]
 pub struct Store {
     connection: Connection,
     watches: Watches,
     last_request: u32,
-    /// Requests whose replies were not waited for to the end.
+    /// Requests that timed out and whose replies may still arrive.
     late: Vec<u32>,
     limit: Duration,
+    /// The end of all waits for replies.
+    end: Option<Instant>,
 }
 
-/// Opens the first way to xenstored that there is, to be passed to another process and [`Store::from_fd`] there: the socket
-/// of a xenstored in this domain, or `/dev/xen/xenbus`, which leads to one anywhere.
+/// Opens a connection to xenstored, for [`Store::from_fd`] in this or another process: the socket
+/// of a xenstored in this domain, or else `/dev/xen/xenbus`, which works in any domain.
 ///
 /// # Errors
-/// [`Error::NoStore`] if there is none, [`Error::Denied`] if this process may not.
+/// [`Error::NoStore`] if there is none, [`Error::Denied`] if this process is not permitted to,
+/// [`Error::TimedOut`] if xenstored is too busy to accept the connection.
 pub fn open() -> Result<OwnedFd, Error> {
     connection::open_any(DEFAULT_LIMIT)
 }
 
 impl Store {
-    /// Connects to the first xenstored that there is. `limit` is for this and for each answer later.
+    /// Connects as [`open`] does. `limit` applies to connecting and to each later reply.
     ///
     /// # Errors
-    /// [`Error::NoStore`] if there is none, [`Error::Denied`] if this process may not.
+    /// [`Error::NoStore`] if there is no xenstored, [`Error::Denied`] if this process is not
+    /// permitted to connect, [`Error::TimedOut`] if xenstored is too busy to accept the connection.
     pub fn connect(limit: Duration) -> Result<Self, Error> {
         Self::from_fd(connection::open_any(limit)?).map(|store| store.with_limit(limit))
     }
 
-    /// Connects to the xenstored that listens there.
+    /// Connects to the xenstored that listens on this socket.
     ///
     /// # Errors
     /// As [`Store::connect`].
@@ -95,7 +101,8 @@ impl Store {
         Self::from_fd(connection::open_socket(path, DEFAULT_LIMIT)?)
     }
 
-    /// From a connected socket or an opened `/dev/xen/xenbus`. It is set to non-blocking; nobody else may use it.
+    /// Uses a connected socket or an opened `/dev/xen/xenbus`. The descriptor is set to
+    /// non-blocking and must not be used by anything else.
     ///
     /// # Errors
     /// It cannot be set to non-blocking.
@@ -106,23 +113,29 @@ impl Store {
             last_request: 0,
             late: Vec::new(),
             limit: DEFAULT_LIMIT,
+            end: None,
         })
     }
 
-    /// The same, with another limit for each answer.
+    /// The same connection with another limit for each reply.
     #[must_use]
     pub const fn with_limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
-    /// How long each answer is waited for.
+    /// From now on, waits for no reply beyond `end`, whatever the limit is.
+    pub const fn set_end(&mut self, end: Option<Instant>) {
+        self.end = end;
+    }
+
+    /// How long to wait for each reply.
     #[must_use]
     pub const fn limit(&self) -> Duration {
         self.limit
     }
 
-    /// Where a domain's nodes are: `/local/domain/5`. The domain need not be there.
+    /// The folder of a domain: `/local/domain/5`. The domain need not exist.
     ///
     /// # Errors
     /// As [`Nodes`].
@@ -136,51 +149,54 @@ impl Store {
         Ok(path.to_owned())
     }
 
-    /// The number of the domain that this program runs in.
+    /// The id of the domain that this program runs in.
     ///
     /// # Errors
-    /// As [`Nodes`]. [`Error::NotFound`] in a domain that its toolstack gave no `domid` node; xl gives one to each, and
-    /// `xen-init-dom0` to domain 0.
+    /// As [`Nodes`]. [`Error::NotFound`] in a domain whose toolstack did not create the `domid`
+    /// node; xl creates it for each guest, and `xen-init-dom0` for domain 0.
     pub fn own_domain(&mut self) -> Result<DomId, Error> {
-        // The only relative path there is use for: it begins at the domain's own folder, wherever that is.
+        // The only use of a relative path: it begins at the domain's own folder, wherever that is.
         let value = self.request(Kind::Read, 0, "domid", b"domid\0")?;
         let text = std::str::from_utf8(&value).unwrap_or_default();
         text.parse().map_err(|error| Error::Protocol(format!("domid: {error}")))
     }
 
-    /// Asks to be told whenever this node or one below it is written, made or removed. One event comes at once, whether
-    /// the node is there or not: what is read after it misses nothing.
+    /// Watches a node: there will be an event whenever it or a node below it is written, created or
+    /// removed. One event arrives at once, whether or not the node exists, so that a read after it
+    /// misses no change.
     ///
-    /// Domains that come and go are told as `@introduceDomain` and `@releaseDomain`.
+    /// The special paths `@introduceDomain` and `@releaseDomain` report domains that appear and
+    /// disappear.
     ///
     /// # Errors
-    /// As [`Nodes`]. [`Error::Refused`] with `EEXIST` if it is watched with this token already.
+    /// As [`Nodes`]. [`Error::Refused`] with `EEXIST` if the path is already watched with this
+    /// token.
     pub fn watch(&mut self, path: &str, token: &str) -> Result<(), Error> {
         let payload = watch_payload(path, token)?;
-        // Before it is asked for: its first event may be here before the reply.
-        self.watches.begin(path, token);
+        // Before the request: the first event may arrive before the reply.
+        self.watches.add(path, token);
         self.request(Kind::Watch, 0, path, &payload).map(drop).inspect_err(|error| {
             if !matches!(error, Error::TimedOut { .. }) {
-                self.watches.end(path, token);
+                self.watches.remove(path, token);
             }
         })
     }
 
-    /// Ends a watch. Events of it that were not taken are dropped, unless another watch has the same token.
+    /// Removes a watch. Its queued events are dropped, unless another watch has the same token.
     ///
     /// # Errors
-    /// As [`Nodes`]. [`Error::NotFound`] if it is not watched.
+    /// As [`Nodes`]. [`Error::NotFound`] if there is no such watch.
     pub fn unwatch(&mut self, path: &str, token: &str) -> Result<(), Error> {
         let payload = watch_payload(path, token)?;
         self.request(Kind::Unwatch, 0, path, &payload)?;
-        self.watches.end(path, token);
+        self.watches.remove(path, token);
         Ok(())
     }
 
-    /// The next event; none if none comes within `limit`.
+    /// The next event; `None` if none arrives within `limit`.
     ///
     /// # Errors
-    /// The connection is lost, or speaks nonsense.
+    /// The connection is lost, or xenstored violates the protocol.
     pub fn next_event(&mut self, limit: Duration) -> Result<Option<WatchEvent>, Error> {
         let deadline = Deadline::after(limit);
         loop {
@@ -189,9 +205,11 @@ impl Store {
             }
             match self.connection.receive(deadline)? {
                 Some(message) => {
-                    if let Some(message) = self.sort(message)? {
+                    if let Some(message) = self.dispatch(message)? {
                         let (kind, request) = (message.kind, message.request);
-                        return Err(Error::Protocol(format!("{kind:?} for {request}, unasked")));
+                        return Err(Error::Protocol(format!(
+                            "unexpected {kind:?} for request {request}"
+                        )));
                     }
                 }
                 None => return Ok(None),
@@ -199,10 +217,10 @@ impl Store {
         }
     }
 
-    /// The next event that is here already; none if there is none. Never waits.
+    /// The next event that has already arrived. Never waits.
     ///
     /// # Errors
-    /// The connection is lost, or speaks nonsense.
+    /// The connection is lost, or xenstored violates the protocol.
     pub fn take_event(&mut self) -> Result<Option<WatchEvent>, Error> {
         self.next_event(Duration::ZERO)
     }
@@ -227,31 +245,32 @@ impl Store {
         let bytes = message.encode().map_err(|error| Error::Protocol(error.to_string()))?;
         let timed_out = Error::TimedOut { path: about.into(), limit: self.limit };
 
-        let deadline = Deadline::after(self.limit);
-        // The kernel's device refuses some watches when they are written, not with a reply.
+        let deadline = Deadline::after(self.limit).or_earlier(self.end);
+        // The kernel's device refuses some watches in `write`, not with a reply.
         let sent = self.connection.send(&bytes, deadline);
         if !sent.map_err(|error| error.about(about))? {
             return Err(timed_out);
         }
         while let Some(message) = self.connection.receive(deadline)? {
-            let Some(reply) = self.sort(message)? else { continue };
+            let Some(reply) = self.dispatch(message)? else { continue };
             return match reply.kind {
-                _ if reply.request != request => {
-                    Err(Error::Protocol(format!("a reply to {}, not to {request}", reply.request)))
-                }
+                _ if reply.request != request => Err(Error::Protocol(format!(
+                    "a reply to request {} instead of {request}",
+                    reply.request
+                ))),
                 Kind::Error => Err(Error::named(&reply.payload, about)),
                 it if it == kind => Ok(reply.payload),
-                other => Err(Error::Protocol(format!("{other:?} as a reply to {kind:?}"))),
+                other => Err(Error::Protocol(format!("{other:?} as reply to {kind:?}"))),
             };
         }
         self.late.push(request);
         Err(timed_out)
     }
 
-    /// Keeps a watch event, drops a reply that comes too late, and gives back all else.
-    fn sort(&mut self, message: Message) -> Result<Option<Message>, Error> {
+    /// Queues a watch event, drops a late reply, and returns any other message.
+    fn dispatch(&mut self, message: Message) -> Result<Option<Message>, Error> {
         if message.kind == Kind::WatchEvent {
-            self.watches.told(WatchEvent::decode(&message.payload)?);
+            self.watches.push(WatchEvent::decode(&message.payload)?);
             return Ok(None);
         }
         let Some(at) = self.late.iter().position(|late| *late == message.request) else {
@@ -262,7 +281,7 @@ impl Store {
     }
 }
 
-/// For polling; see the module's head about what to do before each poll.
+/// For polling. The module's documentation says what to do before each poll.
 impl AsFd for Store {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.connection.fd().as_fd()
@@ -280,12 +299,15 @@ impl Nodes for Store {}
 fn watch_payload(path: &str, token: &str) -> Result<Vec<u8>, Error> {
     path::check_watched(path)?;
     if token.contains('\0') {
-        return Err(Error::InvalidPath { path: path.into(), why: "its token has a zero byte" });
+        return Err(Error::InvalidPath {
+            path: path.into(),
+            why: "its token contains a zero byte",
+        });
     }
     Ok(format!("{path}\0{token}\0").into_bytes())
 }
 
-/// A reply that is one number.
+/// Reads a reply that consists of one number.
 fn number(payload: &[u8]) -> Option<u32> {
     texts(payload).next().and_then(|text| std::str::from_utf8(text).ok()).and_then(strict_decimal)
 }

@@ -1,4 +1,4 @@
-//! Our numbers and layouts against the C headers of Xen and of Linux.
+//! Compares numbers and layouts with the C headers of Xen and Linux.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use vusb_xen::abi::{evtchn, gntalloc, gntdev, status};
 use vusb_xen::store::wire::{HEADER_BYTES, Kind, MAX_PATH, MAX_PAYLOAD};
 use vusb_xen::{DomId, State};
 
-/// What `cc` says of `expressions` after these includes.
+/// The values of C expressions after these includes.
 fn ask_c(includes: &[&str], expressions: &[String]) -> BTreeMap<String, i64> {
     let folder = tempfile::tempdir().unwrap();
     let (source, program) = (folder.path().join("ask.c"), folder.path().join("ask"));
@@ -24,7 +24,7 @@ fn ask_c(includes: &[&str], expressions: &[String]) -> BTreeMap<String, i64> {
     expressions.iter().cloned().zip(output.lines().map(|line| line.parse().unwrap())).collect()
 }
 
-/// Compares what we have with what C has.
+/// Compares values with those of the same C expressions.
 fn compare(includes: &[&str], ours: &[(String, i64)]) {
     let expressions: Vec<String> = ours.iter().map(|(expression, _)| expression.clone()).collect();
     let theirs = ask_c(
@@ -36,15 +36,15 @@ fn compare(includes: &[&str], ours: &[(String, i64)]) {
     assert_eq!(ours, theirs);
 }
 
-fn same<N: TryInto<i64>>(expression: &str, ours: N) -> (String, i64) {
+fn pair<N: TryInto<i64>>(expression: &str, ours: N) -> (String, i64) {
     (expression.to_owned(), ours.try_into().ok().unwrap())
 }
 
-/// Of Linux's own headers and of Xen's copies: they have the same names.
+/// Linux's own headers and Xen's copies of them use the same names.
 fn devices() -> Vec<(String, i64)> {
     let mut all = Vec::new();
     let mut size =
-        |name: &str, ours: usize| all.push(same(&format!("sizeof(struct {name})"), ours));
+        |name: &str, ours: usize| all.push(pair(&format!("sizeof(struct {name})"), ours));
     size("ioctl_evtchn_bind_interdomain", size_of::<evtchn::BindInterdomain>());
     size("ioctl_evtchn_bind_unbound_port", size_of::<evtchn::BindUnbound>());
     size("ioctl_evtchn_unbind", size_of::<evtchn::LocalPort>());
@@ -58,7 +58,7 @@ fn devices() -> Vec<(String, i64)> {
     size("ioctl_gntalloc_dealloc_gref", size_of::<gntalloc::DeallocGref>());
 
     let mut at = |name: &str, field: &str, ours: usize| {
-        all.push(same(&format!("offsetof(struct {name}, {field})"), ours));
+        all.push(pair(&format!("offsetof(struct {name}, {field})"), ours));
     };
     at(
         "ioctl_evtchn_bind_interdomain",
@@ -94,20 +94,20 @@ fn devices() -> Vec<(String, i64)> {
     at("ioctl_gntalloc_dealloc_gref", "count", offset_of!(gntalloc::DeallocGref, count));
 
     all.extend([
-        same("IOCTL_EVTCHN_BIND_INTERDOMAIN", evtchn::BIND_INTERDOMAIN),
-        same("IOCTL_EVTCHN_BIND_UNBOUND_PORT", evtchn::BIND_UNBOUND_PORT),
-        same("IOCTL_EVTCHN_UNBIND", evtchn::UNBIND),
-        same("IOCTL_EVTCHN_NOTIFY", evtchn::NOTIFY),
-        same("IOCTL_EVTCHN_RESET", evtchn::RESET),
-        same("IOCTL_EVTCHN_RESTRICT_DOMID", evtchn::RESTRICT_DOMID),
-        same("IOCTL_GNTDEV_MAP_GRANT_REF", gntdev::MAP_GRANT_REF),
-        same("IOCTL_GNTDEV_UNMAP_GRANT_REF", gntdev::UNMAP_GRANT_REF),
-        same("IOCTL_GNTDEV_GRANT_COPY", gntdev::GRANT_COPY),
-        same("IOCTL_GNTALLOC_ALLOC_GREF", gntalloc::ALLOC_GREF),
-        same("IOCTL_GNTALLOC_DEALLOC_GREF", gntalloc::DEALLOC_GREF),
-        same("GNTALLOC_FLAG_WRITABLE", gntalloc::WRITABLE),
-        same("GNTCOPY_source_gref", gntdev::SOURCE_GREF),
-        same("GNTCOPY_dest_gref", gntdev::DEST_GREF),
+        pair("IOCTL_EVTCHN_BIND_INTERDOMAIN", evtchn::BIND_INTERDOMAIN),
+        pair("IOCTL_EVTCHN_BIND_UNBOUND_PORT", evtchn::BIND_UNBOUND_PORT),
+        pair("IOCTL_EVTCHN_UNBIND", evtchn::UNBIND),
+        pair("IOCTL_EVTCHN_NOTIFY", evtchn::NOTIFY),
+        pair("IOCTL_EVTCHN_RESET", evtchn::RESET),
+        pair("IOCTL_EVTCHN_RESTRICT_DOMID", evtchn::RESTRICT_DOMID),
+        pair("IOCTL_GNTDEV_MAP_GRANT_REF", gntdev::MAP_GRANT_REF),
+        pair("IOCTL_GNTDEV_UNMAP_GRANT_REF", gntdev::UNMAP_GRANT_REF),
+        pair("IOCTL_GNTDEV_GRANT_COPY", gntdev::GRANT_COPY),
+        pair("IOCTL_GNTALLOC_ALLOC_GREF", gntalloc::ALLOC_GREF),
+        pair("IOCTL_GNTALLOC_DEALLOC_GREF", gntalloc::DEALLOC_GREF),
+        pair("GNTALLOC_FLAG_WRITABLE", gntalloc::WRITABLE),
+        pair("GNTCOPY_source_gref", gntdev::SOURCE_GREF),
+        pair("GNTCOPY_dest_gref", gntdev::DEST_GREF),
     ]);
     all
 }
@@ -116,7 +116,7 @@ const XEN: [&str; 3] = ["xen/xen.h", "xen/grant_table.h", "xen/event_channel.h"]
 
 #[test]
 #[ignore = "needs the packages gcc and libxen-dev"]
-fn devices_as_xen_has_them() {
+fn devices_match_xens_headers() {
     let sys = ["xen/sys/evtchn.h", "xen/sys/gntdev.h", "xen/sys/gntalloc.h"];
     // The one name that differs.
     let rename =
@@ -127,15 +127,15 @@ fn devices_as_xen_has_them() {
 
 #[test]
 #[ignore = "needs the packages gcc, linux-libc-dev and libxen-dev"]
-fn devices_as_linux_has_them() {
+fn devices_match_linuxs_headers() {
     let linux = ["xen/evtchn.h", "xen/gntdev.h", "xen/gntalloc.h"];
     compare(&[&XEN[..], &linux].concat(), &devices());
 }
 
 #[test]
 #[ignore = "needs the packages gcc and libxen-dev"]
-fn xenstore_states_and_codes() {
-    let message = |(name, kind): (&str, Kind)| same(&format!("XS_{name}"), kind.code());
+fn xenstore_states_and_codes_match_xens_headers() {
+    let message = |(name, kind): (&str, Kind)| pair(&format!("XS_{name}"), kind.code());
     let mut ours: Vec<_> = [
         ("DIRECTORY", Kind::Directory),
         ("READ", Kind::Read),
@@ -159,17 +159,17 @@ fn xenstore_states_and_codes() {
     .collect();
     assert_eq!(ours.len(), Kind::ALL.len());
     ours.extend(
-        State::ALL.map(|state| same(&format!("XenbusState{}", state.name()), state.code())),
+        State::ALL.map(|state| pair(&format!("XenbusState{}", state.name()), state.code())),
     );
-    ours.extend(status::NAMES.map(|(code, name)| same(&format!("GNTST_{name}"), code)));
+    ours.extend(status::NAMES.map(|(code, name)| pair(&format!("GNTST_{name}"), code)));
     ours.extend([
-        same("sizeof(struct xsd_sockmsg)", HEADER_BYTES),
-        same("XENSTORE_PAYLOAD_MAX", MAX_PAYLOAD),
-        same("XENSTORE_ABS_PATH_MAX", MAX_PATH),
-        same("offsetof(struct xsd_sockmsg, req_id)", 4),
-        same("offsetof(struct xsd_sockmsg, tx_id)", 8),
-        same("offsetof(struct xsd_sockmsg, len)", 12),
-        same("DOMID_FIRST_RESERVED - 1", DomId::MAX.get()),
+        pair("sizeof(struct xsd_sockmsg)", HEADER_BYTES),
+        pair("XENSTORE_PAYLOAD_MAX", MAX_PAYLOAD),
+        pair("XENSTORE_ABS_PATH_MAX", MAX_PATH),
+        pair("offsetof(struct xsd_sockmsg, req_id)", 4),
+        pair("offsetof(struct xsd_sockmsg, tx_id)", 8),
+        pair("offsetof(struct xsd_sockmsg, len)", 12),
+        pair("DOMID_FIRST_RESERVED - 1", DomId::MAX.get()),
     ]);
     compare(&[&XEN[..], &["xen/io/xs_wire.h", "xen/io/xenbus.h"]].concat(), &ours);
 }

@@ -1,6 +1,8 @@
-//! Whatever xenstored sends: no panic, no wait beyond the limit, and the same messages however the stream is cut.
+//! Whatever xenstored sends: no panic, no wait beyond the limit, and the same messages for chunks
+//! of any size.
 //!
-//! Byte 0 is the length of the chunks; the rest is fed to the decoder, and to a store that asks for one thing of each sort.
+//! Byte 0 is the length of the chunks. The rest is fed to the decoder, and to a store that sends
+//! requests of several types.
 //!
 //! ```text
 //! cd crates/xen && RUSTC_BOOTSTRAP=1 cargo fuzz run store -- -max_total_time=60
@@ -35,7 +37,7 @@ fn decode(stream: &[u8], chunk: usize) -> (Vec<Message>, Option<DecodeError>) {
     (messages, None)
 }
 
-/// Everything is said before it is asked, and the end comes after it: nothing waits.
+/// All replies are sent before the requests, and the stream ends after them: no request waits.
 fn ask(stream: &[u8]) -> Option<()> {
     let (ours, mut theirs) = UnixStream::pair().ok()?;
     theirs.write_all(stream).ok()?;

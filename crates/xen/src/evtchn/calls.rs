@@ -12,8 +12,8 @@ use crate::abi::evtchn as abi;
 /// An ioctl that reads `Input` and returns a number.
 struct Returning<const OPCODE: Opcode, Input>(Input);
 
-// SAFETY: `as_ptr` points to an `Input` that lives as long as `self`; every use below pairs the opcode with the structure
-// that it reads. The kernel writes nothing there.
+// SAFETY: `as_ptr` points to an `Input` that lives as long as `self`, and every use below pairs an
+// opcode with the structure that it reads. The kernel does not write to it.
 unsafe impl<const OPCODE: Opcode, Input> Ioctl for Returning<OPCODE, Input> {
     type Output = IoctlOutput;
     const IS_MUTATING: bool = false;

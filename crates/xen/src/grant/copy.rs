@@ -1,5 +1,5 @@
 //! Copying to and from pages of other domains, many pieces in one call.
-#![allow(unsafe_code, reason = "hands addresses of borrowed slices to the kernel")]
+#![allow(unsafe_code, reason = "passes addresses of borrowed slices to the kernel")]
 
 use std::ffi::c_void;
 use std::fmt;
@@ -12,51 +12,51 @@ use crate::abi::status;
 use crate::page::fits;
 use crate::{DeviceError, DomId};
 
-/// How many pieces the kernel gives to Xen in one hypercall (Linux's `gntdev.c`, `GNTDEV_COPY_BATCH`). A piece whose slice
-/// lies in two pages of this process counts as two.
+/// How many pieces the kernel passes to Xen in one hypercall (Linux's `gntdev.c`,
+/// `GNTDEV_COPY_BATCH`). A piece whose slice crosses a page boundary in this process counts as two.
 pub const BATCH: usize = 16;
 
 /// `GNTST_general_error`.
 const NOT_DONE: i16 = -1;
 
-/// Pieces that are copied together, at most `N`. Made on the stack: nothing is allocated.
+/// Up to `N` pieces to copy in one call. It lives on the stack: nothing is allocated.
 ///
-/// The slices stay borrowed until the batch is gone.
+/// The slices stay borrowed until the batch is dropped.
 pub struct CopyBatch<'memory, const N: usize = BATCH> {
     segments: [CopySegment; N],
     used: usize,
     borrowed: PhantomData<&'memory mut [u8]>,
 }
 
-/// A piece that cannot be copied. Nothing was added.
+/// Why a piece was not added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CopyError {
-    /// The batch has no room.
-    #[error("no more than {0} pieces can be copied together")]
+    /// The batch is full.
+    #[error("a batch holds at most {0} pieces")]
     Full(usize),
-    /// It would leave the other domain's page.
-    #[error("{bytes} bytes from byte {offset} on do not lie in one page")]
+    /// The piece crosses the end of the other domain's page.
+    #[error("{bytes} bytes at offset {offset} do not lie in one page")]
     CrossesPage {
-        /// Where it begins in the page.
+        /// Its offset in the page.
         offset: u16,
-        /// How long it is, in bytes.
+        /// Its length in bytes.
         bytes: usize,
     },
 }
 
-/// How a piece that was not copied failed: a `GNTST_*` code of Xen.
+/// Why a piece was not copied: a `GNTST_*` code of Xen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("Xen refused a grant: {name} ({code})", name = self.name(), code = .0)]
 pub struct GrantStatus(i16);
 
 impl GrantStatus {
-    /// Its number, never 0.
+    /// The code, never 0.
     #[must_use]
     pub const fn code(self) -> i16 {
         self.0
     }
 
-    /// Its name without `GNTST_`: `bad_gntref`.
+    /// The code's name without `GNTST_`: `bad_gntref`.
     #[must_use]
     pub fn name(self) -> &'static str {
         status::NAMES.iter().find(|(code, _)| *code == self.0).map_or("unknown", |(_, name)| name)
@@ -72,13 +72,13 @@ const EMPTY: CopySegment = CopySegment {
 };
 
 impl<'memory, const N: usize> CopyBatch<'memory, N> {
-    /// No pieces yet.
+    /// An empty batch.
     #[must_use]
     pub const fn new() -> Self {
         Self { segments: [EMPTY; N], used: 0, borrowed: PhantomData }
     }
 
-    /// Adds a piece that is copied out of another domain's page.
+    /// Adds a piece to copy out of another domain's page.
     ///
     /// # Errors
     /// See [`CopyError`].
@@ -94,7 +94,7 @@ impl<'memory, const N: usize> CopyBatch<'memory, N> {
         self.add(CopySegment { source, dest, flags: SOURCE_GREF, ..EMPTY }, offset, into.len())
     }
 
-    /// Adds a piece that is copied into another domain's page.
+    /// Adds a piece to copy into another domain's page.
     ///
     /// # Errors
     /// See [`CopyError`].
@@ -105,7 +105,7 @@ impl<'memory, const N: usize> CopyBatch<'memory, N> {
         offset: u16,
         from: &'memory [u8],
     ) -> Result<(), CopyError> {
-        // The kernel only reads there: the type is that of both directions.
+        // The kernel only reads from it; the type covers both directions.
         let source = CopyEnd { virt: from.as_ptr().cast::<c_void>().cast_mut() };
         let dest = CopyEnd { foreign: foreign(domain, gref, offset) };
         self.add(CopySegment { source, dest, flags: DEST_GREF, ..EMPTY }, offset, from.len())
@@ -117,25 +117,26 @@ impl<'memory, const N: usize> CopyBatch<'memory, N> {
             return Err(crosses);
         }
         let len = u16::try_from(bytes).map_err(|_| crosses)?;
-        let place = self.segments.get_mut(self.used).ok_or(CopyError::Full(N))?;
-        *place = CopySegment { len, ..segment };
+        let slot = self.segments.get_mut(self.used).ok_or(CopyError::Full(N))?;
+        *slot = CopySegment { len, ..segment };
         self.used += 1;
         Ok(())
     }
 
-    /// How many pieces there are.
+    /// The number of pieces.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.used
     }
 
-    /// Whether there are none.
+    /// Whether there are no pieces.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.used == 0
     }
 
-    /// How each piece went, in the order in which they were added. Before [`Grants::copy`] none is done.
+    /// The result of each piece, in the order in which they were added. Before [`Grants::copy`]
+    /// each is an error.
     pub fn outcomes(&self) -> impl Iterator<Item = Result<(), GrantStatus>> {
         self.segments.iter().take(self.used).map(|segment| match segment.status {
             0 => Ok(()),
@@ -143,7 +144,7 @@ impl<'memory, const N: usize> CopyBatch<'memory, N> {
         })
     }
 
-    /// The first failure, if any.
+    /// The first error, if any.
     ///
     /// # Errors
     /// A piece was not copied.
@@ -165,11 +166,12 @@ impl<const N: usize> fmt::Debug for CopyBatch<'_, N> {
 }
 
 impl Grants {
-    /// Copies all pieces. One that fails does not keep the others from being done: look at [`CopyBatch::outcomes`], or
-    /// [`CopyBatch::all_done`].
+    /// Copies all pieces. One that fails does not affect the others: check [`CopyBatch::outcomes`]
+    /// or [`CopyBatch::all_done`].
     ///
     /// # Errors
-    /// The kernel refused the whole. Then no piece counts as done, though some may be.
+    /// The kernel refused the whole batch. Every piece then counts as failed, although some may
+    /// have been copied.
     pub fn copy<const N: usize>(&self, batch: &mut CopyBatch<'_, N>) -> Result<(), DeviceError> {
         let segments = batch.segments.get_mut(..batch.used).unwrap_or_default();
         if segments.is_empty() {
@@ -178,11 +180,12 @@ impl Grants {
         for segment in &mut *segments {
             segment.status = NOT_DONE;
         }
-        // SAFETY: each address is that of a slice of just that length, borrowed for as long as the batch is there: mutably
-        // where it is the destination.
+        // SAFETY: each address is that of a slice of exactly that length, borrowed as long as the
+        // batch exists: mutably if it is the destination.
         let done = unsafe { calls::copy(self.fd.as_fd(), segments) };
         done.map_err(|errno| {
-            // The kernel calls a piece done before it hands it to Xen; after an error it may not have got so far.
+            // The kernel sets the status of a piece to "done" before it passes the piece to Xen.
+            // So after an error the statuses mean nothing.
             for segment in segments {
                 segment.status = NOT_DONE;
             }
@@ -216,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_counts_as_done_before_it_is() {
+    fn a_piece_counts_as_failed_until_it_is_copied() {
         let mut memory = [0; 8];
         let mut batch = CopyBatch::<16>::new();
         batch.from_guest(DomId::ZERO, GrantRef(1), 0, &mut memory).unwrap();

@@ -1,4 +1,4 @@
-//! The file descriptor that leads to xenstored, and waiting on it.
+//! The file descriptor of the connection to xenstored, and waiting on it.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,19 +13,24 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use super::error::Error;
 use super::wire::{Decoder, HEADER_BYTES, MAX_PAYLOAD, Message};
 
-/// Where xenstored listens. The second is where the first was before `/run` came.
+/// Where xenstored listens. The second is the path on systems without `/run`.
 const SOCKETS: [&str; 2] = ["/run/xenstored/socket", "/var/run/xenstored/socket"];
-/// The kernel's way to xenstored, in any domain.
+/// The kernel's connection to xenstored, in any domain.
 const DEVICE: &str = "/dev/xen/xenbus";
 
-/// Until when to wait.
+/// When to stop waiting.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadline(Option<Instant>);
 
 impl Deadline {
-    /// That long from now. What is too long for the clock is for ever.
+    /// That long from now. A limit beyond the clock's range means no deadline.
     pub(super) fn after(limit: Duration) -> Self {
         Self(Instant::now().checked_add(limit))
+    }
+
+    /// This deadline, or `end` if that is earlier.
+    pub(super) fn or_earlier(self, end: Option<Instant>) -> Self {
+        Self(self.0.into_iter().chain(end).min())
     }
 
     fn left(self) -> Option<Duration> {
@@ -33,7 +38,7 @@ impl Deadline {
     }
 }
 
-/// Opens the first way to xenstored that there is.
+/// Opens a connection to xenstored: see [`super::open`].
 pub(super) fn open_any(limit: Duration) -> Result<OwnedFd, Error> {
     let mut tried = Vec::new();
     for path in SOCKETS {
@@ -53,7 +58,7 @@ pub(super) fn open_any(limit: Duration) -> Result<OwnedFd, Error> {
     }
 }
 
-/// Connects to a socket. It is tried again while xenstored is too busy to take the connection.
+/// Connects to a socket. Retries while xenstored is too busy to accept the connection.
 pub(super) fn open_socket(path: &Path, limit: Duration) -> Result<OwnedFd, Error> {
     let shown = || path.display().to_string();
     let address = SocketAddrUnix::new(path)?;
@@ -63,7 +68,7 @@ pub(super) fn open_socket(path: &Path, limit: Duration) -> Result<OwnedFd, Error
     loop {
         match connect(&fd, &address) {
             Ok(()) => return Ok(fd),
-            // A Unix socket whose queue is full says so at once and cannot be polled (unix(7)).
+            // A Unix socket with a full queue fails at once and cannot be polled (unix(7)).
             Err(Errno::AGAIN | Errno::INTR) => {
                 if deadline.left().is_some_and(|left| left.is_zero()) {
                     return Err(Error::TimedOut { path: shown(), limit });
@@ -84,12 +89,12 @@ pub(super) fn open_socket(path: &Path, limit: Duration) -> Result<OwnedFd, Error
 pub(super) struct Connection {
     fd: OwnedFd,
     decoder: Decoder,
-    /// Nothing can be said any more: the stream ended, or is in the middle of a message.
+    /// No more messages can be exchanged: the stream ended, or stopped in the middle of a message.
     broken: bool,
 }
 
 impl Connection {
-    /// Sets the descriptor to non-blocking: every wait is a poll with a limit.
+    /// Sets the descriptor to non-blocking: every wait is a poll with a timeout.
     pub(super) fn new(fd: OwnedFd) -> Result<Self, Error> {
         let flags = fcntl_getfl(&fd)?;
         fcntl_setfl(&fd, flags | OFlags::NONBLOCK)?;
@@ -100,10 +105,11 @@ impl Connection {
         &self.fd
     }
 
-    /// Writes a message; `false` if there was no time for it.
+    /// Writes a message; `false` if the deadline passed first.
     ///
-    /// At once and whole: a device has to get it so, and takes it so. It is never polled before it is written to, for
-    /// it never says that it can be written.
+    /// The whole message goes into one `write`, because the device requires that and accepts it.
+    /// The descriptor is not polled before it is written to, because the device never reports that
+    /// it is writable.
     pub(super) fn send(&mut self, message: &[u8], deadline: Deadline) -> Result<bool, Error> {
         self.check()?;
         let mut left = message;
@@ -113,7 +119,7 @@ impl Connection {
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
                     if !self.wait(PollFlags::OUT, deadline)? {
-                        // A message of which the rest never comes would swallow the next one.
+                        // The next message would be taken for the rest of this one.
                         self.broken = left.len() != message.len();
                         return Ok(false);
                     }
@@ -125,7 +131,8 @@ impl Connection {
         Ok(true)
     }
 
-    /// The next message; none if none came in time. What has come already is given out even if there is no time left.
+    /// The next message; `None` if the deadline passed first. A message that has already arrived is
+    /// returned even then.
     pub(super) fn receive(&mut self, deadline: Deadline) -> Result<Option<Message>, Error> {
         loop {
             match self.decoder.next_message() {
@@ -160,7 +167,7 @@ impl Connection {
         Error::Closed
     }
 
-    /// Waits until the descriptor is ready, or has something bad to tell; `false` if there is no time left.
+    /// Waits until the descriptor is ready or has an error; `false` if the deadline passed first.
     fn wait(&self, what: PollFlags, deadline: Deadline) -> Result<bool, Error> {
         loop {
             let left = deadline.left();

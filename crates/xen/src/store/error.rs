@@ -1,4 +1,4 @@
-//! What can go wrong with xenstore.
+//! Errors of xenstore.
 
 use std::io;
 use std::time::Duration;
@@ -7,31 +7,36 @@ use rustix::io::Errno;
 
 use super::wire::{DecodeError, MAX_REQUEST};
 
-/// Why something in xenstore could not be done.
+/// Why an operation on xenstore failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// There is no xenstored to talk to.
-    #[error("no xenstore here ({tried}): this is not a Xen domain, or xenstored does not run")]
+    /// No xenstored can be reached.
+    #[error(
+        "cannot reach xenstore ({tried}): this is not a Xen domain, or xenstored is not running"
+    )]
     NoStore {
-        /// What was tried, and how each failed.
+        /// What was tried, and how each attempt failed.
         tried: String,
     },
-    /// This process may not talk to xenstored at all, or not do this with this node.
-    #[error("xenstore: no permission for {path}: run as root, or let the node's owner permit it")]
+    /// This process may not connect to xenstored, or this domain may not access this node.
+    #[error(
+        "xenstore: permission denied for {path}: run as root, or have the node's owner permit it"
+    )]
     Denied {
-        /// The node, or the file that leads to xenstored.
+        /// The node, or xenstored's socket or device.
         path: String,
     },
-    /// The node is not there, and that matters here.
-    #[error("xenstore: {path} is not there")]
+    /// The node does not exist, and the operation needs it.
+    #[error("xenstore: {path} does not exist")]
     NotFound {
         /// The node.
         path: String,
     },
-    /// xenstored gives this domain no more room: too many nodes, watches or transactions, or too long a value.
+    /// This domain has exceeded its quota: too many nodes, watches or transactions, or too long a
+    /// value.
     #[error(
-        "xenstore: no room for {path} ({code}): the domain has as many nodes, watches or transactions as it may have"
+        "xenstore: quota exceeded for {path} ({code}): the domain may not have more nodes, watches or transactions"
     )]
     Quota {
         /// The node.
@@ -39,15 +44,15 @@ pub enum Error {
         /// xenstored's name for it.
         code: String,
     },
-    /// A transaction was disturbed by others again and again.
+    /// Every attempt at a transaction ended with a conflict.
     #[error(
-        "xenstore: others changed the same nodes during each of {attempts} attempts; try again later"
+        "xenstore: other clients changed the same nodes during each of {attempts} attempts; try again later"
     )]
     Conflict {
-        /// How often it was tried.
+        /// The number of attempts.
         attempts: u32,
     },
-    /// xenstored refused it for another reason.
+    /// xenstored refused the request for another reason.
     #[error("xenstore refused {path}: {code}")]
     Refused {
         /// The node.
@@ -55,24 +60,26 @@ pub enum Error {
         /// xenstored's name for the reason, such as `EEXIST`.
         code: String,
     },
-    /// The path cannot be that of a node. Nothing was sent.
-    #[error("{path:?} is not a path in xenstore: {why}")]
+    /// The path is not that of a node. Nothing was sent.
+    #[error("{path:?} is not a valid xenstore path: {why}")]
     InvalidPath {
-        /// What was given.
+        /// The text.
         path: String,
         /// What is wrong with it.
         why: &'static str,
     },
-    /// What was to be sent does not fit into one message. Nothing was sent.
-    #[error("xenstore: {bytes} bytes for {path} are too many: there is room for {MAX_REQUEST}")]
+    /// The request does not fit into one message. Nothing was sent.
+    #[error(
+        "xenstore: a request of {bytes} bytes for {path} is too long: the limit is {MAX_REQUEST}"
+    )]
     TooLong {
         /// The node.
         path: String,
-        /// How many they are.
+        /// The length of the request.
         bytes: usize,
     },
-    /// A folder has more children than are read.
-    #[error("xenstore: the folder {path} is too long to be read, or changes all the time")]
+    /// A folder has too many children, or keeps changing.
+    #[error("xenstore: cannot list the folder {path}: it is too long, or keeps changing")]
     Unreadable {
         /// The node.
         path: String,
@@ -83,33 +90,33 @@ pub enum Error {
         /// The node.
         path: String,
     },
-    /// xenstored did not answer in time. Whether it still does what was asked is not known.
+    /// xenstored did not answer in time. It may still execute the request.
     #[error(
-        "xenstored did not answer within {limit:?} about {path}: it hangs, or is being replaced"
+        "timed out after {limit:?} waiting for xenstored's reply about {path}: it hangs, or is being updated"
     )]
     TimedOut {
-        /// What was asked about.
+        /// The node.
         path: String,
-        /// How long it was waited for.
+        /// How long the wait was.
         limit: Duration,
     },
-    /// The connection is gone, and with it all watches. Connect anew.
-    #[error("xenstored has ended the connection: connect anew")]
+    /// The connection is lost, and with it all watches. Connect again.
+    #[error("xenstored closed the connection")]
     Closed,
-    /// xenstored said what no xenstored says.
-    #[error("xenstored sent what cannot be understood: {0}")]
+    /// xenstored violated the protocol.
+    #[error("unexpected message from xenstored: {0}")]
     Protocol(String),
-    /// The operating system refused.
-    #[error("no talking to xenstored: {0}")]
+    /// A system call failed.
+    #[error("cannot communicate with xenstored: {0}")]
     Io(#[from] io::Error),
 }
 
 impl Error {
-    /// From the name that xenstored gives an error (`io/xs_wire.h`, `xsd_errors`).
+    /// From xenstored's name of an error (`io/xs_wire.h`, `xsd_errors`).
     pub(super) fn named(name: &[u8], path: &str) -> Self {
         let name = name.strip_suffix(&[0]).unwrap_or(name);
         let path = path.to_owned();
-        // Names are short; whatever else comes is cut, for it ends in somebody's log.
+        // Names are short. Anything longer is cut off, because it may end up in a log.
         let code: String = String::from_utf8_lossy(name).chars().take(32).collect();
         match code.as_str() {
             "ENOENT" => Self::NotFound { path },
@@ -119,7 +126,7 @@ impl Error {
         }
     }
 
-    /// What the operating system said of a request, as xenstored would have said it.
+    /// Turns the kernel's error for a request into the one that xenstored would have sent.
     pub(super) fn about(self, path: &str) -> Self {
         let Self::Io(error) = &self else { return self };
         let name: &[u8] = match Errno::from_io_error(error) {
@@ -127,12 +134,20 @@ impl Error {
             Some(Errno::NOSPC) => b"ENOSPC",
             Some(Errno::NOMEM) => b"ENOMEM",
             Some(Errno::EXIST) => b"EEXIST",
+            Some(Errno::IO) => b"EIO",
+            Some(Errno::INVAL) => b"EINVAL",
             _ => return self,
         };
         Self::named(name, path)
     }
 
-    /// Whether xenstored gave this name as the reason.
+    /// Whether the connection cannot be used any more. Every other error concerns one request: a
+    /// later one, for the same or another node, may succeed.
+    pub const fn is_connection_lost(&self) -> bool {
+        matches!(self, Self::NoStore { .. } | Self::Closed | Self::Protocol(_) | Self::Io(_))
+    }
+
+    /// Whether xenstored refused the request with this error name.
     pub(super) fn is_named(&self, name: &str) -> bool {
         matches!(self, Self::Refused { code, .. } if code == name)
     }
@@ -155,11 +170,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_kernel_refuses_is_told_like_what_xenstored_refuses() {
-        let told = |errno: Errno| Error::from(errno).about("/a");
-        assert!(matches!(told(Errno::ACCESS), Error::Denied { path } if path == "/a"));
-        assert!(matches!(told(Errno::NOSPC), Error::Quota { .. }));
-        assert!(told(Errno::EXIST).is_named("EEXIST"));
-        assert!(matches!(told(Errno::IO), Error::Io(_)));
+    fn the_kernels_errors_become_xenstoreds() {
+        let translate = |errno: Errno| Error::from(errno).about("/a");
+        assert!(matches!(translate(Errno::ACCESS), Error::Denied { path } if path == "/a"));
+        assert!(matches!(translate(Errno::NOSPC), Error::Quota { .. }));
+        assert!(translate(Errno::EXIST).is_named("EEXIST"));
+        assert!(translate(Errno::IO).is_named("EIO"));
+        assert!(matches!(translate(Errno::BADF), Error::Io(_)));
     }
 }

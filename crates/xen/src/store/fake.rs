@@ -1,8 +1,9 @@
 //! A xenstored in this process, **for tests** of this and other crates (feature `fake`).
 //!
-//! It speaks the wire protocol on a socket, to any number of clients, and does as the real one does: watches fire once when
-//! they begin, and for the node and those below it; a transaction that others disturbed ends with `EAGAIN`; a folder that
-//! is too long for a message has to be read in parts. Permissions are kept and told, and never enforced.
+//! It speaks the wire protocol on a socket with any number of clients, and behaves as the real one:
+//! a watch fires once when it is set, and for changes of the node and those below it; a transaction
+//! with a conflict ends with `EAGAIN`; a folder that is too long for a message must be read in
+//! parts. Permissions are stored and returned, but not enforced.
 //!
 //! ```
 //! use vusb_xen::store::{Error, Nodes, fake::Xenstored};
@@ -13,7 +14,7 @@
 //! assert_eq!(xenstored.tree()["/local/domain/0/name"], "Domain-0");
 //! # Ok::<(), Error>(())
 //! ```
-#![allow(clippy::expect_used, clippy::panic, reason = "for tests: what cannot go on ends the test")]
+#![allow(clippy::expect_used, clippy::panic, reason = "for tests: a failure ends the test")]
 
 mod serve;
 mod tree;
@@ -24,8 +25,10 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use self::serve::{State, serve};
+pub use self::serve::Outcome;
+use self::serve::{Fault, State, serve};
 use self::tree::Change;
+use super::wire::Kind;
 use super::{Perms, Store};
 use crate::DomId;
 
@@ -41,7 +44,7 @@ impl Xenstored {
     /// Starts one with an empty tree.
     ///
     /// # Panics
-    /// There is no room for a socket in the folder for temporary files.
+    /// A socket cannot be created in the folder for temporary files.
     #[must_use]
     pub fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -60,7 +63,7 @@ impl Xenstored {
         Self { state, socket, _folder: folder }
     }
 
-    /// Where it listens. Who connects there is domain 0.
+    /// The socket that it listens on. Clients that connect to it are domain 0.
     #[must_use]
     pub fn socket(&self) -> &Path {
         &self.socket
@@ -69,13 +72,14 @@ impl Xenstored {
     /// A connection as domain 0.
     ///
     /// # Panics
-    /// It does not listen any more.
+    /// It no longer listens.
     #[must_use]
     pub fn client(&self) -> Store {
         Store::from_socket(&self.socket).expect("it listens")
     }
 
-    /// A connection as that domain: what it makes is its own. Where a driver would have `/dev/xen/xenbus`.
+    /// A connection as that domain, which owns the nodes that it creates. Stands in for
+    /// `/dev/xen/xenbus`.
     ///
     /// # Panics
     /// There are too many open files.
@@ -84,7 +88,7 @@ impl Xenstored {
         Store::from_fd(self.descriptor_of(domain)).expect("a socket can be non-blocking")
     }
 
-    /// As [`Xenstored::client_of`], the descriptor alone.
+    /// As [`Xenstored::client_of`], but only the descriptor.
     ///
     /// # Panics
     /// There are too many open files.
@@ -101,7 +105,7 @@ impl Xenstored {
         lock(&self.state).tree.snapshot()
     }
 
-    /// Who may do what with a node.
+    /// The permissions of a node.
     #[must_use]
     pub fn permissions(&self, path: &str) -> Option<Perms> {
         let perms = lock(&self.state).tree.perms(path)?;
@@ -111,28 +115,45 @@ impl Xenstored {
     /// Writes a node, as domain 0.
     ///
     /// # Panics
-    /// It is no path.
+    /// The path is invalid.
     pub fn write(&self, path: &str, value: &str) {
         super::path::check(path).expect("a path");
         let _ = lock(&self.state).change(&Change::Write(path.into(), value.into()), DomId::ZERO);
     }
 
-    /// Removes a node and all below it, as domain 0.
+    /// Removes a node and everything below it, as domain 0.
     pub fn remove(&self, path: &str) {
         let _ = lock(&self.state).change(&Change::Remove(path.into()), DomId::ZERO);
     }
 
-    /// Tells those who watch this special name: `@releaseDomain`.
+    /// Fires the watches of a special path: `@releaseDomain`.
     pub fn fire(&self, special: &str) {
         lock(&self.state).fire(special);
     }
 
-    /// Ends so many of the next transactions with `EAGAIN`, disturbed or not.
-    pub fn disturb(&self, transactions: u32) {
-        lock(&self.state).disturb = transactions;
+    /// Ends that many of the next transactions with `EAGAIN`, whether or not there was a conflict.
+    pub fn cause_conflicts(&self, transactions: u32) {
+        lock(&self.state).forced_conflicts = transactions;
     }
 
-    /// Ends all connections, as a xenstored does that dies. New ones are still taken.
+    /// Makes requests of this kind fail from now on, for paths that begin with `path`. The payload
+    /// of [`Kind::TransactionEnd`] is not a path but `T`, so `""` stands for all of them.
+    pub fn fail(&self, kind: Kind, path: &str, outcome: Outcome) {
+        lock(&self.state).faults.push(Fault { kind, path: path.to_owned(), outcome });
+    }
+
+    /// Ends what [`Xenstored::fail`] began.
+    pub fn stop_failing(&self) {
+        lock(&self.state).faults.clear();
+    }
+
+    /// The number of requests that [`Xenstored::fail`] has made fail.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        lock(&self.state).failed
+    }
+
+    /// Closes all connections, as if xenstored had died. New ones are still accepted.
     pub fn hang_up(&self) {
         lock(&self.state).hang_up();
     }
@@ -145,7 +166,7 @@ impl Drop for Xenstored {
             state.ended = true;
             state.hang_up();
         }
-        // Wakes the thread that listens, so that it sees the end.
+        // Wakes the listening thread, so that it notices the end.
         let _ = UnixStream::connect(&self.socket);
     }
 }

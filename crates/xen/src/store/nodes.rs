@@ -1,4 +1,4 @@
-//! What can be done with nodes, inside and outside of a transaction.
+//! Operations on nodes, inside and outside of a transaction.
 
 use super::error::Error;
 use super::path::check;
@@ -6,32 +6,34 @@ use super::perms::Perms;
 use super::watches::names;
 use super::wire::Kind;
 
-/// The most bytes of names that are read of one folder: some tens of thousands of children.
+/// The most bytes of names that are read from one folder: some tens of thousands of children.
 const MAX_FOLDER: usize = 1 << 20;
-/// How often a long folder is begun anew because it changed while it was read.
+/// How many times a long folder is read if it changes in the meantime each time.
 const FOLDER_ATTEMPTS: u32 = 16;
 
-/// Asks xenstored one thing. Not for other crates to implement.
+/// Sends requests to xenstored. Not meant to be implemented by other crates.
 pub trait Ask {
-    /// Sends a request, waits for its reply, and gives its payload. `about` is the node, for errors.
+    /// Sends a request and returns the payload of its reply. `about` is the node, for errors.
     fn ask(&mut self, kind: Kind, about: &str, payload: &[u8]) -> Result<Vec<u8>, Error>;
 }
 
-/// What can be done with nodes: by [`Store`](super::Store) at once, by [`Transaction`](super::Transaction) together with
-/// others or not at all. Paths are absolute.
+/// Operations on nodes. On a [`Store`](super::Store) each takes effect at once; in a
+/// [`Transaction`](super::Transaction) all take effect together or not at all. Paths are absolute.
 ///
-/// All methods fail as [`Error`] says: no permission, a full store, no answer in time, a lost connection.
+/// Every method can fail because of missing permissions, an exceeded quota, a time-out or a lost
+/// connection: see [`Error`].
 pub trait Nodes: Ask {
-    /// The value of a node; none if it is not there.
+    /// The value of a node; `None` if it does not exist.
     ///
     /// # Errors
-    /// Also when the value is not text: [`Nodes::read_bytes`] takes any.
+    /// See [`Nodes`]. [`Error::NotText`] if the value is not UTF-8: [`Nodes::read_bytes`] reads any
+    /// value.
     fn read(&mut self, path: &str) -> Result<Option<String>, Error> {
         let value = self.read_bytes(path)?;
         value.map(String::from_utf8).transpose().map_err(|_| Error::NotText { path: path.into() })
     }
 
-    /// The value of a node, whatever it is; none if it is not there.
+    /// The value of a node as bytes; `None` if it does not exist.
     ///
     /// # Errors
     /// See [`Nodes`].
@@ -39,7 +41,7 @@ pub trait Nodes: Ask {
         found(ask_path(self, Kind::Read, path))
     }
 
-    /// Sets the value of a node. It is made if need be, and so are the folders above it.
+    /// Sets the value of a node. The node and its parents are created if necessary.
     ///
     /// # Errors
     /// See [`Nodes`].
@@ -47,7 +49,7 @@ pub trait Nodes: Ask {
         self.write_bytes(path, value.as_bytes())
     }
 
-    /// Sets the value of a node, whatever it is: see [`Nodes::write`].
+    /// Sets the value of a node to any bytes: see [`Nodes::write`].
     ///
     /// # Errors
     /// See [`Nodes`].
@@ -56,7 +58,7 @@ pub trait Nodes: Ask {
         self.ask(Kind::Write, path, &[path.as_bytes(), b"\0", value].concat()).map(drop)
     }
 
-    /// Makes a node without a value. One that is there already is left as it is.
+    /// Creates a node with an empty value. An existing node is not changed.
     ///
     /// # Errors
     /// See [`Nodes`].
@@ -64,7 +66,7 @@ pub trait Nodes: Ask {
         ask_path(self, Kind::Mkdir, path).map(drop)
     }
 
-    /// Removes a node and all below it. It is fine if it is not there.
+    /// Removes a node and everything below it. Succeeds if it does not exist.
     ///
     /// # Errors
     /// See [`Nodes`].
@@ -72,7 +74,7 @@ pub trait Nodes: Ask {
         found(ask_path(self, Kind::Rm, path)).map(drop)
     }
 
-    /// Whether a node is there.
+    /// Whether a node exists.
     ///
     /// # Errors
     /// See [`Nodes`].
@@ -80,12 +82,14 @@ pub trait Nodes: Ask {
         Ok(self.read_bytes(path)?.is_some())
     }
 
-    /// The names of a node's children; none if it has none or is not there.
+    /// The names of a node's children; empty if it has none or does not exist.
     ///
-    /// A folder that is too long for one message is read in parts, and anew when it changes meanwhile.
+    /// A folder that is too long for one message is read in parts, and again if it changes in the
+    /// meantime.
     ///
     /// # Errors
-    /// See [`Nodes`]. [`Error::Unreadable`] if it has more than a megabyte of names or changes all the time.
+    /// See [`Nodes`]. [`Error::Unreadable`] if it has more than a megabyte of names or keeps
+    /// changing.
     fn list(&mut self, path: &str) -> Result<Vec<String>, Error> {
         match found(ask_path(self, Kind::Directory, path)) {
             Ok(Some(payload)) => names(&payload, path),
@@ -95,7 +99,7 @@ pub trait Nodes: Ask {
         }
     }
 
-    /// Who may do what with a node; none if it is not there.
+    /// The permissions of a node; `None` if it does not exist.
     ///
     /// # Errors
     /// See [`Nodes`].
@@ -105,10 +109,10 @@ pub trait Nodes: Ask {
             .transpose()
     }
 
-    /// Says who may do what with a node. Only its owner and domain 0 may.
+    /// Sets the permissions of a node. Only its owner and domain 0 may do that.
     ///
     /// # Errors
-    /// See [`Nodes`]. [`Error::NotFound`] if it is not there.
+    /// See [`Nodes`]. [`Error::NotFound`] if it does not exist.
     fn set_permissions(&mut self, path: &str, perms: &Perms) -> Result<(), Error> {
         check(path)?;
         self.ask(Kind::SetPerms, path, format!("{path}\0{}", perms.encode()).as_bytes()).map(drop)
@@ -128,8 +132,8 @@ fn found<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
     }
 }
 
-/// Reads a folder part by part. Each part begins with the folder's generation, which changes when the folder does; the
-/// end is one empty name.
+/// Reads a folder in parts. Each part begins with the folder's generation, which changes when the
+/// folder does. An empty name marks the end.
 fn list_in_parts(nodes: &mut (impl Ask + ?Sized), path: &str) -> Result<Vec<String>, Error> {
     for _ in 0..FOLDER_ATTEMPTS {
         if let Some(all) = read_parts(nodes, path)? {
@@ -139,7 +143,7 @@ fn list_in_parts(nodes: &mut (impl Ask + ?Sized), path: &str) -> Result<Vec<Stri
     Err(Error::Unreadable { path: path.into() })
 }
 
-/// All names, or none if the folder changed on the way.
+/// All names; `None` if the folder changed in the meantime.
 fn read_parts(nodes: &mut (impl Ask + ?Sized), path: &str) -> Result<Option<Vec<u8>>, Error> {
     let mut all = Vec::new();
     let mut generation: Option<Vec<u8>> = None;
@@ -152,7 +156,7 @@ fn read_parts(nodes: &mut (impl Ask + ?Sized), path: &str) -> Result<Option<Vec<
         let (now, part) = cut
             .and_then(|at| Some((reply.get(..at)?, reply.get(at + 1..)?)))
             .filter(|(_, part)| part.ends_with(&[0]))
-            .ok_or_else(|| Error::Protocol(format!("a part of {path} that has no end")))?;
+            .ok_or_else(|| Error::Protocol(format!("a part of {path} without its end")))?;
         if generation.get_or_insert_with(|| now.to_vec()) != now {
             return Ok(None);
         }

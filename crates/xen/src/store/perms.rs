@@ -1,4 +1,4 @@
-//! Who may do what with a node.
+//! Permissions of a node.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use super::error::Error;
 use super::wire::texts;
 use crate::DomId;
 
-/// What a domain may do with a node. Its owner, and domain 0, may do everything.
+/// What a domain may do with a node. Its owner and domain 0 may do everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Access {
     /// Nothing (`n`).
@@ -40,31 +40,32 @@ impl Access {
     }
 }
 
-/// Who may do what with a node.
+/// Permissions of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Perms {
-    /// Whose it is.
+    /// The domain that owns the node.
     pub owner: DomId,
-    /// What a domain may do that is not named in `others`.
+    /// The access of every domain that is not listed in `others`.
     pub default: Access,
-    /// What others may do.
+    /// The access of particular domains.
     pub others: Vec<(DomId, Access)>,
 }
 
 impl Perms {
-    /// The owner's alone.
+    /// Only the owner has access.
     #[must_use]
     pub const fn private(owner: DomId) -> Self {
         Self { owner, default: Access::None, others: Vec::new() }
     }
 
-    /// The owner's; `reader` may read it. So are the folders of both ends of a device.
+    /// The owner has access, and `reader` may read: the permissions of both ends' folders of a
+    /// device.
     #[must_use]
     pub fn readable_by(owner: DomId, reader: DomId) -> Self {
         Self { owner, default: Access::None, others: vec![(reader, Access::Read)] }
     }
 
-    /// `n5 \0 r0 \0`: the first has the owner, and what all others may do.
+    /// `n5 \0 r0 \0`: the first entry has the owner and the default.
     pub(super) fn encode(&self) -> String {
         let first = (self.owner, self.default);
         let mut text = String::new();
@@ -90,7 +91,7 @@ fn entry(text: &[u8]) -> Result<(DomId, Access), Error> {
     });
     parsed.ok_or_else(|| {
         let text: String = String::from_utf8_lossy(text).chars().take(16).collect();
-        Error::Protocol(format!("{text:?} as a permission"))
+        Error::Protocol(format!("invalid permission {text:?}"))
     })
 }
 
@@ -99,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn written_as_xenstored_reads_it() {
+    fn permissions_have_xenstoreds_format() {
         let guest = DomId::new(5).unwrap();
         let perms = Perms::readable_by(guest, DomId::ZERO);
         assert_eq!(perms.encode(), "n5\0r0\0");
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_an_error() {
+    fn invalid_permissions_are_errors() {
         for payload in
             [&b""[..], b"\0", b"n", b"x5\0", b"n5\0\0", b"n-1\0", b"n32752\0", b"n\xff\0"]
         {

@@ -1,4 +1,4 @@
-//! Several changes that others see together or not at all.
+//! Several changes that take effect together or not at all.
 
 use std::time::Duration;
 
@@ -7,26 +7,27 @@ use super::nodes::{Ask, Nodes};
 use super::wire::Kind;
 use super::{Store, number};
 
-/// How often a transaction is tried that others disturb.
+/// How many times a transaction is attempted if each attempt ends with a conflict.
 const ATTEMPTS: u32 = 64;
 
-/// Inside a transaction: what is read stays as it was at its beginning, and what is written nobody else sees yet.
+/// A transaction in progress. It reads nodes as they were at its start, and no other client sees
+/// its writes yet.
 ///
-/// One that is dropped without being committed is undone.
+/// A transaction that is dropped without being committed is aborted.
 #[derive(Debug)]
 pub struct Transaction<'store> {
     store: &'store mut Store,
-    /// xenstored's number for it, never 0.
+    /// xenstored's id for it, never 0.
     id: u32,
     open: bool,
 }
 
 impl Store {
-    /// Does several things together or not at all.
+    /// Runs `body` in a transaction: all of its changes take effect, or none.
     ///
-    /// xenstored refuses the end when others have changed the same nodes meanwhile: then `body` is run anew, up to 64
-    /// times. When `body` fails, everything is undone. Nothing that it does elsewhere is undone, so it had better do
-    /// nothing there.
+    /// xenstored refuses to commit if another client has changed the same nodes in the meantime:
+    /// `body` is then run again, at most 64 times in all. If `body` fails, the transaction is
+    /// aborted. `body` should have no other side effects, because those are not undone.
     ///
     /// ```no_run
     /// # use vusb_xen::store::{Error, Nodes, Store, DEFAULT_LIMIT};
@@ -40,36 +41,50 @@ impl Store {
     /// ```
     ///
     /// # Errors
-    /// Those of `body`; [`Error::Conflict`] if others never leave off. After [`Error::TimedOut`] at the end it is not
-    /// known which of both it was.
+    /// The errors of `body`; [`Error::Conflict`] after 64 conflicts. After [`Error::TimedOut`] it
+    /// may be unknown whether the transaction was committed.
     pub fn transaction<T, E: From<Error>>(
         &mut self,
+        body: impl FnMut(&mut Transaction<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.transaction_with(ATTEMPTS, body)
+    }
+
+    /// As [`Store::transaction`], with another number of attempts. The pause after each grows from
+    /// 0 to 20 ms: 64 attempts take about a second, 16 take 70 ms.
+    ///
+    /// # Errors
+    /// As [`Store::transaction`].
+    pub fn transaction_with<T, E: From<Error>>(
+        &mut self,
+        attempts: u32,
         mut body: impl FnMut(&mut Transaction<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        for attempt in 0..ATTEMPTS {
+        for attempt in 0..attempts {
             let mut transaction = Transaction::begin(self)?;
             let value = body(&mut transaction)?;
             if transaction.commit()? {
                 return Ok(value);
             }
-            // The first few at once: most conflicts are over. Then ever slower, at most 20 ms.
+            // The first few retries are immediate, because most conflicts are short. The pause then
+            // grows to at most 20 ms.
             let pause = attempt.saturating_sub(4).min(20);
             std::thread::sleep(Duration::from_millis(pause.into()));
         }
-        Err(Error::Conflict { attempts: ATTEMPTS }.into())
+        Err(Error::Conflict { attempts }.into())
     }
 }
 
 impl<'store> Transaction<'store> {
     fn begin(store: &'store mut Store) -> Result<Self, Error> {
         let reply = store.request(Kind::TransactionStart, 0, "a transaction", b"\0")?;
-        // 0 stands for no transaction: all would be done at once and nothing could be undone.
+        // 0 means "no transaction": every change would take effect at once and could not be undone.
         let id = number(&reply).filter(|id| *id != 0);
-        let id = id.ok_or_else(|| Error::Protocol("a transaction without a number".into()))?;
+        let id = id.ok_or_else(|| Error::Protocol("a transaction without an id".into()))?;
         Ok(Self { store, id, open: true })
     }
 
-    /// Keeps what was done; `false` if others were in the way.
+    /// Commits; `false` if there was a conflict.
     fn commit(mut self) -> Result<bool, Error> {
         match self.end(b"T\0") {
             Ok(()) => Ok(true),
@@ -86,11 +101,11 @@ impl<'store> Transaction<'store> {
 
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
-        if self.open
-            && let Err(error) = self.end(b"F\0")
-        {
-            // xenstored and the kernel both undo it at the latest when the connection ends.
-            tracing::debug!(%error, "a transaction was left open");
+        if self.open {
+            if let Err(error) = self.end(b"F\0") {
+                // xenstored and the kernel abort it when the connection ends, if not before.
+                tracing::debug!(%error, "a transaction could not be aborted");
+            }
         }
     }
 }

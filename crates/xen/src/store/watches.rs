@@ -1,28 +1,29 @@
-//! What is watched, and what has been told and not been taken yet.
+//! Watches, and the events that have not been taken yet.
 
 use std::collections::VecDeque;
 
 use super::error::Error;
 use super::wire::texts;
 
-/// Something that is watched has changed, or the watch has just begun.
+/// A watched node has changed, or the watch has just been set.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct WatchEvent {
-    /// What has changed: the watched node or one below it. For the watched node itself take it that anything below may
-    /// have changed: so a watch begins, and so too many events are told as one.
+    /// The node that has changed: the watched node or one below it. If it is the watched node,
+    /// anything below it may have changed too: the first event of a watch has this path, and so has
+    /// the single event that replaces the queued ones when there are too many.
     pub path: String,
-    /// The token that was given with the watch.
+    /// The token of the watch.
     pub token: String,
 }
 
 impl WatchEvent {
-    /// From a payload: path and token. Newer xenstored may add more.
+    /// From a payload: path and token. Newer versions of xenstored may append more.
     pub(super) fn decode(payload: &[u8]) -> Result<Self, Error> {
         let text = |bytes: &[u8]| {
             String::from_utf8(bytes.to_vec())
                 .map_err(|_| Error::Protocol("a watch event that is not text".into()))
         };
-        // By zero bytes, and not by `texts`: a token may be empty.
+        // Not with `texts`, because a token may be empty.
         let mut parts = payload.split(|byte| *byte == 0);
         match (parts.next(), parts.next()) {
             (Some(path), Some(token)) => Ok(Self { path: text(path)?, token: text(token)? }),
@@ -31,13 +32,15 @@ impl WatchEvent {
     }
 }
 
-/// The most events that are kept: a guest can cause as many as it likes while nobody takes them.
+/// The most events that are queued. A guest can cause any number of them between two calls of
+/// `take_event`.
 pub const MAX_EVENTS: usize = 1024;
 
-/// What is watched and what was told.
+/// Watches and their queued events.
 ///
-/// An event that waits already is not kept twice: it says no more than once. When there are too many, those of a watch
-/// become a single one, for the watched node itself. So none is lost and memory is bounded.
+/// An event that is already queued is not queued again. When there are too many events, those of
+/// each watch are replaced by a single one for the watched node itself. So no change is lost and
+/// memory is bounded.
 #[derive(Debug, Default)]
 pub(super) struct Watches {
     watched: Vec<WatchEvent>,
@@ -45,12 +48,12 @@ pub(super) struct Watches {
 }
 
 impl Watches {
-    pub(super) fn begin(&mut self, path: &str, token: &str) {
+    pub(super) fn add(&mut self, path: &str, token: &str) {
         self.watched.push(WatchEvent { path: path.into(), token: token.into() });
     }
 
-    /// Forgets a watch; and its events, if no other has its token.
-    pub(super) fn end(&mut self, path: &str, token: &str) {
+    /// Removes a watch, and its events if no other watch has its token.
+    pub(super) fn remove(&mut self, path: &str, token: &str) {
         if let Some(at) = self.watched.iter().position(|it| it.path == path && it.token == token) {
             self.watched.remove(at);
         }
@@ -59,7 +62,7 @@ impl Watches {
         }
     }
 
-    pub(super) fn told(&mut self, event: WatchEvent) {
+    pub(super) fn push(&mut self, event: WatchEvent) {
         let known = self.watched.iter().any(|it| it.token == event.token);
         if !known || self.events.contains(&event) {
             return;
@@ -74,19 +77,20 @@ impl Watches {
         self.events.pop_front()
     }
 
-    /// One event for each watch that has any. Special watches are kept as they are: they are as good as the watch itself.
+    /// Replaces the queued events of each watch by one for the watched path. For a special path
+    /// that is the event itself.
     fn collapse(&mut self) {
-        let told = std::mem::take(&mut self.events);
+        let queued = std::mem::take(&mut self.events);
         self.events = self
             .watched
             .iter()
-            .filter(|watch| told.iter().any(|event| event.token == watch.token))
+            .filter(|watch| queued.iter().any(|event| event.token == watch.token))
             .cloned()
             .collect();
     }
 }
 
-/// Names of children, from a reply to `Directory`.
+/// The names of children in a reply to `Directory`.
 pub(super) fn names(payload: &[u8], path: &str) -> Result<Vec<String>, Error> {
     texts(payload)
         .map(|name| {
@@ -107,10 +111,10 @@ mod tests {
     #[test]
     fn a_flood_becomes_one_event_for_the_watched_node() {
         let mut watches = Watches::default();
-        watches.begin("/a", "A");
-        watches.begin("/b", "B");
+        watches.add("/a", "A");
+        watches.add("/b", "B");
         for number in 0..=MAX_EVENTS {
-            watches.told(event(&format!("/a/{number}"), "A"));
+            watches.push(event(&format!("/a/{number}"), "A"));
         }
         assert_eq!(watches.take(), Some(event("/a", "A")));
         assert_eq!(watches.take(), Some(event(&format!("/a/{MAX_EVENTS}"), "A")));
@@ -118,19 +122,19 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_already_is_not_kept_twice_and_goes_with_its_watch() {
+    fn an_event_is_queued_once_and_removed_with_its_watch() {
         let mut watches = Watches::default();
-        watches.begin("/a", "A");
-        watches.told(event("/a/1", "A"));
-        watches.told(event("/a/1", "A"));
-        watches.told(event("/c", "nobody's"));
+        watches.add("/a", "A");
+        watches.push(event("/a/1", "A"));
+        watches.push(event("/a/1", "A"));
+        watches.push(event("/c", "unknown"));
         assert_eq!(watches.events.len(), 1);
-        watches.end("/a", "A");
+        watches.remove("/a", "A");
         assert_eq!(watches.take(), None);
     }
 
     #[test]
-    fn events_that_make_no_sense() {
+    fn an_event_has_a_path_and_a_token() {
         assert_eq!(WatchEvent::decode(b"/a\0t\0").unwrap(), event("/a", "t"));
         assert_eq!(WatchEvent::decode(b"/a\0\0").unwrap(), event("/a", ""));
         assert_eq!(

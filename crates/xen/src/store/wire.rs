@@ -5,59 +5,62 @@
 //! | type   | request | transaction | length | payload, at most 4096 bytes
 //! ```
 //!
-//! Numbers are in the machine's byte order. Payloads are texts, each with a zero byte after it; only the value of a
-//! node has none. Types and sizes are those of Xen's `io/xs_wire.h`, the meaning of payloads is in `docs/misc/xenstore.txt`.
+//! Numbers are in the machine's byte order. Payloads are texts, each terminated by a zero byte,
+//! except for the value of a node. Types and sizes are defined in Xen's `io/xs_wire.h`, payloads in
+//! `docs/misc/xenstore.txt`.
 
 /// Size of the header, in bytes (`struct xsd_sockmsg`).
 pub const HEADER_BYTES: usize = 16;
-/// The longest payload, in bytes (`XENSTORE_PAYLOAD_MAX`). xenstored ends a connection that sends more.
+/// The longest payload, in bytes (`XENSTORE_PAYLOAD_MAX`). xenstored closes a connection that sends
+/// more.
 pub const MAX_PAYLOAD: usize = 4096;
-/// The longest payload of a request, in bytes: `/dev/xen/xenbus` takes header and payload together in one buffer of
-/// 4096 (Linux's `xenbus_dev_frontend.c`).
+/// The longest payload of a request, in bytes: `/dev/xen/xenbus` has one buffer of 4096 for header
+/// and payload (Linux's `xenbus_dev_frontend.c`).
 pub const MAX_REQUEST: usize = MAX_PAYLOAD - HEADER_BYTES;
 /// The longest absolute path, in bytes (`XENSTORE_ABS_PATH_MAX`).
 pub const MAX_PATH: usize = 3072;
 
-/// What a message is (`enum xsd_sockmsg_type`). A reply has the kind of its request, or is an error.
+/// The type of a message (`enum xsd_sockmsg_type`). A reply has the type of its request, or is an
+/// error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Kind {
-    /// Names of a node's children.
+    /// List a node's children.
     Directory = 1,
-    /// A node's value.
+    /// Read a node's value.
     Read = 2,
-    /// Who may do what with a node.
+    /// Read a node's permissions.
     GetPerms = 3,
-    /// Ask to be told about changes.
+    /// Set a watch.
     Watch = 4,
-    /// Ask no longer.
+    /// Remove a watch.
     Unwatch = 5,
-    /// Begin a transaction.
+    /// Start a transaction.
     TransactionStart = 6,
-    /// End a transaction: keep (`T`) or drop (`F`) what was done in it.
+    /// End a transaction: commit (`T`) or abort (`F`).
     TransactionEnd = 7,
-    /// Where a domain's nodes are.
+    /// Look up the folder of a domain.
     GetDomainPath = 10,
-    /// Set a node's value, and make it if need be.
+    /// Set a node's value; create the node if necessary.
     Write = 11,
-    /// Make a node, if it is not there.
+    /// Create a node if it does not exist.
     Mkdir = 12,
-    /// Remove a node and all below it.
+    /// Remove a node and everything below it.
     Rm = 13,
-    /// Say who may do what with a node.
+    /// Set a node's permissions.
     SetPerms = 14,
-    /// Something that is watched has changed. Comes unasked.
+    /// A watched node has changed. Not a reply.
     WatchEvent = 15,
     /// A request was refused; the payload is the error's name.
     Error = 16,
-    /// Forget all watches of this connection.
+    /// Remove all watches of this connection.
     ResetWatches = 21,
-    /// Some of the names of a node's children, for nodes with many.
+    /// List a part of a node's children, for nodes with many.
     DirectoryPart = 22,
 }
 
 impl Kind {
-    /// All kinds that are used here.
+    /// All types that this crate uses.
     pub const ALL: [Self; 16] = [
         Self::Directory,
         Self::Read,
@@ -77,43 +80,43 @@ impl Kind {
         Self::DirectoryPart,
     ];
 
-    /// Its number in a message.
+    /// The number in a message.
     #[must_use]
     pub const fn code(self) -> u32 {
         self as u32
     }
 
-    /// The kind of that number, if it is used here.
+    /// The type with that number, if this crate uses it.
     #[must_use]
     pub fn from_code(code: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.code() == code)
     }
 }
 
-/// One message, whole.
+/// One complete message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// What it is.
+    /// Its type.
     pub kind: Kind,
-    /// Number of the request; its reply has the same. Means nothing in a watch event: some kernels leave there what
-    /// happened to be in memory.
+    /// Id of the request; its reply has the same. Meaningless in a watch event: some kernels leave
+    /// uninitialized memory there.
     pub request: u32,
-    /// Number of the transaction; 0 outside of one.
+    /// Id of the transaction; 0 outside of one.
     pub transaction: u32,
-    /// What it says.
+    /// Its content.
     pub payload: Vec<u8>,
 }
 
-/// A payload is longer than a message may be.
+/// A payload is too long for a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{bytes} bytes do not fit into one message to xenstore, which has room for {MAX_PAYLOAD}")]
+#[error("{bytes} bytes do not fit into one message to xenstore: the limit is {MAX_PAYLOAD}")]
 pub struct TooLong {
-    /// How long it would be, in bytes.
+    /// Its length, in bytes.
     pub bytes: usize,
 }
 
 impl Message {
-    /// The message as bytes, to be written at once.
+    /// The message as bytes, for one `write`.
     ///
     /// # Errors
     /// The payload is longer than [`MAX_PAYLOAD`].
@@ -132,35 +135,36 @@ impl Message {
     }
 }
 
-/// What came cannot be understood; nothing after it can either.
+/// The stream is not a sequence of messages, and cannot be resynchronized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// A length that no message can have.
-    #[error("a message of {0} bytes was announced, and none is longer than {MAX_PAYLOAD}")]
+    /// An impossible length.
+    #[error("a message claims to have {0} bytes: the limit is {MAX_PAYLOAD}")]
     Length(u32),
-    /// A type that is not known.
-    #[error("a message of type {0} came, which is not known")]
+    /// An unknown type.
+    #[error("a message has the unknown type {0}")]
     Type(u32),
 }
 
-/// Puts messages together from bytes, however they are cut. Keeps what it was fed and has not given out yet: a caller
-/// that takes all messages after each chunk bounds it to one message and one chunk.
+/// Assembles messages from a stream of bytes in chunks of any size. It buffers what it was fed and
+/// has not returned yet: a caller that takes all messages after each chunk limits that to one
+/// message and one chunk.
 #[derive(Debug, Default)]
 pub struct Decoder {
     bytes: Vec<u8>,
-    /// How many of `bytes` were given out already.
+    /// How many of `bytes` have been returned.
     taken: usize,
     failed: Option<DecodeError>,
 }
 
 impl Decoder {
-    /// A decoder at the beginning of a message.
+    /// A decoder at the start of a message.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes some bytes. After an error they are dropped.
+    /// Adds bytes. After an error they are dropped.
     pub fn feed(&mut self, bytes: &[u8]) {
         if self.failed.is_none() {
             self.bytes.drain(..self.taken);
@@ -169,16 +173,16 @@ impl Decoder {
         }
     }
 
-    /// Whether a message has begun and is not whole yet.
+    /// Whether there is an incomplete message.
     #[must_use]
     pub fn is_partial(&self) -> bool {
         self.taken < self.bytes.len()
     }
 
-    /// The next whole message, if there is one.
+    /// The next complete message, if there is one.
     ///
     /// # Errors
-    /// The bytes are not messages. It is the same error from then on.
+    /// The bytes are not messages. Every later call returns the same error.
     pub fn next_message(&mut self) -> Result<Option<Message>, DecodeError> {
         if let Some(error) = self.failed {
             return Err(error);
@@ -214,11 +218,12 @@ fn words(header: &[u8; HEADER_BYTES]) -> [u32; 4] {
     [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]].map(u32::from_ne_bytes)
 }
 
-/// The texts of a payload, without the zero bytes after them. A last one without its zero byte counts too: some
-/// replies are sent so.
+/// The texts of a payload, without their zero bytes. The zero byte of the last one may be missing,
+/// as it is in some replies.
 pub fn texts(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
     let payload = payload.strip_suffix(&[0]).unwrap_or(payload);
-    // An empty payload has no texts; one zero byte is one empty text, which no caller needs.
+    // An empty payload has no texts. A single zero byte would be one empty text, which no caller
+    // needs.
     let some = !payload.is_empty();
     payload.split(|byte| *byte == 0).filter(move |_| some)
 }

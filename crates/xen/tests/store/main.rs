@@ -1,9 +1,9 @@
-//! What can be done with xenstore, and what happens when it cannot be done.
+//! Operations on xenstore, and their failures.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod failures;
 mod nodes;
 mod peer;
 mod transactions;
-mod trouble;
 mod watches;
 mod wire;

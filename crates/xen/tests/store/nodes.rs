@@ -1,4 +1,4 @@
-//! Reading and writing.
+//! Reading and writing nodes.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,8 +7,15 @@ use vusb_xen::DomId;
 use vusb_xen::store::fake::Xenstored;
 use vusb_xen::store::{Access, Error, Nodes, Perms, Store};
 
+/// A xenstored, which runs until it is dropped, and a client of it.
+fn xenstored_and_client() -> (Xenstored, Store) {
+    let xenstored = Xenstored::start();
+    let store = xenstored.client();
+    (xenstored, store)
+}
+
 #[test]
-fn what_is_written_is_read() {
+fn a_written_value_is_read_back() {
     let xenstored = Xenstored::start();
     let mut store = xenstored.client();
     assert_eq!(store.read("/a/b").unwrap(), None);
@@ -23,43 +30,30 @@ fn what_is_written_is_read() {
 }
 
 #[test]
-fn removing_takes_all_below_and_can_be_done_twice() {
-    let mut store = Xenstored::start().client_kept();
-    store.1.write("/a/b/c", "1").unwrap();
-    store.1.remove("/a").unwrap();
-    store.1.remove("/a").unwrap();
-    assert_eq!(store.1.list("/a").unwrap(), Vec::<String>::new());
-    assert!(!store.1.exists("/a/b/c").unwrap());
-}
-
-trait Kept {
-    fn client_kept(self) -> (Self, Store)
-    where
-        Self: Sized;
-}
-
-impl Kept for Xenstored {
-    fn client_kept(self) -> (Self, Store) {
-        let store = self.client();
-        (self, store)
-    }
+fn removing_is_recursive_and_idempotent() {
+    let (_xenstored, mut store) = xenstored_and_client();
+    store.write("/a/b/c", "1").unwrap();
+    store.remove("/a").unwrap();
+    store.remove("/a").unwrap();
+    assert_eq!(store.list("/a").unwrap(), Vec::<String>::new());
+    assert!(!store.exists("/a/b/c").unwrap());
 }
 
 #[test]
 fn a_folder_of_any_length_can_be_listed() {
-    let (xenstored, mut store) = Xenstored::start().client_kept();
+    let (xenstored, mut store) = xenstored_and_client();
     let names: BTreeSet<String> = (0..3000).map(|number| format!("child-{number}")).collect();
     for name in &names {
         xenstored.write(&format!("/long/{name}"), "");
     }
     assert_eq!(store.list("/long").unwrap().into_iter().collect::<BTreeSet<_>>(), names);
-    let same = store.transaction(|tx| tx.list("/long")).unwrap();
-    assert_eq!(same.len(), 3000);
+    let listed = store.transaction(|tx| tx.list("/long")).unwrap();
+    assert_eq!(listed.len(), 3000);
 }
 
 #[test]
-fn permissions_are_kept() {
-    let (_xenstored, mut store) = Xenstored::start().client_kept();
+fn permissions_are_stored() {
+    let (_xenstored, mut store) = xenstored_and_client();
     let guest = DomId::new(5).unwrap();
     let perms = Perms::readable_by(guest, DomId::ZERO);
     assert!(matches!(store.set_permissions("/a", &perms), Err(Error::NotFound { .. })));
@@ -70,7 +64,7 @@ fn permissions_are_kept() {
 }
 
 #[test]
-fn what_a_guest_makes_is_its_own() {
+fn a_guest_owns_the_nodes_it_creates() {
     let xenstored = Xenstored::start();
     let guest = DomId::new(5).unwrap();
     let mut store = xenstored.client_of(guest);
@@ -81,12 +75,12 @@ fn what_a_guest_makes_is_its_own() {
 }
 
 #[test]
-fn what_cannot_be_sent_is_refused_before_it_is() {
-    let (_xenstored, mut store) = Xenstored::start().client_kept();
+fn invalid_requests_are_refused_before_they_are_sent() {
+    let (_xenstored, mut store) = xenstored_and_client();
     for path in ["relative", "/a\0b", "/device/1-4.2", "/a/"] {
         assert!(matches!(store.write(path, "x"), Err(Error::InvalidPath { .. })), "{path:?}");
     }
-    // Header, path, zero byte and value: 4096 together.
+    // Header, path, zero byte and value have 4096 bytes together.
     assert!(matches!(
         store.write("/a", &"x".repeat(4078)),
         Err(Error::TooLong { bytes: 4081, .. })
@@ -96,7 +90,7 @@ fn what_cannot_be_sent_is_refused_before_it_is() {
 }
 
 #[test]
-fn where_there_is_no_xenstored_it_is_said() {
+fn a_missing_xenstored_is_reported_with_the_path_that_was_tried() {
     let error = Store::from_socket(Path::new("/nonexistent/socket")).unwrap_err();
     assert!(matches!(error, Error::NoStore { .. }));
     assert!(error.to_string().contains("/nonexistent/socket"), "{error}");

@@ -1,4 +1,4 @@
-//! A xenstored that says just what a test wants.
+//! A xenstored that sends what the test chooses.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -12,7 +12,7 @@ pub(crate) struct Peer {
     decoder: Decoder,
 }
 
-/// A store that waits only briefly, and who is at its other end.
+/// A store with a short limit, and the other end of its connection.
 pub(crate) fn connected() -> (Store, Peer) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let store = Store::from_fd(ours.into()).unwrap().with_limit(Duration::from_millis(300));
@@ -27,12 +27,12 @@ impl Peer {
             }
             let mut chunk = [0; 512];
             let count = self.stream.read(&mut chunk).unwrap();
-            assert_ne!(count, 0, "the store hung up");
+            assert_ne!(count, 0, "the client closed the connection");
             self.decoder.feed(&chunk[..count]);
         }
     }
 
-    pub(crate) fn say(&mut self, kind: Kind, request: u32, payload: &[u8]) {
+    pub(crate) fn send(&mut self, kind: Kind, request: u32, payload: &[u8]) {
         let message = Message { kind, request, transaction: 0, payload: payload.to_vec() };
         self.stream.write_all(&message.encode().unwrap()).unwrap();
     }

@@ -1,10 +1,10 @@
-//! Together or not at all.
+//! Changes that take effect together or not at all.
 
 use vusb_xen::store::fake::Xenstored;
 use vusb_xen::store::{Error, Nodes, Store};
 
 #[test]
-fn others_see_all_or_nothing() {
+fn other_clients_see_all_changes_or_none() {
     let xenstored = Xenstored::start();
     let (mut one, mut other) = (xenstored.client(), xenstored.client());
     one.transaction(|tx| {
@@ -21,7 +21,7 @@ fn others_see_all_or_nothing() {
 }
 
 #[test]
-fn what_fails_half_way_is_undone() {
+fn a_transaction_that_fails_is_aborted() {
     let xenstored = Xenstored::start();
     let mut store = xenstored.client();
     let result: Result<(), Error> = store.transaction(|tx| {
@@ -30,12 +30,12 @@ fn what_fails_half_way_is_undone() {
     });
     assert!(matches!(result, Err(Error::InvalidPath { .. })));
     assert!(xenstored.tree().is_empty());
-    store.write("/a", "the connection is still of use").unwrap();
+    store.write("/a", "the connection is still usable").unwrap();
 }
 
-/// Two who count in one node at the same time: no step is lost.
+/// Two clients increment the same node concurrently: no increment is lost.
 #[test]
-fn a_disturbed_transaction_is_run_again() {
+fn a_transaction_with_a_conflict_is_retried() {
     let xenstored = Xenstored::start();
     xenstored.write("/count", "0");
     let count = |mut store: Store| {
@@ -59,10 +59,10 @@ fn a_disturbed_transaction_is_run_again() {
 }
 
 #[test]
-fn disturbed_now_and_then_it_succeeds_and_disturbed_for_ever_it_ends() {
+fn retries_succeed_after_some_conflicts_and_end_after_too_many() {
     let xenstored = Xenstored::start();
     let mut store = xenstored.client();
-    xenstored.disturb(3);
+    xenstored.cause_conflicts(3);
     let mut runs = 0;
     store
         .transaction(|tx| {
@@ -71,7 +71,7 @@ fn disturbed_now_and_then_it_succeeds_and_disturbed_for_ever_it_ends() {
         })
         .unwrap();
     assert_eq!(runs, 4);
-    xenstored.disturb(u32::MAX);
+    xenstored.cause_conflicts(u32::MAX);
     assert!(matches!(
         store.transaction(|tx| tx.write("/a", "2")),
         Err(Error::Conflict { attempts: 64 })

@@ -1,4 +1,4 @@
-//! Messages as bytes.
+//! Encoding and decoding messages.
 
 use proptest::prelude::*;
 use vusb_xen::store::wire::{DecodeError, Decoder, HEADER_BYTES, Kind, MAX_PAYLOAD, Message};
@@ -11,7 +11,7 @@ fn message() -> impl Strategy<Value = Message> {
     })
 }
 
-/// All messages of a stream that comes in chunks of these lengths, and the error at its end.
+/// All messages of a stream that arrives in chunks of these lengths, and the error that ends it.
 fn decode(stream: &[u8], cuts: &[usize]) -> (Vec<Message>, Option<DecodeError>) {
     let mut decoder = Decoder::new();
     let mut messages = Vec::new();
@@ -34,7 +34,7 @@ fn decode(stream: &[u8], cuts: &[usize]) -> (Vec<Message>, Option<DecodeError>) 
 
 proptest! {
     #[test]
-    fn what_is_encoded_is_decoded_however_it_is_cut(
+    fn encoded_messages_are_decoded_from_chunks_of_any_size(
         messages in prop::collection::vec(message(), 0..8),
         cuts in prop::collection::vec(1_usize..64, 0..64),
     ) {
@@ -43,7 +43,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_mean_the_same_however_they_are_cut(
+    fn the_size_of_chunks_does_not_change_the_result(
         stream in prop::collection::vec(prop_oneof![3 => 0_u8..24, 1 => any::<u8>()], 0..600),
         cuts in prop::collection::vec(1_usize..64, 0..64),
     ) {
@@ -52,7 +52,7 @@ proptest! {
 }
 
 #[test]
-fn the_layout_is_that_of_the_specification() {
+fn the_layout_is_that_of_xs_wire_h() {
     let message =
         Message { kind: Kind::Read, request: 1, transaction: 2, payload: b"/a\0".to_vec() };
     let bytes = [2_u32, 1, 2, 3].map(u32::to_ne_bytes).concat();
@@ -60,7 +60,7 @@ fn the_layout_is_that_of_the_specification() {
 }
 
 #[test]
-fn a_message_is_no_longer_than_it_may_be() {
+fn the_length_of_a_message_is_limited() {
     let long = |bytes| Message {
         kind: Kind::Write,
         request: 1,

@@ -1,5 +1,5 @@
-//! What is done for clients: one thread that reads and one that writes for each, so that one who does not read holds up
-//! nobody else.
+//! Serves the clients: each has one thread that reads and one that writes, so that a client that
+//! does not read does not block the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
@@ -14,14 +14,34 @@ use crate::DomId;
 use crate::store::path::{check, check_watched};
 use crate::store::wire::{Decoder, Kind, MAX_PAYLOAD, Message, texts};
 
-/// All that is known.
+/// The whole state.
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) tree: Tree,
-    pub(super) disturb: u32,
+    pub(super) forced_conflicts: u32,
     pub(super) ended: bool,
+    pub(super) faults: Vec<Fault>,
+    /// The requests that failed because of [`State::faults`].
+    pub(super) failed: u64,
     clients: BTreeMap<u64, Client>,
     last: u64,
+}
+
+/// Requests that fail: see [`super::Xenstored::fail`].
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) kind: Kind,
+    pub(super) path: String,
+    pub(super) outcome: Outcome,
+}
+
+/// What happens to a request that fails.
+#[derive(Debug, Clone, Copy)]
+pub enum Outcome {
+    /// The reply is this name of an error (`io/xs_wire.h`, `xsd_errors`).
+    Error(&'static str),
+    /// The request is executed, but its reply is never sent.
+    NoReply,
 }
 
 #[derive(Debug)]
@@ -34,18 +54,18 @@ struct Client {
     transactions: BTreeMap<u32, Transaction>,
 }
 
-/// The tree as it was, what was done to it, and which nodes mattered.
+/// The tree at the start, the changes to it, and the nodes that were accessed.
 #[derive(Debug)]
 struct Transaction {
     tree: Tree,
     changes: Vec<Change>,
-    /// Each node that was looked at or changed, with its generation at the beginning.
+    /// Each node that was read or changed, with its generation at the start.
     touched: BTreeMap<String, u64>,
 }
 
 type Reply = Result<Vec<u8>, &'static str>;
 
-/// Takes a client.
+/// Starts serving a client.
 pub(super) fn serve(state: &Arc<Mutex<State>>, stream: UnixStream, domain: DomId) {
     let (Ok(mut reader), Ok(mut writer)) = (stream.try_clone(), stream.try_clone()) else { return };
     let (out, messages) = channel::<Vec<u8>>();
@@ -81,12 +101,13 @@ impl State {
         self.clients.clear();
     }
 
-    /// Changes the tree for all, and tells who watches.
+    /// Changes the tree for all clients, and fires watches.
     pub(super) fn change(&mut self, change: &Change, by: DomId) -> Reply {
-        let told = self.tree.change(change, by).ok_or("ENOENT")?;
-        for (number, path) in told.iter().enumerate() {
-            // Of a folder that goes, those are told who watch it or what is above; of what was in it, only who watches that.
-            self.tell(path, |watched| {
+        let changed = self.tree.change(change, by).ok_or("ENOENT")?;
+        for (number, path) in changed.iter().enumerate() {
+            // The first path fires its own watches and those of its parents. The others were below
+            // a folder that was removed: each fires only its own watches.
+            self.notify(path, |watched| {
                 watched == path || (number == 0 && path.starts_with(&folder(watched)))
             });
         }
@@ -94,10 +115,10 @@ impl State {
     }
 
     pub(super) fn fire(&mut self, special: &str) {
-        self.tell(special, |watched| watched == special);
+        self.notify(special, |watched| watched == special);
     }
 
-    fn tell(&self, path: &str, watching: impl Fn(&str) -> bool) {
+    fn notify(&self, path: &str, watching: impl Fn(&str) -> bool) {
         for client in self.clients.values() {
             for (_, token) in client.watches.iter().filter(|(watched, _)| watching(watched)) {
                 client.send(Kind::WatchEvent, 0, 0, format!("{path}\0{token}\0").into_bytes());
@@ -107,7 +128,14 @@ impl State {
 
     fn answer(&mut self, id: u64, message: Message) {
         let Message { kind, request, transaction, payload } = message;
-        let reply = self.reply(id, kind, transaction, &payload);
+        let fault = self.fault(kind, &payload);
+        let reply = match fault {
+            Some(Outcome::Error(name)) => Err(name),
+            _ => self.reply(id, kind, transaction, &payload),
+        };
+        if matches!(fault, Some(Outcome::NoReply)) {
+            return;
+        }
         let Some(client) = self.clients.get(&id) else { return };
         match &reply {
             Ok(reply) => client.send(kind, request, transaction, reply.clone()),
@@ -116,15 +144,25 @@ impl State {
             }
         }
         if kind == Kind::Watch && reply.is_ok() {
-            // Once at the beginning, whatever there is.
+            // A watch fires once when it is set.
             client.send(Kind::WatchEvent, 0, 0, payload);
         }
+    }
+
+    /// The outcome that a test has chosen for such a request.
+    fn fault(&mut self, kind: Kind, payload: &[u8]) -> Option<Outcome> {
+        let path = payload.split(|byte| *byte == 0).next().unwrap_or_default();
+        let path = String::from_utf8_lossy(path);
+        let concerns = |fault: &&Fault| fault.kind == kind && path.starts_with(&fault.path);
+        let outcome = self.faults.iter().find(concerns).map(|fault| fault.outcome);
+        self.failed += u64::from(outcome.is_some());
+        outcome
     }
 
     fn reply(&mut self, id: u64, kind: Kind, transaction: u32, payload: &[u8]) -> Reply {
         match kind {
             Kind::Read | Kind::Directory | Kind::DirectoryPart | Kind::GetPerms => {
-                self.look(id, kind, transaction, payload)
+                self.read(id, kind, transaction, payload)
             }
             Kind::Write | Kind::Mkdir | Kind::Rm | Kind::SetPerms => {
                 self.alter(id, change(kind, payload)?, transaction)
@@ -145,8 +183,11 @@ impl State {
         self.clients.get_mut(&id).ok_or("EIO")
     }
 
-    fn look(&mut self, id: u64, kind: Kind, transaction: u32, payload: &[u8]) -> Reply {
-        let path = text(payload)?;
+    fn read(&mut self, id: u64, kind: Kind, transaction: u32, payload: &[u8]) -> Reply {
+        let mut path = text(payload)?;
+        if !path.starts_with('/') {
+            path = format!("/local/domain/{}/{path}", self.client(id)?.domain);
+        }
         let tree = if transaction == 0 {
             &self.tree
         } else {
@@ -199,8 +240,8 @@ impl State {
         }
         let mut touched = inside.touched.iter();
         let disturbed = touched.any(|(path, before)| self.tree.generation(path) != *before);
-        if self.disturb > 0 || disturbed {
-            self.disturb = self.disturb.saturating_sub(1);
+        if self.forced_conflicts > 0 || disturbed {
+            self.forced_conflicts = self.forced_conflicts.saturating_sub(1);
             return Err("EAGAIN");
         }
         for change in &inside.changes {
@@ -211,13 +252,14 @@ impl State {
 }
 
 impl Transaction {
-    /// Remembers a node as it was before the first change.
+    /// Records a node's generation before its first access.
     fn touch(&mut self, path: &str) {
         let generation = self.tree.generation(path);
         self.touched.entry(path.to_owned()).or_insert(generation);
     }
 
-    /// The list of children changes of the folder in which a node is made or removed.
+    /// Creating a node also changes its parent's list of children. So do the parents that are
+    /// created with the node.
     fn touch_new(&mut self, path: &str) {
         let mut seen = BTreeSet::new();
         let mut path = path;
@@ -231,7 +273,7 @@ impl Transaction {
 impl Client {
     fn send(&self, kind: Kind, request: u32, transaction: u32, payload: Vec<u8>) {
         if let Ok(bytes) = (Message { kind, request, transaction, payload }).encode() {
-            // Who has gone needs no message.
+            // The client may have disconnected.
             let _ = self.out.send(bytes);
         }
     }
@@ -271,7 +313,8 @@ fn change(kind: Kind, payload: &[u8]) -> Result<Change, &'static str> {
     })
 }
 
-/// As many whole names from an offset on as fit, after the folder's generation; at the end one empty name.
+/// The folder's generation and as many whole names from an offset as fit, with an empty name after
+/// the last.
 fn part(tree: &Tree, path: &str, payload: &[u8]) -> Option<Vec<u8>> {
     let names = tree.children(path)?;
     let offset =

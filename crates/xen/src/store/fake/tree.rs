@@ -1,4 +1,4 @@
-//! The nodes.
+//! The tree of nodes.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use crate::DomId;
 pub(super) struct Node {
     value: Vec<u8>,
     perms: Vec<u8>,
-    /// Changes whenever the node or the list of its children does.
+    /// Changes whenever the node or its list of children changes.
     generation: u64,
 }
 
-/// What a client changes.
+/// A client's change.
 #[derive(Debug, Clone)]
 pub(super) enum Change {
     Write(String, Vec<u8>),
@@ -32,7 +32,7 @@ impl Change {
     }
 }
 
-/// All nodes by their paths; the root is always there.
+/// All nodes by path; the root always exists.
 #[derive(Debug, Clone)]
 pub(super) struct Tree {
     nodes: BTreeMap<String, Node>,
@@ -55,12 +55,12 @@ impl Tree {
         self.nodes.get(path).map(|node| node.perms.clone())
     }
 
-    /// A node's generation; 0 if it is not there.
+    /// A node's generation; 0 if it does not exist.
     pub(super) fn generation(&self, path: &str) -> u64 {
         self.nodes.get(path).map_or(0, |node| node.generation)
     }
 
-    /// Names of its children, each with a zero byte.
+    /// The names of its children, each terminated by a zero byte.
     pub(super) fn children(&self, path: &str) -> Option<Vec<u8>> {
         self.nodes.get(path)?;
         let names = self.below(path).filter_map(|(child, _)| {
@@ -77,7 +77,8 @@ impl Tree {
             .filter(move |(other, _)| other.starts_with(&prefix) && other.len() > prefix.len())
     }
 
-    /// Makes a change; gives the paths that those watching are told of, or none if it is not possible.
+    /// Makes a change and returns the paths that fire watches; `None` if the change is not
+    /// possible.
     pub(super) fn change(&mut self, change: &Change, by: DomId) -> Option<Vec<String>> {
         self.generation += 1;
         let generation = self.generation;
@@ -103,8 +104,8 @@ impl Tree {
         Some(vec![change.path().to_owned()])
     }
 
-    /// The node of that path, made if need be with all above it. A new node has the permissions of the one above; if a
-    /// guest makes it, the guest is its owner.
+    /// The node with that path, created if necessary with its parents. A new node inherits its
+    /// parent's permissions; a guest owns the nodes that it creates.
     fn make(&mut self, path: &str, by: DomId) -> &mut Node {
         if !self.nodes.contains_key(path) {
             let generation = self.generation;
@@ -138,11 +139,11 @@ impl Tree {
     }
 
     pub(super) fn snapshot(&self) -> BTreeMap<String, String> {
-        let told =
+        let is_shown =
             |path: &str, node: &Node| !node.value.is_empty() || self.below(path).next().is_none();
         self.nodes
             .iter()
-            .filter(|(path, node)| *path != "/" && told(path, node))
+            .filter(|(path, node)| *path != "/" && is_shown(path, node))
             .map(|(path, node)| (path.clone(), String::from_utf8_lossy(&node.value).into_owned()))
             .collect()
     }
@@ -155,7 +156,7 @@ pub(super) fn parent(path: &str) -> &str {
     }
 }
 
-/// What the paths of all nodes below begin with.
+/// The prefix of the paths of all nodes below.
 pub(super) fn folder(path: &str) -> String {
     if path == "/" { "/".to_owned() } else { format!("{path}/") }
 }
