@@ -1,4 +1,4 @@
-//! What is wrong with a text, and where: the line with a caret below it, why it cannot be read, and what can.
+//! Errors in a text: the line with a caret below it, what is wrong, and what to do.
 //!
 //! ```text
 //! error: `usbversion` is 1, 2 or 3, not 4
@@ -13,14 +13,17 @@ use std::fmt;
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet, normalize_untrusted_str};
+use vusb_model::remedy::Remedy;
 
-/// A text that cannot be read, or a warning of one that can. It shows itself as several lines, the place among them, without a newline at the end.
+/// An error that makes a text unreadable, or a warning about a text. Its display form has several
+/// lines, among them the source line, and no newline at the end. [`Problem::in_text`] makes one.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FormatError {
     line: usize,
     column: usize,
     brief: String,
     rendering: String,
+    remedies: Vec<Remedy>,
 }
 
 impl FormatError {
@@ -29,14 +32,19 @@ impl FormatError {
         self.line
     }
 
-    /// The column that the error starts in, from 1, counted in characters.
+    /// The column where the error starts, from 1, counted in characters.
     pub const fn column(&self) -> usize {
         self.column
     }
 
-    /// The same in one line: `web1.cfg:3:14: …`.
+    /// The error in one line: `web1.cfg:3:14: …`.
     pub fn brief(&self) -> &str {
         &self.brief
+    }
+
+    /// What the caller can do, as values. The display form does not contain them.
+    pub fn remedies(&self) -> &[Remedy] {
+        &self.remedies
     }
 }
 
@@ -54,32 +62,38 @@ impl fmt::Debug for FormatError {
 
 impl Error for FormatError {}
 
-/// How many bytes of a line are shown before the place and after its start: what is beyond is cut off, for a line may be
-/// millions of bytes long.
+/// How many bytes of a line are shown before an error and after it. Of the error itself, at most 20
+/// times as many are shown. The rest is cut off, since a line can be millions of bytes long.
 const SHOWN: usize = 200;
 
-/// Something wrong in a text, before it is known how to show it. Boxed, for nearly everything here returns one.
+/// A mistake in a text, by its position. [`Problem::in_text`] turns it into an error that shows the
+/// line.
+///
+/// Boxed, because nearly every function of a reader returns one.
 #[derive(Clone, Debug)]
-pub(crate) struct Problem(Box<Parts>);
+pub struct Problem(Box<Parts>);
 
 #[derive(Clone, Debug)]
 struct Parts {
-    /// Where, in bytes.
+    /// The position, in bytes.
     span: Range<usize>,
     /// What is wrong, and what is allowed.
     what: String,
     /// A few words at the caret.
     label: Option<String>,
-    /// Another place that has to do with it, and a few words there.
+    /// Another position that is involved, with a few words.
     other: Option<(Range<usize>, String)>,
     /// What to do.
     help: Option<String>,
-    /// Whether the text can be read all the same.
+    /// What the caller can do, as values.
+    remedies: Vec<Remedy>,
+    /// Whether the text can be read despite the mistake.
     warning: bool,
 }
 
 impl Problem {
-    pub(crate) fn new(span: Range<usize>, what: impl Into<String>) -> Problem {
+    /// A mistake at a position, in bytes. `what` is a sentence: what is wrong, and what is allowed.
+    pub fn new(span: Range<usize>, what: impl Into<String>) -> Problem {
         let what = what.into();
         Problem(Box::new(Parts {
             span,
@@ -87,34 +101,64 @@ impl Problem {
             label: None,
             other: None,
             help: None,
+            remedies: Vec::new(),
             warning: false,
         }))
     }
 
-    pub(crate) fn label(mut self, label: impl Into<String>) -> Problem {
+    /// Adds a few words at the caret.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<String>) -> Problem {
         self.0.label = Some(label.into());
         self
     }
 
-    pub(crate) fn other(mut self, span: Range<usize>, label: impl Into<String>) -> Problem {
+    /// Adds another position that is involved, with a few words. It is left out if it is too far
+    /// away to be shown.
+    #[must_use]
+    pub fn other(mut self, span: Range<usize>, label: impl Into<String>) -> Problem {
         self.0.other = Some((span, label.into()));
         self
     }
 
-    pub(crate) fn help(mut self, help: impl Into<String>) -> Problem {
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Problem {
         self.0.help = Some(help.into());
         self
     }
 
-    /// The same, as something that a person should know of a text that can be read.
-    pub(crate) fn warning(mut self) -> Problem {
+    /// Adds what the caller can do, as values: a user interface chooses the words.
+    #[must_use]
+    pub fn remedies(mut self, remedies: Vec<Remedy>) -> Problem {
+        self.0.remedies = remedies;
+        self
+    }
+
+    /// Makes the mistake a warning: the text can be read, but probably does not mean what was
+    /// intended.
+    #[must_use]
+    pub fn warning(mut self) -> Problem {
         self.0.warning = true;
         self
     }
 
-    /// The error, for the `text` that the places are in. `origin` is where it comes from: a file's name.
-    pub(crate) fn in_text(self, text: &str, origin: &str) -> FormatError {
-        let Parts { span, what, label, other, help, warning } = *self.0;
+    /// Where the mistake begins, in bytes.
+    pub(crate) fn start(&self) -> usize {
+        self.0.span.start
+    }
+
+    /// The same mistake at another position.
+    #[must_use]
+    pub(crate) fn at(mut self, span: Range<usize>) -> Problem {
+        self.0.span = span;
+        self
+    }
+
+    /// The error to show. `text` is what the positions refer to, `origin` is where it comes from: a
+    /// file name.
+    pub fn in_text(self, text: &str, origin: &str) -> FormatError {
+        let Parts { span, what, label, other, help, remedies, warning } = *self.0;
         let span = on_one_line(text, span);
         let line = line_of(text, span.start);
         let column = column_of(text, span.start);
@@ -144,11 +188,11 @@ impl Problem {
             group = group.element(Level::HELP.message(normalize_untrusted_str(&help)));
         }
         let rendering = Renderer::plain().render(&[group]);
-        FormatError { line, column, brief, rendering }
+        FormatError { line, column, brief, rendering, remedies }
     }
 }
 
-/// The part of the span that is on its first line, on the boundaries of characters.
+/// The part of the span that is on its first line, extended to character boundaries.
 fn on_one_line(text: &str, span: Range<usize>) -> Range<usize> {
     let start = floor(text, span.start);
     let end = ceiling(text, span.end.max(start));
@@ -156,12 +200,12 @@ fn on_one_line(text: &str, span: Range<usize>) -> Range<usize> {
     start..start + first_line.len()
 }
 
-/// Whether two places are too far from each other to be shown together.
+/// Whether two positions are too far apart to be shown together.
 fn too_far(a: &Range<usize>, b: &Range<usize>) -> bool {
     a.start.abs_diff(b.start) > 20 * SHOWN
 }
 
-/// What is shown of the text: whole lines, or what is near of them.
+/// The part of the text that is shown: whole lines, or the part of a long line around the span.
 fn window(text: &str, span: Range<usize>) -> Range<usize> {
     let before = text.get(..span.start).unwrap_or_default();
     let after = text.get(span.end..).unwrap_or_default();

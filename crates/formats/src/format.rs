@@ -1,117 +1,250 @@
-//! The formats, by name, and what each can do.
+//! The trait of a format, and a handle to a format.
+//!
+//! A format is a type that implements [`ConfigFormat`]. Each format of this crate does so in the
+//! file `format.rs` of its module. Other crates add theirs to a [`Formats`](crate::Formats) at run
+//! time.
 
+use std::cmp::Ordering;
 use std::fmt;
-use std::path::Path;
-use std::str::FromStr;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
+use std::sync::Arc;
 
-use vusb_model::device::Kind;
-use vusb_model::guest::Guest;
-use vusb_model::hardware::Hardware;
+use vusb_model::address::Index;
+use vusb_model::capabilities::{Capabilities, Support};
+use vusb_model::device::{HostRef, Kind};
+use vusb_model::guest::{Guest, Hypervisor, Virtualization};
+use vusb_model::hardware::{Controller, Hardware};
+use vusb_model::models::{ControllerType, Model};
+use vusb_model::profile::Profile;
+use vusb_model::selector::Selector;
 
-use crate::config::{Config, Edit, Unsayable, Written};
+use crate::config::{Config, Edit, Generated, Inexpressible};
 use crate::error::FormatError;
-use crate::{libvirt, libxl, vmx, vusb, xl};
 
-/// A format of configurations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Format {
-    /// This project's spec, in TOML.
-    Vusb,
-    /// libvirt's domain XML.
-    Libvirt,
-    /// xl's configuration, `xl.cfg(5)`.
-    Xl,
-    /// libxl's JSON, as `xl list -l` prints it.
-    Json,
-    /// VMware's configuration.
-    Vmx,
+/// A format of configurations: how to read, edit and write it, and what it can express.
+pub trait ConfigFormat: Send + Sync + fmt::Debug {
+    /// The name, which is unique and short enough for a command line: `libvirt`, `xl`.
+    fn name(&self) -> &'static str;
+
+    /// The format in words: "libvirt's domain XML".
+    fn title(&self) -> &'static str;
+
+    /// The file name extensions that imply this format, without the dot and in lower case.
+    fn extensions(&self) -> &'static [&'static str];
+
+    /// Whether `text` looks like this format. Used for texts without a file name, and for files
+    /// whose name does not imply a format. The check is cheap and looks for what only this format
+    /// has: a root element, a key, a table. A match does not imply that the text can be read.
+    fn recognizes(&self, text: &str) -> bool;
+
+    /// The profile that fills what a text leaves open, unless the text itself names another.
+    fn profile(&self) -> Profile;
+
+    /// How the format names host devices.
+    fn host_naming(&self) -> HostNaming;
+
+    /// Whether the format specifies the port of a device of this kind. If not, the hypervisor
+    /// chooses one when the guest starts.
+    fn has_ports_for(&self, _kind: &Kind) -> bool {
+        true
+    }
+
+    /// Whether the format's tool adds this controller with the first device on it, and removes it
+    /// with the last one.
+    fn comes_with_devices(&self, _controller: &Controller) -> bool {
+        false
+    }
+
+    /// Whether a text can name the running domain that it is for ([`Config::driver`]). If not, it
+    /// always describes a guest that does not run.
+    fn names_running_domain(&self) -> bool {
+        false
+    }
+
+    /// The tool whose style is used for QEMU's arguments when a guest is started with this kind of
+    /// configuration. `None` is this project's own style.
+    fn argument_style(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The hypervisors on which the format's tool starts guests. The first is the usual one.
+    fn hypervisors(&self) -> &'static [Hypervisor] {
+        &[Hypervisor::Qemu, Hypervisor::Xen, Hypervisor::Vmware]
+    }
+
+    /// The index of the controller that a guest is started with, if the format numbers the others
+    /// without it. No controller gets this index by counting.
+    fn boot_index(&self) -> Option<Index> {
+        None
+    }
+
+    /// The tool or hypervisor that starts a guest with this kind of configuration, for messages:
+    /// "libvirt on QEMU".
+    fn hypervisor(&self, guest: &Guest) -> &'static str;
+
+    /// The capabilities of a guest with this kind of configuration. The format's tool is not
+    /// queried, because the file may be for another machine.
+    fn capabilities(&self, guest: &Guest) -> Capabilities {
+        capabilities(self.hypervisor(guest), guest)
+    }
+
+    /// Reads a configuration. `origin` is the name of the text in errors: its file name.
+    ///
+    /// # Errors
+    /// The text is not in this format, or describes a guest that cannot exist. The error shows the
+    /// first mistake.
+    fn read(&self, text: &str, origin: &str) -> Result<Config, FormatError>;
+
+    /// The text with the content of the files that it includes in place of their names. `load` gets
+    /// a name as it is written in the text, and returns the content of that file; if it returns
+    /// `None`, the name stays. The result is the text to [`read`](ConfigFormat::read).
+    fn expanded(&self, text: String, load: &dyn Fn(&str) -> Option<String>) -> String {
+        let _ = load;
+        text
+    }
+
+    /// Applies changes to a text, in order. All other bytes stay as they are. The positions in
+    /// `edits` are those in the spec that [`ConfigFormat::read`] returns for `text`.
+    ///
+    /// # Errors
+    /// The format cannot express a change, the text cannot be read, or it has no item at a
+    /// position.
+    fn edit(&self, text: &str, edits: &[Edit<'_>]) -> Result<String, Inexpressible>;
+
+    /// Generates a whole configuration with this hardware, and lists what the format cannot
+    /// express.
+    fn write(&self, guest: &Guest, hardware: &Hardware) -> Generated;
 }
 
+/// How a format names host devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HostNaming {
+    /// By any selector. The most durable one replaces the one that was written.
+    Durable,
+    /// By any selector. A new device gets the most durable one; those in the file are kept as
+    /// written.
+    KeepsSelector,
+    /// As [`HostNaming::KeepsSelector`], but an address stays an address: the format has no durable
+    /// name that means the same.
+    AddressKept,
+    /// Only by bus and address.
+    AddressOnly,
+    /// By vendor and product, or by bus and port, whichever was requested.
+    IdOrPort,
+}
+
+impl HostNaming {
+    /// The selector for a new device, which the caller requested as `requested` and which is
+    /// plugged in as `found`.
+    pub fn selector(self, requested: &Selector, found: &HostRef) -> Selector {
+        match (self, found.bus_address, requested) {
+            (HostNaming::AddressOnly, Some(at), _) => Selector::Address(at),
+            (HostNaming::AddressKept, _, Selector::Address(at)) => Selector::Address(*at),
+            (HostNaming::IdOrPort, _, Selector::Id { serial: None, .. } | Selector::Port(_)) => {
+                requested.clone()
+            }
+            _ => found.selector.clone(),
+        }
+    }
+
+    /// Whether the selectors in a file are kept as written.
+    pub fn keeps_written(self) -> bool {
+        self != HostNaming::Durable
+    }
+}
+
+/// The capabilities that follow from a guest's hypervisor and type. `hypervisor` is its name in
+/// messages.
+///
+/// Paravirtual controllers need Xen, and Xen's PV and PVH guests have no others.
+pub fn capabilities(hypervisor: &str, guest: &Guest) -> Capabilities {
+    let emulated = match (guest.hypervisor, guest.virtualization) {
+        (Hypervisor::Xen, Virtualization::Pv | Virtualization::Pvh) => {
+            Err("a guest of this type has no emulated controllers")
+        }
+        _ => Ok(()),
+    };
+    let pv = match guest.hypervisor {
+        Hypervisor::Xen => Ok(()),
+        Hypervisor::Qemu => Err("QEMU has no paravirtual USB"),
+        Hypervisor::Vmware => Err("VMware has no paravirtual USB"),
+    };
+    let support = |model: Model| {
+        let can = match model.controller_type() {
+            ControllerType::Emulated => emulated,
+            ControllerType::Pv => pv,
+        };
+        can.map_or_else(|why| Support::Unsupported { why: why.into() }, |()| Support::Hot)
+    };
+    let default_type = match emulated {
+        Ok(()) => ControllerType::Emulated,
+        Err(_) => ControllerType::Pv,
+    };
+    Capabilities {
+        hypervisor: hypervisor.to_owned(),
+        default_type,
+        running: false,
+        models: Model::ALL.into_iter().map(|model| (model, support(model))).collect(),
+        guest: guest.clone(),
+        ..Capabilities::everything()
+    }
+}
+
+/// A handle to a format. Cheap to clone; two are equal if their names are.
+#[derive(Clone)]
+pub struct Format(Arc<dyn ConfigFormat>);
+
 impl Format {
-    /// All of them.
-    pub const ALL: [Format; 5] =
-        [Format::Vusb, Format::Libvirt, Format::Xl, Format::Json, Format::Vmx];
-
-    /// The name: `vusb`, `libvirt`, `xl`, `json`, `vmx`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Format::Vusb => "vusb",
-            Format::Libvirt => "libvirt",
-            Format::Xl => "xl",
-            Format::Json => "json",
-            Format::Vmx => "vmx",
-        }
+    /// A handle to this format.
+    pub fn new(format: impl ConfigFormat + 'static) -> Format {
+        Format(Arc::new(format))
     }
+}
 
-    /// The format that a file's name promises: `.toml`, `.xml`, `.cfg`, `.json`, `.vmx`.
-    pub fn of_path(path: &Path) -> Option<Format> {
-        Some(match path.extension()?.to_str()? {
-            "toml" => Format::Vusb,
-            "xml" => Format::Libvirt,
-            "cfg" => Format::Xl,
-            "json" => Format::Json,
-            "vmx" => Format::Vmx,
-            _ => return None,
-        })
-    }
+impl Deref for Format {
+    type Target = dyn ConfigFormat;
 
-    /// Whether it says on which port a device of this kind is; else the hypervisor chooses one when the guest starts.
-    pub const fn has_ports_for(self, kind: &Kind) -> bool {
-        !matches!((self, kind), (Format::Vmx, Kind::Host(_) | Kind::Keyboard(_)))
-    }
-
-    /// Reads a configuration. `origin` is what the text is called in errors: the file's name.
-    ///
-    /// # Errors
-    /// It is none, or says what no guest can have; the first mistake is shown.
-    pub fn read(self, text: &str, origin: &str) -> Result<Config, FormatError> {
-        match self {
-            Format::Vusb => vusb::read(text, origin),
-            Format::Libvirt => libvirt::read(text, origin),
-            Format::Xl => xl::read(text, origin),
-            Format::Json => libxl::read(text, origin),
-            Format::Vmx => vmx::read(text, origin),
-        }
-    }
-
-    /// The text with these changes, which are made in this order; all else in it is as it was, to the byte. Places are those of
-    /// the spec that is read from `text` as it is handed in.
-    ///
-    /// # Errors
-    /// The format cannot say it.
-    pub fn edit(self, text: &str, edits: &[Edit<'_>]) -> Result<String, Unsayable> {
-        match self {
-            Format::Vusb => vusb::edit(text, edits),
-            Format::Libvirt => libvirt::edit(text, edits),
-            Format::Xl => xl::edit(text, edits),
-            Format::Json => libxl::edit(text, edits),
-            Format::Vmx => vmx::edit(text, edits),
-        }
-    }
-
-    /// A whole configuration that says this hardware, and what of it the format cannot say.
-    pub fn write(self, guest: &Guest, hardware: &Hardware) -> Written {
-        match self {
-            Format::Vusb => vusb::write(guest, hardware),
-            Format::Libvirt => libvirt::write(guest, hardware),
-            Format::Xl => xl::write(guest, hardware),
-            Format::Json => libxl::write(guest, hardware),
-            Format::Vmx => vmx::write(guest, hardware),
-        }
+    fn deref(&self) -> &Self::Target {
+        &*self.0
     }
 }
 
 impl fmt::Display for Format {
+    /// The name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
-impl FromStr for Format {
-    type Err = String;
+impl fmt::Debug for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Format({})", self.name())
+    }
+}
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let named = Format::ALL.into_iter().find(|format| format.name() == text);
-        named.ok_or_else(|| "the formats are vusb, libvirt, xl, vmx and json".to_owned())
+impl PartialEq for Format {
+    fn eq(&self, other: &Format) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Format {}
+
+impl PartialOrd for Format {
+    fn partial_cmp(&self, other: &Format) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Format {
+    fn cmp(&self, other: &Format) -> Ordering {
+        self.name().cmp(other.name())
+    }
+}
+
+impl Hash for Format {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name().hash(state);
     }
 }

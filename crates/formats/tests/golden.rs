@@ -1,19 +1,28 @@
-//! The rules of the profiles, held by examples: each file in `golden/` is a spec, with what it must come to.
+//! The rules of the profiles, enforced by examples: each file in `golden/` is a spec with its
+//! result.
 //!
-//! | file | what it holds |
+//! | file | content |
 //! |---|---|
-//! | `NAME.toml` | the spec. Its head says which rule it shows (`#`), under what circumstances (`#!`), and in short what must come out (`#=`), written by hand |
-//! | `NAME.json` | the whole of what comes out: digest and hardware |
-//! | `NAME.refused` | or the category of the refusal, and its sentence |
-//! | `FROZEN` | a SHA-256 of each of them |
+//! | `NAME.toml` | the spec. Its head, written by hand, has the rule that the spec shows (`#`), the circumstances (`#!`), and the expected result in short (`#=`) |
+//! | `NAME.json` | the whole result: hypervisor, digest and hardware |
+//! | `NAME.refused` | if the spec is refused, instead of `NAME.json`: category, hypervisor and text of the refusal |
+//! | `FROZEN` | a SHA-256 of the frozen part of each of them |
 //!
-//! A profile never changes, and so these files never do: a new one may be added, none may be altered. A refusal's
-//! sentence is the exception: its wording is no part of the profile, so of a `.refused` file the first line is frozen.
+//! A profile never changes, and neither do these files: new ones may be added, none may be altered.
+//! Two things cannot change a profile and are not frozen: the comments of a spec (lines that begin
+//! with `# `; circumstances and expected results are frozen), and the text of a refusal, which is
+//! all of a `.refused` file but its first line. `docs/decisions/0016-comments-are-not-frozen.md`
+//! has the reasons.
 //!
-//! Circumstances: `#! caps: NAME` (see [`capabilities`]; `everything` if not said), `#! base: NAME` (what the guest has
-//! already is what that other file came to), `#! host: SELECTOR SPEEDS` (a host device that is plugged in).
+//! Circumstances:
 //!
-//! With `VUSB_GOLDEN_NEW=1` in the environment the output of a new spec is written; then compare it with the rules.
+//! * `#! hypervisor: QEMU`, `Xen` or `VMware`: whose guest it is. Every case has this.
+//! * `#! caps: NAME`: see [`capabilities`]; the default is `everything`.
+//! * `#! base: NAME`: the guest already has the result of that other file.
+//! * `#! host: SELECTOR SPEEDS`: a host device that is plugged in.
+//!
+//! With `VUSB_GOLDEN_NEW=1` in the environment, the test writes the result of a new spec. Compare
+//! the result with the rules.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,10 +37,12 @@ use vusb_model::address::{Address, Index};
 use vusb_model::capabilities::{Capabilities, KINDS, Slots, Support};
 use vusb_model::device::Kind;
 use vusb_model::digest::digest;
+use vusb_model::guest::{Guest, Hypervisor, Virtualization};
 use vusb_model::hardware::{Controller, Hardware};
 use vusb_model::models::{ControllerType, Model};
+use vusb_model::profile::Profile;
 use vusb_model::refusal::{Category, Refusal};
-use vusb_model::resolve::{Resolved, Settled, resolve};
+use vusb_model::resolve::{Placed, Resolved, resolve};
 use vusb_model::spec::Spec;
 use vusb_model::speed::{Speed, SpeedSet};
 
@@ -65,13 +76,13 @@ impl Golden {
         Golden { name: name.to_owned(), text }
     }
 
-    /// What its head says after `#!`, by key.
-    fn said<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
+    /// The values of a circumstance.
+    fn circumstances<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
         let line = self.text.lines().filter_map(|line| line.strip_prefix("#! "));
         line.filter_map(move |line| line.strip_prefix(key)?.strip_prefix(": "))
     }
 
-    /// What must come out, in short.
+    /// The expected result, in short.
     fn expected(&self) -> String {
         let lines = self.text.lines().filter_map(|line| line.strip_prefix("#= "));
         lines.collect::<Vec<_>>().join("\n")
@@ -80,13 +91,12 @@ impl Golden {
     fn spec(&self) -> Spec {
         let file = read(&self.text, &self.name).unwrap_or_else(|error| panic!("{error}"));
         let mut spec = file.spec;
-        for plugged in self.said("host") {
+        for plugged in self.circumstances("host") {
             let (selector, speeds) = plugged.split_once(' ').unwrap();
             let speeds: Vec<Speed> = speeds.split(' ').map(speed).collect();
             for device in &mut spec.devices {
-                if let Kind::Host(host) = &mut device.kind
-                    && host.selector.to_string() == selector
-                {
+                let Kind::Host(host) = &mut device.kind else { continue };
+                if host.selector.to_string() == selector {
                     host.speeds = Some(SpeedSet::of(&speeds));
                 }
             }
@@ -94,10 +104,25 @@ impl Golden {
         spec
     }
 
+    /// The hypervisor of the guest.
+    fn hypervisor(&self) -> Hypervisor {
+        let mut names = self.circumstances("hypervisor");
+        let name = names.next().unwrap_or_else(|| panic!("{} has no hypervisor", self.name));
+        let all = [Hypervisor::Qemu, Hypervisor::Xen, Hypervisor::Vmware];
+        all.into_iter().find(|hypervisor| hypervisor.to_string() == name).expect(name)
+    }
+
     fn resolve(&self) -> Result<Resolved, Refusal> {
-        let base = self.said("base").next().map(|name| Golden::named(name).resolve().unwrap());
+        self.resolve_on(self.hypervisor())
+    }
+
+    fn resolve_on(&self, hypervisor: Hypervisor) -> Result<Resolved, Refusal> {
+        let base = self.circumstances("base").next();
+        let base = base.map(|name| Golden::named(name).resolve_on(hypervisor).unwrap());
         let base = base.map(|resolved| resolved.hardware).unwrap_or_default();
-        let capabilities = capabilities(self.said("caps").next().unwrap_or("everything"));
+        let mut capabilities =
+            capabilities(self.circumstances("caps").next().unwrap_or("everything"));
+        capabilities.guest.hypervisor = hypervisor;
         Ok(resolve(&base, &self.spec(), &capabilities)?)
     }
 }
@@ -106,39 +131,43 @@ fn speed(word: &str) -> Speed {
     Speed::ALL.into_iter().find(|speed| speed.to_string() == word).expect(word)
 }
 
-/// The circumstances that a spec is resolved under.
+/// The capabilities with this name in a circumstance.
 fn capabilities(name: &str) -> Capabilities {
     match name {
         "everything" => Capabilities::everything(),
         "pv" => Capabilities { default_type: ControllerType::Pv, ..Capabilities::everything() },
         "xen-pv" => {
-            let virtualization = vusb_model::guest::Virtualization::Pv;
-            let guest = vusb_model::guest::Guest { virtualization, ..Default::default() };
+            let virtualization = Virtualization::Pv;
+            let guest = Guest { virtualization, ..Default::default() };
             Capabilities { guest, ..Capabilities::everything() }
+        }
+        "emulated-kinds" => {
+            let emulated_only =
+                || Support::EmulatedOnly { why: "a pv controller carries host devices".to_owned() };
+            let support = |kind| if kind == "host" { Support::Hot } else { emulated_only() };
+            let kinds = KINDS.into_iter().map(|kind| (kind, support(kind))).collect();
+            Capabilities { kinds, ..Capabilities::everything() }
         }
         "qemu-running" => qemu(true),
         "qemu-stopped" => qemu(false),
         "qemu-one-slot" => {
-            let remedy =
-                "no PCI slot is free; start the guest with more pcie-root-ports".to_owned();
-            Capabilities { slots: Some(Slots { free: 1, remedy }), ..qemu(true) }
+            let reason = "no PCI slot is free; start the guest with more pcie-root-ports".into();
+            Capabilities { slots: Some(Slots { free: 1, reason }), ..qemu(true) }
         }
-        other => panic!("there are no capabilities called {other}"),
+        other => panic!("there are no capabilities named {other}"),
     }
 }
 
-/// A QEMU as the table of models has it, without smart card readers.
+/// QEMU as in the table of models, without smart card readers.
 fn qemu(running: bool) -> Capabilities {
     let support = |model: Model| match model {
         Model::Ich9Ehci1
         | Model::Ich9Uhci1
         | Model::Ich9Uhci2
         | Model::Ich9Uhci3
-        | Model::PciOhci => {
-            Support::Cold { why: "it cannot be added to a guest that runs".to_owned() }
-        }
+        | Model::PciOhci => Support::Cold { why: "it cannot be hotplugged".to_owned() },
         Model::Xenusb1 | Model::Xenusb2 | Model::Xenusb3 => {
-            Support::No { why: "QEMU has no paravirtual USB".to_owned() }
+            Support::Unsupported { why: "QEMU has no paravirtual USB".to_owned() }
         }
         _ => Support::Hot,
     };
@@ -153,11 +182,12 @@ fn qemu(running: bool) -> Capabilities {
             .map(|kind| (kind, Support::Hot))
             .collect(),
         slots: None,
-        guest: vusb_model::guest::Guest::default(),
+        guest: Guest::default(),
     }
 }
 
-/// What comes out, in short: a line a controller, a line a device, and what was there already or added.
+/// The result in short: a line for each controller and device, and what existed already or was
+/// added.
 fn short(resolved: &Resolved) -> String {
     let hardware = &resolved.hardware;
     let mut lines = Vec::new();
@@ -170,9 +200,9 @@ fn short(resolved: &Resolved) -> String {
                 .map(|(port, device)| format!("{index}:{port} {} {}", device.name, device.kind)),
         );
     }
-    let already = already(resolved);
-    if !already.is_empty() {
-        lines.push(format!("already {}", already.join(" ")));
+    let existing = existing(resolved);
+    if !existing.is_empty() {
+        lines.push(format!("already {}", existing.join(" ")));
     }
     if !resolved.added.is_empty() {
         lines.push(format!("added {}", names(hardware, &resolved.added).join(" ")));
@@ -183,7 +213,7 @@ fn short(resolved: &Resolved) -> String {
 fn short_controller(controller: &Controller) -> String {
     let ports = controller.ports;
     let mut line = format!("{} {} {} ", controller.index, controller.name, controller.model);
-    if ports.are_plain(controller.model) {
+    if ports.are_uniform(controller.model) {
         write!(line, "{}", ports.count()).unwrap();
     } else {
         write!(line, "{}+{}", ports.usb2(), ports.usb3()).unwrap();
@@ -205,26 +235,27 @@ fn names(hardware: &Hardware, indexes: &[Index]) -> Vec<String> {
     indexes.iter().map(|index| hardware.controller(*index).unwrap().name.to_string()).collect()
 }
 
-/// The controllers and then the devices of the spec that were there already.
-fn already(resolved: &Resolved) -> Vec<String> {
+/// The controllers and then the devices of the spec that existed already.
+fn existing(resolved: &Resolved) -> Vec<String> {
     let controllers: Vec<Index> = resolved
         .controllers
         .iter()
-        .filter(|settled| settled.already)
-        .map(|settled| settled.at)
+        .filter(|placed| placed.existing)
+        .map(|placed| placed.address)
         .collect();
-    let devices = resolved.devices.iter().filter(|settled: &&Settled<Address>| settled.already);
-    let devices = devices.map(|settled| settled.at.to_string());
+    let devices = resolved.devices.iter().filter(|placed: &&Placed<Address>| placed.existing);
+    let devices = devices.map(|placed| placed.address.to_string());
     names(&resolved.hardware, &controllers).into_iter().chain(devices).collect()
 }
 
-/// What comes out, in full.
-fn full(resolved: &Resolved) -> String {
+/// The result in full.
+fn full(resolved: &Resolved, hypervisor: Hypervisor) -> String {
     let value: Value = json!({
         "digest": digest(&resolved.hardware).to_string(),
-        "already": already(resolved),
+        "already": existing(resolved),
         "added": names(&resolved.hardware, &resolved.added),
         "hardware": resolved.hardware,
+        "hypervisor": hypervisor.to_string(),
     });
     format!("{}\n", serde_json::to_string_pretty(&value).unwrap())
 }
@@ -240,21 +271,23 @@ const fn category(category: Category) -> &'static str {
 }
 
 #[test]
-fn every_golden_spec_comes_to_what_its_files_say() {
+fn every_golden_spec_has_the_result_in_its_files() {
     let mut wrong = String::new();
     for golden in Golden::all() {
+        let hypervisor = golden.hypervisor();
         let (short, extension, full) = match golden.resolve() {
-            Ok(resolved) => (short(&resolved), "json", full(&resolved)),
+            Ok(resolved) => (short(&resolved), "json", full(&resolved, hypervisor)),
             Err(refusal) => {
                 let category = category(refusal.category());
-                (format!("refused {category}"), "refused", format!("{category}\n{refusal}\n"))
+                let full = format!("{category} on {hypervisor}\n{refusal}\n");
+                (format!("refused {category}"), "refused", full)
             }
         };
         let name = &golden.name;
         if short != golden.expected() {
             writeln!(
                 wrong,
-                "{name}: its head expects\n{}\nand it comes to\n{short}\n",
+                "{name}: its head expects\n{}\nand the result is\n{short}\n",
                 golden.expected()
             )
             .unwrap();
@@ -262,14 +295,14 @@ fn every_golden_spec_comes_to_what_its_files_say() {
         }
         let file = path(name, extension);
         match fs::read_to_string(&file) {
-            Ok(there) if there == full => {}
-            Ok(there) => writeln!(wrong, "{name}.{extension} says\n{there}\nand it comes to\n{full}").unwrap(),
+            Ok(stored) if stored == full => {}
+            Ok(stored) => writeln!(wrong, "{name}.{extension} contains\n{stored}\nand the result is\n{full}").unwrap(),
             Err(_) if std::env::var("VUSB_GOLDEN_NEW").is_ok_and(|new| new == "1") => {
                 fs::write(&file, full).unwrap();
             }
             Err(_) => writeln!(
                 wrong,
-                "{name}.{extension} is missing; VUSB_GOLDEN_NEW=1 writes it, and then compare it with the rules"
+                "{name}.{extension} is missing; run with VUSB_GOLDEN_NEW=1 to write it, then compare it with the rules"
             )
             .unwrap(),
         }
@@ -277,9 +310,43 @@ fn every_golden_spec_comes_to_what_its_files_say() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-/// What is frozen of a file: all of it, but of a refusal only the category.
-fn frozen_part<'a>(file: &str, content: &'a str) -> &'a str {
-    if file.ends_with(".refused") { content.lines().next().unwrap_or_default() } else { content }
+/// A program may keep a spec as JSON. What this machine knows about a host device (its address) is
+/// not a part of the JSON.
+#[test]
+fn every_golden_spec_survives_as_json() {
+    for golden in Golden::all() {
+        let spec = golden.spec();
+        let json = serde_json::to_string(&spec).unwrap();
+        let back: Spec = serde_json::from_str(&json).unwrap();
+        assert_eq!(back, spec, "{}: {json}", golden.name);
+        // Values that are left open have no key.
+        assert!(!json.contains("null"), "{}: {json}", golden.name);
+    }
+    assert_eq!(serde_json::to_string(&Spec::default()).unwrap(), r#"{"profile":"vusb-1"}"#);
+    assert!(serde_json::from_str::<Spec>(r#"{"controller":[]}"#).is_err(), "an unknown key");
+}
+
+/// The frozen part of a file: all of it except comments, but only the first line of a refusal.
+fn frozen_part(file: &str, content: &str) -> String {
+    match Path::new(file).extension().and_then(|extension| extension.to_str()) {
+        Some("refused") => content.lines().next().unwrap_or_default().to_owned(),
+        Some("toml") => content.split_inclusive('\n').filter(|line| !is_comment(line)).collect(),
+        _ => content.to_owned(),
+    }
+}
+
+/// Whether the line of a spec is for readers only. Lines with `#!` and `#=` are not.
+fn is_comment(line: &str) -> bool {
+    line.starts_with("# ") || line.trim_end() == "#"
+}
+
+#[test]
+fn only_comments_and_the_text_of_a_refusal_are_not_frozen() {
+    let spec = "# Rule 1.\n#! hypervisor: QEMU\n#\n#= nothing\n\nname = \"a # b\"\n";
+    let frozen = "#! hypervisor: QEMU\n#= nothing\n\nname = \"a # b\"\n";
+    assert_eq!(frozen_part("a.toml", spec), frozen);
+    assert_eq!(frozen_part("a.refused", "busy on QEMU\n# text\n"), "busy on QEMU");
+    assert_eq!(frozen_part("a.json", "# {}\n"), "# {}\n");
 }
 
 #[test]
@@ -292,59 +359,84 @@ fn golden_files_are_frozen() {
         .map(|(hash, file)| (file, hash))
         .collect();
     let mut wrong = String::new();
-    let mut missing = String::new();
+    let mut unlisted = String::new();
     let files = fs::read_dir(folder()).unwrap();
     let files = files.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     for file in files.filter(|file| file != "FROZEN").collect::<BTreeSet<_>>() {
         let content = fs::read_to_string(folder().join(&file)).unwrap();
         let hash = format!("{:x}", Sha256::digest(frozen_part(&file, &content)));
         match frozen.remove(file.as_str()) {
-            Some(there) if there == hash => {}
+            Some(expected) if expected == hash => {}
             Some(_) => writeln!(
                 wrong,
                 "{file} was altered. A profile never changes: guests that were made with it would change under their \
-                 users. A new idea is a new profile, with golden files of its own; put this one back as it was."
+                 users. A new idea is a new profile, with golden files of its own: restore this one."
             )
             .unwrap(),
-            None => writeln!(missing, "{hash}  {file}").unwrap(),
+            None => writeln!(unlisted, "{hash}  {file}").unwrap(),
         }
     }
     for file in frozen.keys() {
         writeln!(
             wrong,
-            "{file} is gone. A profile never changes, nor do its examples; put it back."
+            "{file} is missing. A profile never changes, and neither do its golden files: restore this one."
         )
         .unwrap();
     }
-    if !missing.is_empty() {
-        writeln!(wrong, "These are new. Once they are right, append to FROZEN:\n{missing}")
-            .unwrap();
+    if !unlisted.is_empty() {
+        writeln!(
+            wrong,
+            "These files are new. Once they are correct, append to FROZEN:\n{unlisted}"
+        )
+        .unwrap();
     }
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-/// The examples leave nothing out: each model, each kind, each category of refusal.
+/// The golden files are complete: each model that can be requested, each kind, each category of
+/// refusal, each profile with golden files here, each hypervisor.
 #[test]
-fn golden_files_cover_the_tables() {
+fn golden_files_cover_models_kinds_refusals_and_profiles() {
     let (mut models, mut kinds, mut refusals) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let (mut profiles, mut hypervisors) = (BTreeSet::new(), BTreeSet::new());
     let all = Golden::all();
     assert!(all.len() >= 45, "{}", all.len());
     for golden in all {
+        profiles.insert(golden.spec().profile);
+        hypervisors.insert(golden.hypervisor());
         match golden.resolve() {
             Ok(resolved) => {
                 models.extend(resolved.hardware.controllers().map(|controller| controller.model));
-                kinds.extend(resolved.hardware.devices().map(|(_, device)| device.kind.word()));
+                kinds.extend(resolved.hardware.devices().map(|(_, device)| device.kind.name()));
             }
             Err(refusal) => {
                 refusals.insert(category(refusal.category()));
             }
         }
     }
-    let askable = Model::ALL.into_iter().filter(|model| *model != Model::Xenusb3);
-    assert_eq!(models, askable.collect());
+    let requestable = Model::ALL.into_iter().filter(|model| *model != Model::Xenusb3);
+    assert_eq!(models, requestable.collect());
     assert_eq!(kinds, BTreeSet::from(KINDS));
     assert_eq!(
         refusals,
         BTreeSet::from(["usage", "not found", "busy", "no room", "not implemented"])
     );
+    // The cases of libvirt are in `crates/model/tests/libvirt/cases`.
+    let with_golden_files = Profile::ALL.into_iter().filter(|profile| *profile != Profile::Libvirt);
+    assert_eq!(profiles, with_golden_files.collect());
+    assert_eq!(
+        hypervisors,
+        BTreeSet::from([Hypervisor::Qemu, Hypervisor::Xen, Hypervisor::Vmware])
+    );
+}
+
+/// The rules of `vusb-1` and of `vmx` do not depend on the hypervisor, but only on what it can do.
+#[test]
+fn own_profiles_do_not_depend_on_the_hypervisor() {
+    for golden in Golden::all().into_iter().filter(|golden| golden.spec().profile.is_own()) {
+        let result = golden.resolve();
+        for hypervisor in [Hypervisor::Qemu, Hypervisor::Xen, Hypervisor::Vmware] {
+            assert_eq!(golden.resolve_on(hypervisor), result, "{} on {hypervisor}", golden.name);
+        }
+    }
 }

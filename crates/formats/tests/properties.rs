@@ -1,16 +1,16 @@
-//! What holds for every spec and every text.
+//! Properties of every spec and every text.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
-use vusb_formats::Format;
 use vusb_formats::config::Edit;
 use vusb_formats::spec::{SpecFile, read, write};
+use vusb_formats::{ConfigFormat as _, VusbSpec};
 use vusb_model::address::{Address, Index, PortPath};
 use vusb_model::device::{
-    Audio, Chardev, HostRef, Hub, ImageFormat, Input, Kind, Mac, Mtp, Net, NetBackend, Other,
-    Redir, Serial, Storage,
+    Audio, Chardev, HostRef, Hub, ImageFormat, Input, Kind, Mac, Media, Mtp, Net, NetBackend,
+    Other, Redir, Serial, Storage,
 };
 use vusb_model::hardware::{Device, PciAddress};
 use vusb_model::models::{Companion, ControllerType, Model, UsbVersion};
@@ -68,8 +68,14 @@ fn kind() -> impl Strategy<Value = Kind> {
     ];
     prop_oneof![
         selector.prop_map(|text| Kind::Host(HostRef::new(text.parse().unwrap()))),
-        (text(), format, any::<bool>())
-            .prop_map(|(file, format, readonly)| Kind::Storage(Storage { file, format, readonly })),
+        (text(), format, any::<[bool; 3]>(), of("[a-zA-Z0-9 ._+-]{1,9}")).prop_map(
+            |(file, format, [readonly, removable, cdrom], serial)| {
+                let serial = serial.map(|serial| serial.parse().unwrap());
+                let media = if cdrom { Media::Cdrom } else { Media::Disk };
+                let disk = Storage { readonly, serial, removable, ..Storage::new(file, format) };
+                Kind::Storage(disk.with_media(media))
+            }
+        ),
         input.clone().prop_map(Kind::Tablet),
         input.clone().prop_map(Kind::Mouse),
         input.prop_map(Kind::Keyboard),
@@ -112,7 +118,7 @@ fn controller() -> impl Strategy<Value = ControllerSpec> {
             usbversion,
             model,
             ports,
-            halves,
+            separate_ports: halves,
             companions,
             first_port: None,
             backend,
@@ -137,8 +143,8 @@ fn spec_file() -> impl Strategy<Value = SpecFile> {
     )
 }
 
-/// A text that looks like a spec, with the odd thing wrong.
-fn nearly_a_spec() -> impl Strategy<Value = String> {
+/// A text that looks like a spec, with some mistakes.
+fn almost_a_spec() -> impl Strategy<Value = String> {
     let line = prop_oneof![
         Just("[[controller]]".to_owned()),
         Just("[[device]]".to_owned()),
@@ -152,7 +158,8 @@ fn nearly_a_spec() -> impl Strategy<Value = String> {
     vec(line, 0..20).prop_map(|parts| parts.concat())
 }
 
-/// An error is in the text, and shows it.
+/// Checks that a spec that is read is the same after writing, or that the error has a position in
+/// the text and shows its line number.
 fn check(text: &str) -> Result<(), TestCaseError> {
     match read(text, "x.toml") {
         Ok(file) => prop_assert_eq!(read(&write(&file), "written.toml"), Ok(file)),
@@ -160,9 +167,14 @@ fn check(text: &str) -> Result<(), TestCaseError> {
             prop_assert!((1..=text.matches('\n').count() + 1).contains(&error.line()));
             let line = text.split('\n').nth(error.line() - 1).unwrap_or_default();
             prop_assert!((1..=line.chars().count() + 1).contains(&error.column()), "{:?}", error);
-            // The picture counts columns as wide as a terminal shows them.
-            let place = format!("x.toml:{}:", error.line());
-            prop_assert!(error.to_string().contains(&place), "{:?} is not at {}", error, place);
+            // The rendering counts columns by their width on a terminal.
+            let position = format!("x.toml:{}:", error.line());
+            prop_assert!(
+                error.to_string().contains(&position),
+                "{:?} is not at {}",
+                error,
+                position
+            );
         }
     }
     Ok(())
@@ -170,25 +182,25 @@ fn check(text: &str) -> Result<(), TestCaseError> {
 
 proptest! {
     #[test]
-    fn what_is_written_reads_back_the_same(file in spec_file()) {
+    fn a_written_spec_reads_back(file in spec_file()) {
         let text = write(&file);
         let back = read(&text, "written.toml");
         prop_assert_eq!(back, Ok(file), "{}", text);
     }
 
     #[test]
-    fn any_text_is_read_or_refused(text in "\\PC{0,200}") {
+    fn any_text_is_read_or_rejected(text in "\\PC{0,200}") {
         check(&text)?;
     }
 
     #[test]
-    fn anything_like_a_spec_is_read_or_refused(text in nearly_a_spec()) {
+    fn almost_valid_text_is_read_or_rejected(text in almost_a_spec()) {
         check(&text)?;
     }
 
-    /// One character of a good spec is made another.
+    /// One character of a valid spec is replaced by another.
     #[test]
-    fn a_spec_with_a_typing_error_is_read_or_refused(
+    fn a_spec_with_a_typing_error_is_read_or_rejected(
         file in spec_file(), at in any::<proptest::sample::Index>(), new in "[\\PC\n\t\"'=\\[\\]{}0-9]",
     ) {
         let mut text: Vec<String> = write(&file).chars().map(String::from).collect();
@@ -198,14 +210,14 @@ proptest! {
     }
 }
 
-/// What may be between the tables of a spec that a person wrote.
+/// Text between the tables of a hand-written spec.
 fn between() -> impl Strategy<Value = &'static str> {
     prop_oneof![Just(""), Just("\n"), Just("# a comment\n"), Just("\n\n  # another\n\n")]
 }
 
 proptest! {
     #[test]
-    fn what_was_added_to_a_spec_can_be_removed_and_nothing_else_has_changed(
+    fn adding_and_removing_an_item_changes_nothing_else(
         written in (vec(controller(), 0..3), vec(device(), 0..3)),
         comments in vec(between(), 8),
         crlf in any::<bool>(),
@@ -223,11 +235,11 @@ proptest! {
         }
         let device = Device { name: "added".parse().unwrap(), kind: added };
         let at = Address { bus: Index::ZERO, port: "1".parse().unwrap() };
-        let after = Format::Vusb.edit(&text, &[Edit::AddDevice(at, &device)]).unwrap();
-        let config = Format::Vusb.read(&after, "after.toml").unwrap();
+        let after = VusbSpec.edit(&text, &[Edit::AddDevice(at, &device)]).unwrap();
+        let config = VusbSpec.read(&after, "after.toml").unwrap();
         let number = config.spec.devices.len() - 1;
         prop_assert_eq!(&config.spec.devices[number].kind, &device.kind);
-        let back = Format::Vusb.edit(&after, &[Edit::RemoveDevice(number)]).unwrap();
+        let back = VusbSpec.edit(&after, &[Edit::RemoveDevice(number)]).unwrap();
         prop_assert_eq!(back, text);
     }
 }

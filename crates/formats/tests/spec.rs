@@ -1,4 +1,4 @@
-//! What a spec can say, by example.
+//! Examples of everything that a spec can contain.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use insta::assert_snapshot;
@@ -10,14 +10,14 @@ fn file(text: &str) -> SpecFile {
     read(text, "web1.toml").unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The devices of a spec as the command line writes them.
+/// The devices of a spec in the short form.
 fn kinds(text: &str) -> Vec<String> {
     file(text).spec.devices.iter().map(|device| device.kind.to_string()).collect()
 }
 
-/// A text that says nothing is a spec: no USB at all.
+/// An empty text is a valid spec: no USB at all.
 #[test]
-fn everything_may_be_left_out() {
+fn everything_is_optional() {
     assert_eq!(file("").spec, Spec::default());
     assert_eq!(file("# nothing\n\n").driver, None);
 }
@@ -89,7 +89,7 @@ fn every_key_of_a_controller() {
     assert_eq!((pv.controller_type, pv.model), (Some(ControllerType::Pv), Some(Model::Xenusb2)));
     assert_eq!(pv.backend.as_deref(), Some("usbvm"));
     assert_eq!(by_id.backend.as_deref(), Some("3"));
-    assert_eq!((halves.controller_type, halves.halves), (None, Some((4, 2))));
+    assert_eq!((halves.controller_type, halves.separate_ports), (None, Some((4, 2))));
     assert_eq!(bare.companions, Some(vec![]));
 }
 
@@ -142,14 +142,14 @@ fn every_kind_of_device() {
     );
 }
 
-/// The short form is what the command line takes, word for word.
+/// The short form is exactly what the command line takes.
 #[test]
 fn the_short_form() {
     let short = r#"device = [{ device = "storage:stick.img,readonly" }, { device = "0781:5581" }]"#;
     assert_eq!(kinds(short), ["storage:stick.img,readonly", "host:0781:5581"]);
 }
 
-/// Numbers and texts mean the same where a person could write either.
+/// Numbers and strings are equivalent where both are plausible.
 #[test]
 fn ports_and_controllers_as_numbers() {
     let numbers = file("[[device]]\nkind = 'tablet'\ncontroller = 3\nport = 2");
@@ -157,14 +157,14 @@ fn ports_and_controllers_as_numbers() {
     assert_eq!(numbers, texts);
 }
 
-/// Paths are handed on as they are written.
+/// Paths are passed on as written.
 #[test]
-fn paths_stay_as_they_are() {
+fn paths_are_passed_on_as_written() {
     assert_eq!(kinds("device = [{ device = 'storage:../a b/ü.img' }]"), ["storage:../a b/ü.img"]);
 }
 
 #[test]
-fn what_is_written() {
+fn writing_a_spec() {
     let text = r#"
         domain = "web1"
         controller = [
@@ -196,4 +196,22 @@ fn what_is_written() {
     [[device]]
     kind = "hub"
     "#);
+}
+
+#[test]
+fn a_host_device_may_return_with_other_ids() {
+    let text = "[[device]]\nhost = \"1-4\"\nalso = [\"0483:DF11\", \"0781:5582\"]\n";
+    let read_back = file(&write(&file(text)));
+    let [device] = read_back.spec.devices.as_slice() else { panic!("one device") };
+    let vusb_model::device::Kind::Host(host) = &device.kind else { panic!("a host device") };
+    let also: Vec<String> = host.also.iter().map(ToString::to_string).collect();
+    assert_eq!(also, ["0483:df11", "0781:5582"]);
+    for (text, expected) in [
+        ("[[device]]\nhost = \"1-4\"\nalso = \"0483:df11\"", "`also` must be a list of ids"),
+        ("[[device]]\nhost = \"1-4\"\nalso = [\"483:df11\"]", "`483:df11` is not a vendor and"),
+        ("[[device]]\nkind = \"mouse\"\nalso = []", "`also` is a key of kind host"),
+    ] {
+        let error = read(text, "web1.toml").unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
 }

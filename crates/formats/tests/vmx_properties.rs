@@ -1,11 +1,11 @@
-//! What holds for every VMX text and every guest.
+//! Properties of every VMX text and every guest.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
-use vusb_formats::Format;
 use vusb_formats::config::Edit;
+use vusb_formats::{ConfigFormat as _, Vmx};
 use vusb_model::address::{Address, Index};
 use vusb_model::capabilities::Capabilities;
 use vusb_model::device::{HostRef, Kind};
@@ -16,7 +16,7 @@ use vusb_model::models::{Model, RootPorts};
 use vusb_model::resolve::resolve;
 use vusb_model::spec::{DeviceSpec, Spec};
 
-/// Lines as they are in VMX files, and some that are not.
+/// Lines of VMX files, and some invalid ones.
 fn line() -> impl Strategy<Value = String> {
     let stem = select(vec!["usb", "ehci", "usb_xhci", "USB"]);
     let flag = select(vec!["TRUE", "FALSE", "true", ""]);
@@ -34,7 +34,7 @@ fn line() -> impl Strategy<Value = String> {
     ]
 }
 
-/// A text in which no key is there twice.
+/// A text without duplicate keys.
 fn text() -> impl Strategy<Value = String> {
     (vec(line(), 0..25), select(vec!["\n", "\r\n"]), any::<bool>()).prop_map(
         |(lines, end, closed)| {
@@ -48,7 +48,7 @@ fn text() -> impl Strategy<Value = String> {
     )
 }
 
-/// Hardware that VMware could have, as `vusb-1` places it.
+/// Hardware that VMware could have, placed by profile `vmx`.
 fn hardware() -> impl Strategy<Value = Hardware> {
     let models = prop_oneof![
         Just(vec![Model::Piix4Uhci]),
@@ -63,7 +63,7 @@ fn hardware() -> impl Strategy<Value = Hardware> {
         for (number, model) in (0u16..).zip(models) {
             let name = format!("hci{number}").parse().unwrap();
             let ports = if model.is_xhci() { 4 } else { *model.port_range().end() };
-            let ports = RootPorts::of(model, ports.try_into().unwrap());
+            let ports = RootPorts::uniform(model, ports.try_into().unwrap());
             base.add_controller(Controller::new(Index::new(number).unwrap(), name, model, ports))
                 .unwrap();
         }
@@ -75,20 +75,21 @@ fn hardware() -> impl Strategy<Value = Hardware> {
 }
 
 fn resolved(text: &str) -> Hardware {
-    let config = Format::Vmx.read(text, "x.vmx").unwrap();
+    let config = Vmx.read(text, "x.vmx").unwrap();
     resolve(&Hardware::new(), &config.spec, &Capabilities::everything()).unwrap().hardware
 }
 
-/// An error is in the text, and shows it.
+/// Checks that everything that is read has a source in the text, and that an empty list of edits
+/// leaves the text as it is; or that the error has a line of the text.
 fn check(text: &str) -> Result<(), TestCaseError> {
-    match Format::Vmx.read(text, "x.vmx") {
+    match Vmx.read(text, "x.vmx") {
         Ok(config) => {
             prop_assert_eq!(config.controllers.len(), config.spec.controllers.len());
             prop_assert_eq!(config.devices.len(), config.spec.devices.len());
-            for place in config.controllers.iter().chain(&config.devices) {
-                prop_assert!(text.get(place.span.clone()).is_some());
+            for source in config.controllers.iter().chain(&config.devices) {
+                prop_assert!(text.get(source.span.clone()).is_some());
             }
-            prop_assert_eq!(Format::Vmx.edit(text, &[]).unwrap(), text);
+            prop_assert_eq!(Vmx.edit(text, &[]).unwrap(), text);
         }
         Err(error) => prop_assert!((1..=text.matches('\n').count() + 1).contains(&error.line())),
     }
@@ -96,10 +97,10 @@ fn check(text: &str) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    /// What is written reads back as the same hardware, but for what is named as lost.
+    /// A generated text reads back as the same hardware, except for what is reported as lost.
     #[test]
-    fn what_is_written_reads_back_the_same(hardware in hardware()) {
-        let written = Format::Vmx.write(&Guest::default(), &hardware);
+    fn generated_text_reads_back(hardware in hardware()) {
+        let written = Vmx.write(&Guest::default(), &hardware);
         if written.lost.is_empty() {
             prop_assert_eq!(digest(&resolved(&written.text)), digest(&hardware), "{}", written.text);
         } else {
@@ -108,32 +109,34 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_read_or_refused(text in "\\PC{0,200}") {
+    fn any_text_is_read_or_rejected(text in "\\PC{0,200}") {
         check(&text)?;
     }
 
     #[test]
-    fn anything_like_a_vmx_file_is_read_or_refused(text in text()) {
+    fn almost_valid_text_is_read_or_rejected(text in text()) {
         check(&text)?;
     }
 
-    /// A device that is added is there, and one that is taken out is not; all other lines are what they were.
+    /// An added device exists, and every line without `autoConnect` is kept. After the device is
+    /// removed, the text reads as before.
     #[test]
-    fn a_device_comes_and_goes(text in text(), mouse in any::<bool>(), bus in 0u16..3, port in 1u8..5) {
-        let Ok(config) = Format::Vmx.read(&text, "x.vmx") else { return Ok(()) };
+    fn adding_and_removing_a_device(text in text(), mouse in any::<bool>(), bus in 0u16..3, port in 1u8..5) {
+        let Ok(config) = Vmx.read(&text, "x.vmx") else { return Ok(()) };
         let kind: Kind = if mouse { "mouse".parse().unwrap() } else { Kind::Host(HostRef::new("abcd:1234".parse().unwrap())) };
-        let device = Device { name: "new".parse().unwrap(), kind: kind.clone() };
+        let name = format!("{}9", kind.name()).parse().unwrap();
+        let device = Device { name, kind: kind.clone() };
         let at = Address { bus: Index::new(bus).unwrap(), port: port.to_string().parse().unwrap() };
-        let Ok(more) = Format::Vmx.edit(&text, &[Edit::AddDevice(at, &device)]) else { return Ok(()) };
-        let there = Format::Vmx.read(&more, "x.vmx").unwrap();
-        prop_assert_eq!(there.spec.devices.len(), config.spec.devices.len() + 1, "{}", more);
+        let Ok(more) = Vmx.edit(&text, &[Edit::AddDevice(at, &device)]) else { return Ok(()) };
+        let added = Vmx.read(&more, "x.vmx").unwrap();
+        prop_assert_eq!(added.spec.devices.len(), config.spec.devices.len() + 1, "{}", more);
         for line in text.lines().filter(|line| !line.to_ascii_lowercase().contains("autoconnect")) {
             prop_assert!(more.lines().any(|other| other == line), "{:?} is gone from {}", line, more);
         }
         let count = |config: &vusb_formats::config::Config| config.spec.devices.iter().filter(|it| it.kind == kind).count();
-        prop_assert_eq!(count(&there), count(&config) + 1);
-        let new = there.spec.devices.iter().position(|it| it.kind == kind && !config.spec.devices.contains(it)).unwrap();
-        let less = Format::Vmx.edit(&more, &[Edit::RemoveDevice(new)]).unwrap();
-        prop_assert_eq!(Format::Vmx.read(&less, "x.vmx").unwrap().spec, config.spec);
+        prop_assert_eq!(count(&added), count(&config) + 1);
+        let new = added.spec.devices.iter().position(|it| it.kind == kind && !config.spec.devices.contains(it)).unwrap();
+        let less = Vmx.edit(&more, &[Edit::RemoveDevice(new)]).unwrap();
+        prop_assert_eq!(Vmx.read(&less, "x.vmx").unwrap().spec, config.spec);
     }
 }

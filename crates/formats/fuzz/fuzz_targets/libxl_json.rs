@@ -1,17 +1,17 @@
-//! Any text is a domain of libxl's or an error that shows a place in it; what is read is resolved or refused, and any of its
-//! devices can be taken out, or it is said why not.
+//! Any text is a libxl domain or causes an error with a position. Removing any device gives a text
+//! that can be read, or an error.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vusb_formats::Format;
+use vusb_formats::{ConfigFormat as _, LibxlJson};
 use vusb_formats::config::Edit;
 
 fuzz_target!(|text: &str| {
-    match Format::Json.read(text, "fuzz.json") {
+    match LibxlJson.read(text, "fuzz.json") {
         Ok(config) => {
             for number in 0..config.spec.devices.len().min(4) {
-                if let Ok(edited) = Format::Json.edit(text, &[Edit::RemoveDevice(number)]) {
-                    let left = Format::Json.read(&edited, "edited.json").expect("what was edited is read");
+                if let Ok(edited) = LibxlJson.edit(text, &[Edit::RemoveDevice(number)]) {
+                    let left = LibxlJson.read(&edited, "edited.json").expect("an edited text can be read");
                     assert_eq!(left.spec.devices.len() + 1, config.spec.devices.len());
                 }
             }

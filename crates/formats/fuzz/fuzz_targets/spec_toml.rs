@@ -1,4 +1,5 @@
-//! Any text is a spec or an error that shows a place in it; and what is a spec is written as one that reads the same.
+//! Any text is a spec or causes an error with a position. A spec that is written reads back
+//! unchanged.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

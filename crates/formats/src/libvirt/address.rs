@@ -1,7 +1,8 @@
-//! Where something is: `<address type='usb'>` of devices, `<address type='pci'>` of controllers.
+//! Addresses: `<address type='usb'>` of devices, `<address type='pci'>` of controllers.
 //!
-//! libvirt's parser of `port` takes more than it should, and its schema and its documentation promise other things again. What is read
-//! here is what cannot be misunderstood; the rest is refused, with what libvirt would have made of it.
+//! libvirt's parser of `port` accepts more than it should, and its schema and its documentation
+//! both differ from it. Only unambiguous ports are accepted here. Others are refused, with a hint
+//! about how libvirt would read them.
 //!
 //! | `port` | libvirt | here |
 //! |---|---|---|
@@ -23,66 +24,66 @@ use super::xml::{Attr, Node, all, attr, child};
 use crate::config::Field;
 use crate::error::Problem;
 
-/// Where a device is plugged in, as far as it is said.
+/// The USB address of a device, as far as it is specified.
 #[derive(Debug, Default)]
-pub(super) struct Plugged {
+pub(super) struct UsbAddress {
     pub(super) bus: Option<Index>,
     pub(super) port: Option<PortPath>,
     pub(super) fields: Vec<(Field, Range<usize>)>,
 }
 
-/// The element that says where a USB device is.
-pub(super) fn usb_address_of(device: Node<'_>) -> Option<Node<'_>> {
+/// The element with the address of a USB device.
+pub(super) fn usb_address_element(device: Node<'_>) -> Option<Node<'_>> {
     child(device, "address")
 }
 
-/// Reads where a USB device is.
+/// Reads the address of a USB device.
 ///
 /// # Errors
-/// Its address is of another type, or no address.
-pub(super) fn usb(device: Node<'_>) -> Result<Plugged, Problem> {
-    let Some(address) = usb_address_of(device) else {
-        return Ok(Plugged::default());
+/// The address is invalid, has no type, or is of another type.
+pub(super) fn read_usb(device: Node<'_>) -> Result<UsbAddress, Problem> {
+    let Some(address) = usb_address_element(device) else {
+        return Ok(UsbAddress::default());
     };
     match attr(address, "type") {
         Some(kind) if kind.value == "usb" => {}
         Some(kind) => {
             let what =
-                format!("this is a USB device, and its address is of type `{}`", kind.short());
+                format!("the address of a USB device cannot be of type `{}`", kind.excerpt());
             return Err(kind
-                .refuse(what)
-                .help("a USB device has <address type='usb' bus='0' port='1'/>, or none"));
+                .problem(what)
+                .help("write <address type='usb' bus='0' port='1'/>, or remove it and libvirt chooses one"));
         }
         None => {
             return Err(Problem::new(address.range(), "this address has no type").help(
-                "write <address type='usb' bus='0' port='1'/>, or leave it out and libvirt chooses",
+                "write <address type='usb' bus='0' port='1'/>, or remove it and libvirt chooses one",
             ));
         }
     }
-    let mut plugged = Plugged::default();
+    let mut read = UsbAddress::default();
     let bus = attr(address, "bus");
     if let Some(bus) = &bus {
-        plugged.fields.push((Field::Controller, bus.span.clone()));
+        read.fields.push((Field::Controller, bus.span.clone()));
     }
-    // libvirt's own default.
-    plugged.bus = Some(bus.as_ref().map_or(Ok(Index::ZERO), index_of)?);
+    // 0 is libvirt's default.
+    read.bus = Some(bus.as_ref().map_or(Ok(Index::ZERO), index_of)?);
     if let Some(port) = attr(address, "port") {
-        plugged.fields.push((Field::Port, port.span.clone()));
-        plugged.port = Some(port_of(&port)?);
+        read.fields.push((Field::Port, port.span.clone()));
+        read.port = Some(port_of(&port)?);
     }
-    Ok(plugged)
+    Ok(read)
 }
 
-/// The index of a controller.
+/// Reads the index of a controller.
 ///
 /// # Errors
-/// It is no decimal number, or too high.
+/// It is not a decimal number, or too high.
 pub(super) fn index_of(text: &Attr<'_>) -> Result<Index, Problem> {
     text.value.parse().map_err(|error| {
-        let problem = text.refuse(format!("{error}"));
+        let problem = text.problem(format!("{error}"));
         match base_zero(text.value).map(|(number, _)| number) {
             Some(number) if number <= u32::from(Index::MAX) && decimal::<u32>(text.value).is_none() => {
-                problem.help(format!("write {number} if that is meant: libvirt reads these numbers in decimal, whatever its schema allows"))
+                problem.help(format!("use decimal: {number}; libvirt does not accept other bases here, although its schema does"))
             }
             _ => problem,
         }
@@ -91,67 +92,67 @@ pub(super) fn index_of(text: &Attr<'_>) -> Result<Index, Problem> {
 
 fn port_of(text: &Attr<'_>) -> Result<PortPath, Problem> {
     text.value.parse().map_err(|error| {
-        let problem = text.refuse(format!("{error}"));
-        match why_no_port(text.value) {
+        let problem = text.problem(format!("{error}"));
+        match port_hint(text.value) {
             Some(why) => problem.help(why),
             None => problem,
         }
     })
 }
 
-/// What most likely went wrong with a port, and what libvirt makes of it.
-fn why_no_port(text: &str) -> Option<String> {
+/// The likely mistake in a port that is invalid, and how libvirt reads it.
+fn port_hint(text: &str) -> Option<String> {
     const SENTENCE: &str = "libvirt says: Cannot parse <address> 'port' attribute";
     let parts: Vec<&str> = text.split('.').take(PortPath::MAX_DEPTH + 1).collect();
     let number = |part: &&str| decimal::<u32>(part);
     if text.split([' ', '+']).all(|part| decimal::<u8>(part).is_some()) && text.contains([' ', '+'])
     {
         let dotted = text.replace([' ', '+'], ".");
-        return Some(format!("libvirt reads it as {dotted}: write that"));
+        return Some(format!("write {dotted}, which is how libvirt reads it"));
     }
     if text == "0" {
         return Some(
-            "libvirt reads 0 as if no port were given: leave it out and it chooses one".to_owned(),
+            "libvirt treats 0 like a missing port; remove it and libvirt chooses one".to_owned(),
         );
     }
     if parts.len() > PortPath::MAX_DEPTH {
         return Some(format!(
-            "libvirt takes four numbers at the most, though QEMU takes five. {SENTENCE}"
+            "libvirt accepts at most four numbers, although QEMU accepts five; {SENTENCE}"
         ));
     }
     if text.contains("0x") || text.contains("0X") {
         return Some(format!(
-            "ports are decimal, though libvirt's schema allows hexadecimal. {SENTENCE}"
+            "use decimal: libvirt does not accept hexadecimal here, although its schema does; {SENTENCE}"
         ));
     }
     if let Some(without) = text.strip_suffix(".0").filter(|rest| rest.parse::<PortPath>().is_ok()) {
-        return Some(format!("libvirt reads it as {without}: write that"));
+        return Some(format!("write {without}, which is how libvirt reads it"));
     }
     if parts.contains(&"0") {
-        return Some("ports are counted from 1. libvirt says: port 0 out of range".to_owned());
+        return Some("ports are numbered from 1; libvirt says: port 0 out of range".to_owned());
     }
     if parts.iter().any(|part| number(part).is_some_and(|number| number > 255)) {
-        return Some("no hub has more than 255 ports".to_owned());
+        return Some("a hub has at most 255 ports".to_owned());
     }
     if text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') && !parts.contains(&"") {
         return Some(
-            "leave out the zeros in front: libvirt reads it in decimal, others in octal".to_owned(),
+            "remove the leading zeros: libvirt reads the number as decimal, other programs as octal".to_owned(),
         );
     }
     Some(SENTENCE.to_owned())
 }
 
-/// What QEMU calls the PCI buses of a guest that libvirt starts.
+/// QEMU's names of the PCI buses of a guest that libvirt starts.
 pub(super) struct PciBuses {
     root: &'static str,
-    /// The aliases that a person gave to PCI controllers, by index: QEMU's name of the bus is the controller's.
-    own: BTreeMap<u32, String>,
+    /// User aliases of PCI controllers, by index. QEMU names a bus after its controller.
+    aliases: BTreeMap<u32, String>,
 }
 
 impl PciBuses {
     /// The buses of the guest that `domain` describes.
     pub(super) fn of(domain: Node<'_>, guest: &Guest) -> PciBuses {
-        let mut buses = PciBuses { root: root_bus(guest), own: BTreeMap::new() };
+        let mut buses = PciBuses { root: root_bus(guest), aliases: BTreeMap::new() };
         let controllers = all(domain, "devices").flat_map(|devices| all(devices, "controller"));
         for controller in
             controllers.filter(|controller| controller.attribute("type") == Some("pci"))
@@ -159,12 +160,12 @@ impl PciBuses {
             let index = controller.attribute("index").and_then(decimal::<u32>);
             match (controller.attribute("model"), index) {
                 (Some("pcie-root"), _) => buses.root = PCIE,
-                (Some("pci-root"), None | Some(0)) => buses.root = PCI,
+                (Some("pci-root"), None | Some(0)) => buses.root = conventional_root(guest),
                 (_, Some(index)) => {
                     let alias =
                         child(controller, "alias").and_then(|alias| alias.attribute("name"));
                     if let Some(alias) = alias.filter(|alias| alias.starts_with("ua-")) {
-                        buses.own.insert(index, alias.to_owned());
+                        buses.aliases.insert(index, alias.to_owned());
                     }
                 }
                 _ => {}
@@ -174,34 +175,44 @@ impl PciBuses {
     }
 
     fn name(&self, number: u32) -> String {
-        match (number, self.own.get(&number)) {
+        match (number, self.aliases.get(&number)) {
             (0, _) => self.root.to_owned(),
-            (_, Some(own)) => own.clone(),
+            (_, Some(alias)) => alias.clone(),
             (number, None) => format!("pci.{number}"),
         }
     }
 
-    /// The number of the bus that QEMU calls so.
+    /// The number of the bus with this name.
     pub(super) fn number(&self, name: &str) -> Option<u32> {
         if name == self.root {
             return Some(0);
         }
-        let own = self.own.iter().find(|(_, own)| own.as_str() == name).map(|(number, _)| *number);
-        own.or_else(|| {
+        let mut aliases = self.aliases.iter();
+        let user = aliases.find(|(_, alias)| alias.as_str() == name).map(|(number, _)| *number);
+        user.or_else(|| {
             decimal(name.strip_prefix("pci.")?).filter(|number| (1..=255).contains(number))
         })
     }
 
-    /// The buses of a guest that has no PCI controllers but those of its machine.
+    /// The buses of a guest without PCI controllers other than those of its machine.
     pub(super) const fn plain(guest_root: &'static str) -> PciBuses {
-        PciBuses { root: guest_root, own: BTreeMap::new() }
+        PciBuses { root: guest_root, aliases: BTreeMap::new() }
     }
 }
 
-const PCI: &str = "pci.0";
 const PCIE: &str = "pcie.0";
 
-/// What QEMU calls the first PCI bus: machines with PCI Express call it `pcie.0` (`qemuDomainHasPCIeRoot`).
+/// The name of the first PCI bus of a machine without PCI Express. Boards that can only have one
+/// call it `pci` (`virQEMUCapsHasPCIMultiBus`).
+fn conventional_root(guest: &Guest) -> &'static str {
+    match guest.arch() {
+        "x86_64" | "i686" | "ppc" | "ppc64" | "ppc64le" | "s390" | "s390x" => "pci.0",
+        _ => "pci",
+    }
+}
+
+/// QEMU's name of the first PCI bus: `pcie.0` on machines with PCI Express
+/// (`qemuDomainHasPCIeRoot`), otherwise `pci.0` or `pci`.
 pub fn root_bus(guest: &Guest) -> &'static str {
     let machine = guest.machine.as_deref().unwrap_or_default();
     let virt = machine == "virt" || machine.starts_with("virt-");
@@ -210,14 +221,17 @@ pub fn root_bus(guest: &Guest) -> &'static str {
         "aarch64" | "armv7l" | "armv6l" | "riscv64" | "riscv32" | "loongarch64" => virt,
         _ => false,
     };
-    if express { PCIE } else { PCI }
+    if express { PCIE } else { conventional_root(guest) }
 }
 
-/// Reads where a controller is on PCI; `None` if that is left to libvirt.
+/// Reads the PCI address of a controller. `None` if libvirt chooses it.
 ///
 /// # Errors
-/// It is no address that a guest of QEMU's can have.
-pub(super) fn pci(controller: Node<'_>, buses: &PciBuses) -> Result<Option<PciAddress>, Problem> {
+/// A QEMU guest cannot have this address.
+pub(super) fn read_pci(
+    controller: Node<'_>,
+    buses: &PciBuses,
+) -> Result<Option<PciAddress>, Problem> {
     let Some(address) =
         child(controller, "address").filter(|address| address.attribute("type") == Some("pci"))
     else {
@@ -229,9 +243,9 @@ pub(super) fn pci(controller: Node<'_>, buses: &PciBuses) -> Result<Option<PciAd
             .map(|(number, _)| number)
             .filter(|number| *number <= most)
             .ok_or_else(|| {
-                text.refuse(format!(
-                    "`{}` is no PCI {name}: it is a number from 0 to {most:#x}",
-                    text.short()
+                text.problem(format!(
+                    "`{}` is not a PCI {name}: write a number from 0 to {most:#x}",
+                    text.excerpt()
                 ))
             }),
     };
@@ -239,9 +253,10 @@ pub(super) fn pci(controller: Node<'_>, buses: &PciBuses) -> Result<Option<PciAd
     let (bus, slot, function) = (part("bus", 0xff)?, part("slot", 0x1f)?, part("function", 7)?);
     if domain != 0 {
         let at = attr(address, "domain").map_or(address.range(), |domain| domain.span);
-        return Err(Problem::new(at, "a guest of QEMU's has the PCI domain 0 alone"));
+        return Err(Problem::new(at, "a QEMU guest has only the PCI domain 0"));
     }
-    // libvirt takes all zeros for no address (virPCIDeviceAddressIsEmpty): the host bridge is there.
+    // libvirt treats all zeros, the address of the host bridge, as no address
+    // (virPCIDeviceAddressIsEmpty).
     if (bus, slot, function) == (0, 0, 0) {
         return Ok(None);
     }

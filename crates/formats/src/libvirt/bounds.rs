@@ -1,39 +1,39 @@
-//! What bounds an XML text before a tree is made of it.
+//! Limits of an XML text, checked before it is parsed.
 //!
-//! A parser's work is not always in proportion to the text: it compares each attribute of an element with each other, and each
-//! element sees all namespaces around it. So one quick walk over the tags comes first. It looks for what a domain never has, and
-//! leaves all that is merely wrong to the parser, which can say it better.
+//! A parser's work is not always proportional to the text: it compares the attributes of an element
+//! pairwise, and every element sees all namespaces around it. One quick pass over the tags
+//! therefore comes first and refuses what no domain has. Syntax errors are left to the parser,
+//! which reports them better.
 
 use crate::error::Problem;
-use crate::spec::MAX_BYTES;
+use crate::length;
 
-/// How deep elements may be nested: libxml2's own limit, and so libvirt's (`xmlParserMaxDepth`). A domain needs about ten.
+/// The deepest nesting of elements: libxml2's own limit, and therefore libvirt's
+/// (`xmlParserMaxDepth`). A domain needs about ten levels.
 const MAX_DEPTH: usize = 256;
 
-/// How many attributes an element may have. libvirt's richest have about twenty.
+/// The highest number of attributes of an element. libvirt's largest have about twenty.
 const MAX_ATTRIBUTES: usize = 64;
 
-/// How many `<` and how many `=` a text may have: the parser makes room for a node and for an attribute for each before it looks at
-/// what they are. A device has about ten of either.
-const MAX_MARKS: usize = 1 << 21;
+/// The highest number of `<` and of `=`: the parser allocates a node and an attribute for each
+/// before it looks at them. A device has about ten of either.
+const MAX_MARKS: usize = 1 << 18;
 
-/// How many namespaces a text may declare. A domain has one for QEMU's options and a few in its metadata.
+/// The highest number of namespace declarations. A domain has one for QEMU's options and a few in
+/// its metadata.
 const MAX_NAMESPACES: usize = 64;
 
-/// Checks the text's size, encoding, depth and shape.
+/// Checks the text's size, encoding and structure.
 ///
 /// # Errors
-/// It is beyond a bound, has a document type, or says that it is in another encoding than UTF-8.
+/// It exceeds a limit, has a document type, or declares an encoding other than UTF-8 and ASCII.
 pub(super) fn check(text: &str) -> Result<(), Problem> {
-    if text.len() > MAX_BYTES {
-        let what = format!("this is {} bytes long, and a domain is 16 MiB at the most", text.len());
-        return Err(Problem::new(0..0, what).help("is it libvirt's XML?"));
-    }
+    length::check(text, "libvirt's XML")?;
     for mark in ["<", "="] {
         if let Some((at, _)) = text.match_indices(mark).nth(MAX_MARKS) {
             return Err(Problem::new(
                 at..at + 1,
-                format!("this is the {MAX_MARKS}th `{mark}`, and no domain has as many"),
+                format!("the {MAX_MARKS}th `{mark}`: no domain has this many"),
             ));
         }
     }
@@ -47,15 +47,19 @@ pub(super) fn check(text: &str) -> Result<(), Problem> {
             Shape::Open { attributes, declared, closed } => {
                 depth += usize::from(!closed);
                 namespaces += declared;
-                let too = |what: String| Err(Problem::new(next.start..next.end, what));
+                let exceeded = |what: String| Err(Problem::new(next.start..next.end, what));
                 if depth > MAX_DEPTH {
-                    return too(format!("this is nested more than {MAX_DEPTH} elements deep"));
+                    return exceeded(format!(
+                        "elements are nested more than {MAX_DEPTH} levels deep"
+                    ));
                 }
                 if attributes > MAX_ATTRIBUTES {
-                    return too(format!("this element has more than {MAX_ATTRIBUTES} attributes"));
+                    return exceeded(format!(
+                        "this element has more than {MAX_ATTRIBUTES} attributes"
+                    ));
                 }
                 if namespaces > MAX_NAMESPACES {
-                    return too(format!("here are more than {MAX_NAMESPACES} namespaces"));
+                    return exceeded(format!("more than {MAX_NAMESPACES} namespaces are declared"));
                 }
             }
         }
@@ -63,8 +67,8 @@ pub(super) fn check(text: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The text is handed in decoded; whoever decoded it knew it for UTF-8. A declaration that says otherwise is a file that was
-/// read wrongly or will be.
+/// The caller has decoded the text as UTF-8. If its declaration names another encoding, either the
+/// file was decoded wrongly or other programs will decode the edited file wrongly.
 fn check_encoding(text: &str) -> Result<(), Problem> {
     let start = text.len() - text.trim_start_matches('\u{feff}').len();
     let rest = text.get(start..).unwrap_or_default();
@@ -85,13 +89,12 @@ fn check_encoding(text: &str) -> Result<(), Problem> {
     }
     let at = start + "<?xml".len() + key + before.len() + 1;
     let encoding: String = encoding.chars().take(40).collect();
-    let what = format!("this text says that it is in {encoding}, and only UTF-8 is read");
-    Err(Problem::new(at..at + encoding.len(), what).help(format!(
-        "iconv -f {encoding} -t UTF-8 turns it into UTF-8; then change the declaration"
-    )))
+    let what = format!("the declared encoding is {encoding}; only UTF-8 is supported");
+    Err(Problem::new(at..at + encoding.len(), what)
+        .help(format!("convert it with iconv -f {encoding} -t UTF-8, then change the declaration")))
 }
 
-/// A piece of markup: where it is, and what it does to the depth.
+/// A piece of markup: its position, and how it changes the depth.
 struct Markup {
     start: usize,
     end: usize,
@@ -99,7 +102,8 @@ struct Markup {
 }
 
 enum Shape {
-    /// An opening tag, or one that is `closed` in itself, with how many `attributes`, and how many namespaces `declared`.
+    /// An opening tag, self-closing if `closed`, with its number of attributes and namespace
+    /// declarations.
     Open { attributes: usize, declared: usize, closed: bool },
     /// A closing tag.
     Close,
@@ -107,13 +111,17 @@ enum Shape {
     Other,
 }
 
-/// The next markup from `at` on; `None` at the end, or where something has no end.
+/// The next markup from `at` on. `None` at the end of the text, or if the markup is not terminated
+/// or of an unknown kind.
+///
+/// # Errors
+/// It is a document type.
 fn next_markup(text: &str, at: usize) -> Result<Option<Markup>, Problem> {
     let Some(start) = text.get(at..).and_then(|rest| rest.find('<')).map(|found| at + found) else {
         return Ok(None);
     };
     let rest = text.get(start..).unwrap_or_default();
-    // The mark that ends it, behind the one that begins it: `<!-->` is no comment yet.
+    // The end is searched for after the start: `<!-->` does not end a comment.
     let until = |begin: &str, mark: &str| {
         let inside = rest.get(begin.len()..)?;
         inside.find(mark).map(|found| start + begin.len() + found + mark.len())
@@ -123,10 +131,11 @@ fn next_markup(text: &str, at: usize) -> Result<Option<Markup>, Problem> {
         _ if rest.starts_with("<!--") => other(until("<!--", "-->")),
         _ if rest.starts_with("<![CDATA[") => other(until("<![CDATA[", "]]>")),
         _ if rest.starts_with("<?") => other(until("<?", "?>")),
-        _ if rest.starts_with("<!DOCTYPE") => {
-            Err(Problem::new(start..start + "<!DOCTYPE".len(), "a domain has no document type")
-                .help("take the <!DOCTYPE ...> out; `virsh dumpxml` writes none"))
-        }
+        _ if rest.starts_with("<!DOCTYPE") => Err(Problem::new(
+            start..start + "<!DOCTYPE".len(),
+            "a document type is not allowed in a domain",
+        )
+        .help("remove the <!DOCTYPE ...>; `virsh dumpxml` does not write one")),
         _ if rest.starts_with("<!") => Ok(None),
         _ if rest.starts_with("</") => {
             Ok(until("</", ">").map(|end| Markup { start, end, shape: Shape::Close }))
@@ -135,7 +144,7 @@ fn next_markup(text: &str, at: usize) -> Result<Option<Markup>, Problem> {
     }
 }
 
-/// The tag that the text starts with: how long it is and what it has. `None` if it has no end.
+/// The length and shape of the tag at the start of the text. `None` if it is not terminated.
 fn tag(rest: &str) -> Option<(usize, Shape)> {
     let (mut quote, mut attributes, mut before) = (None, 0, b'<');
     for (at, byte) in rest.bytes().enumerate() {

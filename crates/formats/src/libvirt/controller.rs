@@ -3,31 +3,31 @@
 use vusb_model::models::Model;
 use vusb_model::spec::ControllerSpec;
 
-use super::address::{PciBuses, index_of, pci};
+use super::address::{PciBuses, index_of, read_pci};
 use super::names::{closest_model, model, model_names, name_of};
 use super::numbers::decimal;
 use super::xml::{Attr, Node, attr, child};
-use crate::config::{Field, Place};
+use crate::config::{Field, ItemSource};
 use crate::error::Problem;
 
-/// Reads a USB controller; `None` for the model `none`, which is no USB at all.
+/// Reads a USB controller. `None` for the model `none`, which turns USB off.
 ///
 /// # Errors
-/// Its model, index or numbers are none.
+/// A value is invalid.
 pub(super) fn read(
     node: Node<'_>,
     live: bool,
     buses: &PciBuses,
-) -> Result<Option<(ControllerSpec, Place)>, Problem> {
-    let mut place = Place { span: node.range(), ..Place::default() };
+) -> Result<Option<(ControllerSpec, ItemSource)>, Problem> {
+    let mut source = ItemSource { span: node.range(), ..ItemSource::default() };
     let mut note = |field: Field, text: &Attr<'_>| {
-        place.fields.insert(field, text.span.clone());
+        source.fields.insert(field, text.span.clone());
     };
     let mut spec = ControllerSpec::default();
     if let Some(text) = attr(node, "model") {
         note(Field::Model, &text);
         match model(text.value) {
-            None => return Err(no_model(&text)),
+            None => return Err(unknown_model(&text)),
             Some(None) => return Ok(None),
             Some(model) => spec.model = model,
         }
@@ -42,56 +42,57 @@ pub(super) fn read(
     }
     let master = child(node, "master");
     spec.first_port = master.map(first_port).transpose()?;
-    spec.pci = pci(node, buses)?;
+    spec.pci = read_pci(node, buses)?;
     let companion = master.is_some() || spec.model.is_some_and(is_companion);
     if !companion {
-        // A companion goes by its master's alias.
+        // A companion has the alias of its master.
         spec.name = name_of(node, live, spec.index.map(|index| automatic_name(index.get())));
     }
-    Ok(Some((spec, place)))
+    Ok(Some((spec, source)))
 }
 
-/// Whether libvirt takes a controller of this model for a companion even where it names no master.
+/// Whether libvirt treats a controller of this model as a companion even if it names no master.
 pub(super) const fn is_companion(model: Model) -> bool {
     matches!(model, Model::Ich9Uhci1 | Model::Ich9Uhci2 | Model::Ich9Uhci3)
 }
 
-/// libvirt's own alias for the USB controller at `index`.
+/// The alias that libvirt gives to the USB controller at `index`.
 fn automatic_name(index: u16) -> String {
     if index == 0 { "usb".to_owned() } else { format!("usb{index}") }
 }
 
-fn no_model(text: &Attr<'_>) -> Problem {
+fn unknown_model(text: &Attr<'_>) -> Problem {
     let what = format!(
-        "`{}` is no controller model of libvirt's: the models are {}",
-        text.short(),
+        "`{}` is not a libvirt USB controller model; the models are {}",
+        text.excerpt(),
         model_names()
     );
-    let sentence = format!("libvirt says: Unknown model type '{}'", text.short());
-    let problem = text.refuse(what);
+    let sentence = format!("libvirt says: Unknown model type '{}'", text.excerpt());
+    let problem = text.problem(what);
     match closest_model(text.value) {
-        Some(model) => problem.label(format!("is `{model}` meant?")).help(sentence),
+        Some(model) => problem.label(format!("did you mean `{model}`?")).help(sentence),
         None => problem.help(sentence),
     }
 }
 
 fn ports(text: &Attr<'_>) -> Result<u8, Problem> {
     decimal(text.value).ok_or_else(|| {
-        text.refuse(format!("`{}` is no number of ports", text.short()))
-            .help("it is a decimal number: 1 to 15 for qemu-xhci and nec-xhci, 1 to 31 for qusb1 and qusb2; the other models have their own")
+        text.problem(format!("`{}` is not a number of ports", text.excerpt()))
+            .help("write a decimal number: 1 to 15 for qemu-xhci and nec-xhci, 1 to 31 for qusb1 and qusb2; other models have a fixed number")
     })
 }
 
-/// How many ports of its master come before a companion's: libvirt reads it in decimal.
+/// How many of the master's ports come before those of a companion. libvirt reads the number as
+/// decimal.
 fn first_port(master: Node<'_>) -> Result<u8, Problem> {
     let Some(text) = attr(master, "startport") else {
-        return Err(Problem::new(master.range(), "this does not say which ports of its master are the companion's")
-            .help("write <master startport='0'/>: how many ports come before its own, 0 for ich9-uhci1, 2 for ich9-uhci2, 4 for ich9-uhci3"));
+        return Err(Problem::new(master.range(), "the start port of this companion is missing")
+            .help("write <master startport='N'/>, where N is 0 for ich9-uhci1, 2 for ich9-uhci2 and 4 for ich9-uhci3"));
     };
     decimal(text.value).ok_or_else(|| {
-        text.refuse(format!(
-            "`{}` is no start port: it is a decimal number, 0, 2 or 4 in a whole group",
-            text.short()
+        text.problem(format!(
+            "`{}` is not a start port: write a decimal number, which is 0, 2 or 4 in a whole group",
+            text.excerpt()
         ))
     })
 }

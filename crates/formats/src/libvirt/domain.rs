@@ -1,24 +1,27 @@
-//! A domain, read: its guest, its USB controllers and devices, and the element that says each of them.
+//! A parsed domain: its guest, and its USB controllers and devices with the elements that define
+//! them.
 
 use std::collections::BTreeSet;
 
 use vusb_model::address::Index;
 use vusb_model::guest::{Guest, Virtualization};
+use vusb_model::name::Name;
 use vusb_model::profile::Profile;
 use vusb_model::spec::{ControllerRef, ControllerSpec, DeviceSpec, Spec};
 
-use super::address::{PciBuses, usb};
-use super::device::{Plug, Reading};
-use super::names::{disk_number, name_of};
-use super::xml::{Node, all, child, elements, is};
+use super::address::{PciBuses, read_usb};
+use super::all_devices::{self, PciFunctions};
+use super::device::{DeviceReader, InputBus, UsbDevice};
+use super::names::{USER, disk_number, name_of};
+use super::xml::{Node, all, child, elements, excerpt, is};
 use super::{controller, guest};
-use crate::config::{Config, Field, Place};
+use crate::config::{Config, Field, ItemSource, MULTIFUNCTION, Property, UNSUPPORTED_ADVICE};
 use crate::error::Problem;
 
-/// How many warnings are given: each shows a place, and a text of 16 MiB has room for many.
+/// The highest number of warnings. Each quotes a line, and a text can cause many.
 const MAX_WARNINGS: usize = 32;
 
-/// What a domain says.
+/// A parsed domain.
 pub(super) struct Domain<'d> {
     /// The element `domain`.
     pub(super) root: Node<'d>,
@@ -26,38 +29,40 @@ pub(super) struct Domain<'d> {
     pub(super) buses: PciBuses,
     /// The controllers of the model `none`.
     pub(super) disabled: Vec<Node<'d>>,
-    pub(super) controllers: Vec<Found<'d, ControllerSpec>>,
+    pub(super) controllers: Vec<Entry<'d, ControllerSpec>>,
     /// The indexes of the controllers that have a name.
     indexes: BTreeSet<Index>,
-    pub(super) devices: Vec<Found<'d, DeviceSpec>>,
+    pub(super) devices: Vec<Entry<'d, DeviceSpec>>,
     pub(super) warnings: Vec<Problem>,
+    /// What vusb does not support when it starts the guest itself.
+    pub(super) unsupported: Vec<Problem>,
 }
 
-/// A controller or a device, and the element that says it.
-pub(super) struct Found<'d, T> {
-    pub(super) said: Said<'d>,
+/// A controller or a device.
+pub(super) struct Entry<'d, T> {
+    pub(super) declared_by: DeclaredBy<'d>,
     pub(super) spec: T,
-    pub(super) place: Place,
+    pub(super) source: ItemSource,
 }
 
-/// What says that something is there.
+/// Why a domain has a controller or a device.
 #[derive(Clone, Copy)]
-pub(super) enum Said<'d> {
-    /// Its own element.
-    By(Node<'d>),
-    /// Nothing but a smart card: libvirt adds the reader with this index for it.
-    ForCard(u32),
+pub(super) enum DeclaredBy<'d> {
+    /// It has its own element.
+    Element(Node<'d>),
+    /// A smart card needs it: libvirt adds the reader with this index.
+    SmartCard(u32),
 }
 
 impl<'d> Domain<'d> {
     /// Reads the domain whose element is the document's root.
     ///
     /// # Errors
-    /// It is no domain, or says something wrongly; the first mistake.
+    /// It is not a domain, or something in it is invalid. The error is the first mistake.
     pub(super) fn read(root: Node<'d>) -> Result<Domain<'d>, Problem> {
         let root = guest::root(root)?;
         let guest = guest::read(root)?;
-        // Only what runs has an id.
+        // Only running domains have an id.
         let live = root.attribute("id").is_some();
         let mut domain = Domain {
             root,
@@ -68,155 +73,235 @@ impl<'d> Domain<'d> {
             indexes: BTreeSet::new(),
             devices: Vec::new(),
             warnings: Vec::new(),
+            unsupported: Vec::new(),
         };
-        let mut reading = Reading::new(root, inputs_default_to_ps2(&domain.guest))?;
+        let mut reader = DeviceReader::new(root, default_input_bus(&domain.guest))?;
+        all_devices::check_names(root)?;
+        let functions = PciFunctions::of(root)?;
+        let boot_order = all_devices::boot_order(root);
         for node in all(root, "devices").flat_map(elements) {
             if is(node, "controller") && node.attribute("type") == Some("usb") {
-                domain.controller(node, live)?;
-            } else if let Some(plug) = reading.device(node)? {
-                domain.device(Said::By(node), node, plug, live)?;
+                domain.controller(node, live, &functions)?;
+            } else if let Some(mut device) = reader.read(node)? {
+                let position = boot_order.get(&node.range().start);
+                device.properties.extend(position.map(|it| ("bootindex", Property::Number(*it))));
+                domain.device(DeclaredBy::Element(node), node, device, live)?;
             }
         }
-        for (index, card, plug) in reading.readers_of_cards() {
-            domain.device(Said::ForCard(index), card, plug, live)?;
+        for card in reader.cards() {
+            domain.add_unsupported(card, "the smart card");
+        }
+        for (index, card, device) in reader.implied_card_readers() {
+            domain.device(DeclaredBy::SmartCard(index), card, device, live)?;
         }
         sort_disks(&mut domain.devices);
-        domain.warn_of_commandline();
+        domain.find_overrides();
+        domain.warn_about_commandline();
         Ok(domain)
     }
 
-    fn controller(&mut self, node: Node<'d>, live: bool) -> Result<(), Problem> {
+    fn controller(
+        &mut self,
+        node: Node<'d>,
+        live: bool,
+        functions: &PciFunctions,
+    ) -> Result<(), Problem> {
         let read = controller::read(node, live, &self.buses)?;
-        let another = match &read {
+        let conflict = match &read {
             None => self.disabled.first().copied().or_else(|| self.first_controller()),
             Some(_) => self.disabled.first().copied(),
         };
-        if let Some(another) = another {
-            return Err(Problem::new(node.range(), "USB is disabled in this domain, and here is another USB controller")
-                .other(another.range(), "and this one")
-                .help("take the controller of the model none out, or all others; libvirt says: Can't add another USB controller: USB is disabled for this domain"));
+        if let Some(conflict) = conflict {
+            let what = "a controller of the model `none` excludes other USB controllers";
+            return Err(Problem::new(node.range(), what)
+                .other(conflict.range(), "the other one")
+                .help("remove the controller of the model none, or all others; libvirt says: Can't add another USB controller: USB is disabled for this domain"));
         }
         match read {
             None => self.disabled.push(node),
-            Some((mut spec, place)) => {
-                // Two at one index would be called the same; what is wrong with them is the index, which is not for here to say.
-                if let Some(index) = spec.index.filter(|_| spec.name.is_some())
-                    && !self.indexes.insert(index)
-                {
+            Some((mut spec, mut source)) => {
+                if functions.is_multifunction(node) {
+                    source.properties.push((MULTIFUNCTION, Property::Flag(true)));
+                }
+                // Two controllers with one index would get the same name. The profile reports the
+                // index, which is the actual mistake.
+                let named = spec.index.filter(|_| spec.name.is_some());
+                if named.is_some_and(|index| !self.indexes.insert(index)) {
                     spec.name = None;
                 }
-                self.controllers.push(Found { said: Said::By(node), spec, place });
+                self.controllers.push(Entry {
+                    declared_by: DeclaredBy::Element(node),
+                    spec,
+                    source,
+                });
             }
         }
         Ok(())
     }
 
     fn first_controller(&self) -> Option<Node<'d>> {
-        self.controllers.iter().find_map(|found| found.said.element())
+        self.controllers.iter().find_map(|entry| entry.declared_by.element())
     }
 
     fn device(
         &mut self,
-        said: Said<'d>,
+        declared_by: DeclaredBy<'d>,
         node: Node<'d>,
-        plug: Plug,
+        device: UsbDevice<'d>,
         live: bool,
     ) -> Result<(), Problem> {
-        let mut place = Place {
+        let mut source = ItemSource {
             span: node.range(),
-            properties: plug.properties,
-            remarks: plug.remarks,
-            ..Place::default()
+            properties: device.properties,
+            remarks: device.remarks,
+            settings: device.settings,
+            required_at_start: device.required_at_start,
+            ..ItemSource::default()
         };
-        if let Some(what) = plug.what {
-            place.fields.insert(Field::What, what);
+        if let Some(what) = device.what {
+            source.fields.insert(Field::What, what);
         }
-        let mut spec = DeviceSpec::new(plug.kind);
-        match said {
-            Said::By(node) => {
-                let plugged = usb(node)?;
-                spec.controller = plugged.bus.map(ControllerRef::Index);
-                spec.port = plugged.port;
-                place.fields.extend(plugged.fields);
-                spec.name = name_of(node, live, Some(plug.alias));
+        for (node, setting) in device.unsupported {
+            let what = format!("the {setting} of {}", device.alias);
+            self.add_unsupported(node, &what);
+        }
+        let mut spec = DeviceSpec::new(device.kind);
+        match declared_by {
+            DeclaredBy::Element(node) => {
+                let address = read_usb(node)?;
+                spec.controller = address.bus.map(ControllerRef::Index);
+                spec.port = address.port;
+                source.fields.extend(address.fields);
+                spec.name = name_of(node, live, Some(device.alias));
             }
-            Said::ForCard(_) => spec.name = plug.alias.parse().ok(),
+            DeclaredBy::SmartCard(_) => spec.name = device.alias.parse().ok(),
         }
-        let room = MAX_WARNINGS.saturating_sub(self.warnings.len());
-        self.warnings.extend(plug.warnings.into_iter().take(room));
-        self.devices.push(Found { said, spec, place });
+        let remaining = MAX_WARNINGS.saturating_sub(self.warnings.len());
+        self.warnings.extend(device.warnings.into_iter().take(remaining));
+        self.devices.push(Entry { declared_by, spec, source });
         Ok(())
     }
 
-    /// What is handed to QEMU past libvirt is not seen here.
-    fn warn_of_commandline(&mut self) {
-        let arguments = elements(self.root)
-            .filter(|node| {
-                node.tag_name().name() == "commandline" && node.tag_name().namespace().is_some()
-            })
-            .flat_map(elements);
-        let usb =
-            |node: &Node<'_>| node.attribute("value").is_some_and(|value| value.contains("usb"));
-        if let Some(node) = arguments.into_iter().find(usb) {
-            self.warnings.push(
-                Problem::new(
-                    node.range(),
-                    "this is handed to QEMU past libvirt, and what it adds is not seen here",
-                )
-                .help("say it as an element of <devices>, or see to its port yourself"),
-            );
+    /// Adds a part of the text that vusb does not support.
+    fn add_unsupported(&mut self, node: Node<'_>, what: &str) {
+        if self.unsupported.len() < MAX_WARNINGS {
+            let problem = Problem::new(node.range(), format!("vusb does not support {what}"));
+            self.unsupported.push(problem.help(UNSUPPORTED_ADVICE));
         }
     }
 
-    /// What is read from it, without the warnings, which need the text.
+    /// Adds each `<qemu:override>` of a USB controller or device as unsupported: libvirt changes
+    /// the properties of these items.
+    fn find_overrides(&mut self) {
+        let is = |node: &Node<'_>, name: &str| {
+            node.tag_name().name() == name && node.tag_name().namespace().is_some()
+        };
+        let overrides = elements(self.root).filter(|node| is(node, "override"));
+        let devices: Vec<_> =
+            overrides.flat_map(elements).filter(|node| is(node, "device")).collect();
+        for node in devices {
+            let alias = node.attribute("alias").unwrap_or_default();
+            let name = alias.strip_prefix(USER).unwrap_or(alias);
+            let named = |it: Option<&Name>| it.is_some_and(|it| it.as_str() == name);
+            let usb = self.controllers.iter().any(|it| named(it.spec.name.as_ref()))
+                || self.devices.iter().any(|it| named(it.spec.name.as_ref()))
+                || name
+                    .strip_prefix("usb")
+                    .is_some_and(|rest| rest.parse().is_ok_and(|_: u32| true));
+            if usb || name == "usb" {
+                self.add_unsupported(
+                    node,
+                    &format!("the changed properties of {}", excerpt(alias)),
+                );
+            }
+        }
+    }
+
+    /// The arguments that a domain passes to QEMU after those of libvirt.
+    fn commandline(&self) -> Vec<Node<'d>> {
+        let is_commandline = |node: &Node<'_>| {
+            node.tag_name().name() == "commandline" && node.tag_name().namespace().is_some()
+        };
+        let arguments = elements(self.root).filter(is_commandline).flat_map(elements);
+        arguments.filter(|node| node.tag_name().name() == "arg").collect()
+    }
+
+    /// Warns about USB devices in these arguments: libvirt does not know of them.
+    fn warn_about_commandline(&mut self) {
+        let usb =
+            |node: &Node<'_>| node.attribute("value").is_some_and(|value| value.contains("usb"));
+        if let Some(node) = self.commandline().into_iter().find(usb) {
+            let what =
+                "this argument bypasses libvirt; its port stays free, and it is not changed here";
+            let help = "use an element of <devices> instead: libvirt does not keep its port free";
+            self.warnings.push(Problem::new(node.range(), what).help(help));
+        }
+    }
+
+    /// The configuration, without the warnings, which need the text.
     pub(super) fn into_config(self) -> Config {
+        let arguments = self.commandline().into_iter().filter_map(|it| it.attribute("value"));
+        let arguments = arguments.map(str::to_owned).collect();
         let guest = self.guest;
         let domain = guest.name.as_deref().and_then(|name| name.parse().ok());
-        // What libvirt takes for a name may be none here; it tells this domain from others all the same.
+        // A name that is valid for libvirt may be invalid here. It still distinguishes the domain
+        // from others.
         let address =
             if domain.is_some() { None } else { guest.name.clone().or_else(|| guest.uuid.clone()) };
-        let (specs, controllers) = self.controllers.into_iter().map(Found::split).unzip();
-        let (device_specs, devices) = self.devices.into_iter().map(Found::split).unzip();
+        let (specs, controllers) = self.controllers.into_iter().map(Entry::split).unzip();
+        let (device_specs, devices) = self.devices.into_iter().map(Entry::split).unzip();
         let spec = Spec {
             profile: Profile::Libvirt,
             domain,
             address,
-            disabled: !self.disabled.is_empty(),
+            disabled: self.disabled.iter().any(|node| is_first(*node)),
             controllers: specs,
             devices: device_specs,
         };
-        Config { guest, spec, controllers, devices, ..Config::default() }
+        Config { guest, spec, controllers, devices, arguments, ..Config::default() }
     }
 }
 
-/// Whether mice and keyboards that name no bus are PS/2: on x86 with a whole machine around it.
-fn inputs_default_to_ps2(guest: &Guest) -> bool {
-    let x86 = matches!(guest.arch(), "x86_64" | "i686");
-    x86 && guest.virtualization == Virtualization::Hvm
+/// Whether a controller of the model `none` is at index 0. At any other index it has no effect: the
+/// default controller at index 0 is added as in any domain.
+fn is_first(none: Node<'_>) -> bool {
+    none.attribute("index").is_none_or(|index| index.trim_start_matches('0').is_empty())
 }
 
-impl<'d> Said<'d> {
-    /// The element of its own.
+/// The bus of inputs without the attribute `bus` (`virDomainInputDefPostParse`).
+fn default_input_bus(guest: &Guest) -> InputBus {
+    match (guest.virtualization, guest.arch()) {
+        (Virtualization::Pv | Virtualization::Pvh, _) => InputBus::Other,
+        (Virtualization::Hvm, "x86_64" | "i686") => InputBus::Ps2OrUsb,
+        // virtio.
+        (Virtualization::Hvm, "s390" | "s390x") => InputBus::Other,
+        (Virtualization::Hvm, _) => InputBus::Usb,
+    }
+}
+
+impl<'d> DeclaredBy<'d> {
+    /// The element, if any.
     pub(super) fn element(self) -> Option<Node<'d>> {
         match self {
-            Said::By(node) => Some(node),
-            Said::ForCard(_) => None,
+            DeclaredBy::Element(node) => Some(node),
+            DeclaredBy::SmartCard(_) => None,
         }
     }
 }
 
-impl<T> Found<'_, T> {
-    fn split(self) -> (T, Place) {
-        (self.spec, self.place)
+impl<T> Entry<'_, T> {
+    fn split(self) -> (T, ItemSource) {
+        (self.spec, self.source)
     }
 }
 
-/// libvirt keeps the disks of a bus in the order of their names (`virDomainDiskInsert`) and gives them the first ports, in that order. All
-/// else stays in the order of the text.
-fn sort_disks(devices: &mut [Found<'_, DeviceSpec>]) {
-    let number = |found: &Found<'_, DeviceSpec>| {
-        let node = found.said.element().filter(|node| is(*node, "disk"))?;
+/// Sorts the disks by their names. libvirt keeps the disks of a bus in that order
+/// (`virDomainDiskInsert`) and gives them the first ports. Everything else stays in the order of
+/// the text.
+fn sort_disks(devices: &mut [Entry<'_, DeviceSpec>]) {
+    let number = |entry: &Entry<'_, DeviceSpec>| {
+        let node = entry.declared_by.element().filter(|node| is(*node, "disk"))?;
         disk_number(child(node, "target")?.attribute("dev")?)
     };
-    devices.sort_by_cached_key(|found| number(found).map_or((1, 0), |number| (0, number)));
+    devices.sort_by_cached_key(|entry| number(entry).map_or((1, 0), |number| (0, number)));
 }

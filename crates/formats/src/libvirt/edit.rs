@@ -1,95 +1,107 @@
-//! Changes to a domain's text that leave all else in it as it was, to the byte.
+//! Edits to a domain's text that keep every other byte.
 //!
 //! ```text
-//!   text ──read──▶ where each element is
-//!   changes ──────▶ splices: (place, what comes there instead) ──apply, by place──▶ text
+//!   text ──read──▶ positions of the elements
+//!   edits ───────▶ splices: (position, new text) ──apply──▶ text
 //! ```
 //!
-//! **A new element** goes behind the last one of its sort, with all that is on that line behind it, or where libvirt would write it. It
-//! gets a line of its own, indented and quoted as its neighbours are, if they have lines of their own; and stands behind its
-//! neighbour if they do not.
+//! **A new element** is inserted after the last one of its group and the comments that follow that
+//! on its line, or where libvirt would write it. If its neighbours have lines of their own, it gets
+//! one too, with their indentation and quotes. Otherwise it directly follows its neighbour.
 //!
-//! **An element that goes** takes its line with it if it has one of its own, and nothing else: no comment, no other element.
-//! Both together: what was added and is removed again leaves the text as it was.
+//! **A removed element** is removed with its line if nothing else is on that line. Comments and
+//! other elements stay. As a result, adding an element and removing it again restores the original
+//! text.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
 
 use vusb_model::address::Address;
-use vusb_model::device::Kind;
+use vusb_model::device::{Chardev, Kind};
+use vusb_model::guest::Hypervisor;
 use vusb_model::hardware::{Controller, Device, PciAddress};
-use vusb_model::models::CompanionModel;
+use vusb_model::models::{CompanionModel, ControllerType};
+use vusb_model::name::Name;
+use vusb_model::spec::ControllerSpec;
 
-use super::address::usb_address_of;
-use super::domain::{Domain, Found, Said};
-use super::element::{self, Element, Free, Style, escaped};
-use super::names::{disk_number, model_name};
-use super::numbers::{Taken, decimal};
+use super::address::usb_address_element;
+use super::all_devices;
+use super::console;
+use super::domain::{DeclaredBy, Domain, Entry};
+use super::element::{Element, Style, escaped};
+use super::express::{self, FreeNumbers};
+use super::names::{Alias, alias_of, disk_number, model_name};
+use super::numbers::{UsedNumbers, decimal};
 use super::write::rank;
 use super::xml::{self, Node, all, attr, child, elements, is};
-use crate::config::{Edit, Unsayable};
+use crate::config::{Edit, Inexpressible};
 use crate::splice::{Splices, line_start};
 
-/// The text with these changes. See [`Format::edit`](crate::Format::edit).
-pub(crate) fn edit(text: &str, edits: &[Edit<'_>]) -> Result<String, Unsayable> {
-    let unreadable = |problem: crate::error::Problem| Unsayable {
-        what: "a change".to_owned(),
-        why: format!("the text cannot be read as it is:\n{}", problem.in_text(text, "the domain")),
+/// Applies changes. See [`ConfigFormat::edit`](crate::ConfigFormat::edit).
+pub(crate) fn edit(text: &str, edits: &[Edit<'_>]) -> Result<String, Inexpressible> {
+    let unreadable = |problem: crate::error::Problem| Inexpressible {
+        what: "the edit".to_owned(),
+        why: format!("the text cannot be read:\n{}", problem.in_text(text, "the domain")).into(),
     };
     let document = xml::parse(text).map_err(unreadable)?;
     let domain = Domain::read(document.root_element()).map_err(unreadable)?;
-    let mut editing = Editing::new(text, &domain);
+    let mut editor = Editor::new(text, &domain);
     for edit in edits {
-        editing.edit(edit)?;
+        editor.edit(edit)?;
     }
-    editing.insert_all();
-    Ok(editing.splices.apply(text))
+    editor.remove_console();
+    editor.insert_all();
+    Ok(editor.splices.apply(text))
 }
 
-/// An edit under way.
-struct Editing<'t, 'd> {
+/// The edits so far.
+struct Editor<'t, 'd> {
     text: &'t str,
     domain: &'t Domain<'d>,
     splices: Splices,
-    /// The elements that are to be added to `<devices>`.
+    /// Elements to add to `<devices>`.
     new: Vec<Element>,
-    /// The disks' names that are taken, as numbers.
-    disks: Taken,
-    /// The smart card readers' indexes that are taken.
-    readers: Taken,
-    /// The controllers that go.
-    removed: BTreeSet<usize>,
+    /// The numbers of the disk names in use.
+    disks: UsedNumbers,
+    /// The indexes of the smart card readers in use.
+    readers: UsedNumbers,
+    /// The controllers to remove.
+    removed_controllers: BTreeSet<usize>,
+    /// How many `<serial>` elements are removed.
+    removed_serials: usize,
 }
 
-impl<'t, 'd> Editing<'t, 'd> {
-    fn new(text: &'t str, domain: &'t Domain<'d>) -> Editing<'t, 'd> {
+impl<'t, 'd> Editor<'t, 'd> {
+    fn new(text: &'t str, domain: &'t Domain<'d>) -> Editor<'t, 'd> {
         let devices = || all(domain.root, "devices").flat_map(elements);
         let disks = devices().filter(|node| is(*node, "disk"));
         let disks = disks.filter_map(|node| disk_number(child(node, "target")?.attribute("dev")?));
-        let readers = domain.devices.iter().filter_map(|found| {
-            let name = found.spec.name.as_ref().filter(|_| found.spec.kind == Kind::Ccid);
-            let index = found.said.element().and_then(|node| decimal(node.attribute("index")?));
+        let readers = domain.devices.iter().filter_map(|entry| {
+            let name = entry.spec.name.as_ref().filter(|_| entry.spec.kind == Kind::Ccid);
+            let index =
+                entry.declared_by.element().and_then(|node| decimal(node.attribute("index")?));
             index.or_else(|| decimal(name?.as_str().strip_prefix("ccid")?))
         });
-        let mut editing = Editing {
+        let mut editor = Editor {
             text,
             domain,
             splices: Splices::default(),
             new: Vec::new(),
-            disks: Taken::default(),
-            readers: Taken::default(),
-            removed: BTreeSet::new(),
+            disks: UsedNumbers::default(),
+            readers: UsedNumbers::default(),
+            removed_controllers: BTreeSet::new(),
+            removed_serials: 0,
         };
         disks.for_each(|disk| {
-            editing.disks.take(disk);
+            editor.disks.insert(disk);
         });
         readers.for_each(|reader| {
-            editing.readers.take(reader);
+            editor.readers.insert(reader);
         });
-        editing
+        editor
     }
 
-    fn edit(&mut self, edit: &Edit<'_>) -> Result<(), Unsayable> {
+    fn edit(&mut self, edit: &Edit<'_>) -> Result<(), Inexpressible> {
         match edit {
             Edit::AddController(controller) => self.add_controller(controller),
             Edit::AddDevice(address, device) => self.add_device(*address, device),
@@ -101,135 +113,237 @@ impl<'t, 'd> Editing<'t, 'd> {
         }
     }
 
-    fn add_controller(&mut self, controller: &Controller) -> Result<(), Unsayable> {
-        if let Some(lost) = element::lost_of(controller, &self.domain.buses).into_iter().next() {
+    /// Whether the guest is a Xen guest. Its device model has a UHCI for mice and tablets, with a
+    /// hub where QEMU needs one. libvirt's driver for Xen accepts neither as an element.
+    fn is_xen(&self) -> bool {
+        self.domain.guest.hypervisor == Hypervisor::Xen
+    }
+
+    fn add_controller(&mut self, controller: &Controller) -> Result<(), Inexpressible> {
+        if self.is_xen() && controller.model.controller_type() == ControllerType::Emulated {
+            self.enable_usb();
+            return Ok(());
+        }
+        if let Some(lost) =
+            express::controller_losses(controller, &self.domain.buses).into_iter().next()
+        {
             return Err(lost);
         }
-        self.new.extend(element::controller(controller, &self.domain.buses)?);
-        // What says that there is no USB is no longer so.
-        for node in &self.domain.disabled {
-            self.splices.remove(removal(self.text, node.range()));
+        self.check_alias(&controller.name)?;
+        self.new.extend(express::controller(controller, &self.domain.buses)?);
+        self.enable_usb();
+        Ok(())
+    }
+
+    /// Checks that no device other than a USB device has the alias that this name is written as.
+    /// Otherwise libvirt would refuse the whole file.
+    fn check_alias(&self, name: &Name) -> Result<(), Inexpressible> {
+        let Alias::User(alias) = alias_of(name) else { return Ok(()) };
+        let controllers = self.domain.controllers.iter().map(|it| it.declared_by);
+        let devices = self.domain.devices.iter().map(|it| it.declared_by);
+        let usb = controllers.chain(devices).filter_map(DeclaredBy::element);
+        let usb = usb.map(|node| node.range().start).collect();
+        if !all_devices::has_alias(self.domain.root, &alias, &usb) {
+            return Ok(());
+        }
+        Err(Inexpressible {
+            what: format!("the name {name}"),
+            why: format!("another device of the domain has the alias {alias}; use another name")
+                .into(),
+        })
+    }
+
+    /// Checks that the domain has a SPICE display if the device has a SPICE channel. QEMU does not
+    /// start without the display.
+    fn check_spice(&self, device: &Device) -> Result<(), Inexpressible> {
+        let chardev = match &device.kind {
+            Kind::Redir(redir) => &redir.chardev,
+            Kind::Serial(serial) => &serial.chardev,
+            _ => return Ok(()),
+        };
+        let spice =
+            |node: &Node<'_>| is(*node, "graphics") && node.attribute("type") == Some("spice");
+        let mut devices = all(self.domain.root, "devices").flat_map(elements);
+        if *chardev != Chardev::Spicevmc || devices.any(|node| spice(&node)) {
+            return Ok(());
+        }
+        Err(Inexpressible {
+            what: format!("the SPICE channel of {}", device.name),
+            why: "the domain has no SPICE display: add <graphics type='spice' autoport='yes'/>"
+                .into(),
+        })
+    }
+
+    /// Writes out the serial port that libvirt adds for the console, before the first `<serial>`
+    /// takes its place.
+    fn keep_console(&mut self) -> Result<(), Inexpressible> {
+        let is_first =
+            console::serials(self.domain) == 0 && self.new.iter().all(|it| it.name != "serial");
+        if let Some(console) = console::serial_console(self.domain).filter(|_| is_first) {
+            self.new.push(console::port_of(console)?);
         }
         Ok(())
     }
 
-    fn add_device(&mut self, address: Address, device: &Device) -> Result<(), Unsayable> {
+    /// Removes the elements that disable the domain's USB.
+    fn enable_usb(&mut self) {
+        for node in &self.domain.disabled {
+            self.splices.remove(removal_span(self.text, node.range()));
+        }
+    }
+
+    fn add_device(&mut self, address: Address, device: &Device) -> Result<(), Inexpressible> {
+        if self.is_xen() {
+            if let Some(element) = express::pointer(device) {
+                self.new.push(element);
+                return Ok(());
+            }
+            if matches!(device.kind, Kind::Hub(_)) {
+                return Ok(());
+            }
+        }
+        self.check_alias(&device.name)?;
+        self.check_spice(device)?;
+        if let Kind::Serial(_) = device.kind {
+            self.keep_console()?;
+        }
         let free = self.free_for(device);
-        let (element, lost) = element::device(address, device, free)?;
+        let (element, lost) = express::device(address, device, free)?;
         if let Some(lost) = lost.into_iter().next() {
             return Err(lost);
         }
         match device.kind {
-            Kind::Storage(_) => self.disks.take(free.disk),
-            Kind::Ccid => self.readers.take(free.reader),
+            Kind::Storage(_) => self.disks.insert(free.disk),
+            Kind::Ccid => self.readers.insert(free.reader),
             _ => true,
         };
         self.new.push(element);
         Ok(())
     }
 
-    /// The numbers for a device: those that its name has, if libvirt gave it and they are free; else the first free ones.
-    fn free_for(&mut self, device: &Device) -> Free {
+    /// Numbers for a device: those in its name, if it is an automatic one and they are free;
+    /// otherwise the lowest free ones.
+    fn free_for(&mut self, device: &Device) -> FreeNumbers {
         let number = |stem: &str| device.name.as_str().strip_prefix(stem).and_then(decimal);
-        Free {
+        FreeNumbers {
             disk: self.disks.free(number("usb-disk")),
             reader: self.readers.free(number("ccid")),
         }
     }
 
-    fn remove_controller(&mut self, number: usize) -> Result<(), Unsayable> {
-        let found = found(&self.domain.controllers, number)?;
-        if let Some(node) = found.said.element() {
-            self.splices.remove(removal(self.text, node.range()));
+    fn remove_controller(&mut self, number: usize) -> Result<(), Inexpressible> {
+        let entry = entry(&self.domain.controllers, number)?;
+        if let Some(node) = entry.declared_by.element() {
+            self.splices.remove(removal_span(self.text, node.range()));
         }
-        self.removed.insert(number);
+        self.removed_controllers.insert(number);
         Ok(())
     }
 
-    fn remove_device(&mut self, number: usize) -> Result<(), Unsayable> {
-        match found(&self.domain.devices, number)?.said {
-            Said::By(node) => {
-                self.splices.remove(removal(self.text, node.range()));
+    fn remove_device(&mut self, number: usize) -> Result<(), Inexpressible> {
+        match entry(&self.domain.devices, number)?.declared_by {
+            DeclaredBy::Element(node) => {
+                self.splices.remove(removal_span(self.text, node.range()));
+                self.removed_serials += usize::from(is(node, "serial"));
                 Ok(())
             }
-            Said::ForCard(index) => Err(Unsayable {
-                what: format!("that the reader ccid{index} goes"),
-                why: "libvirt adds it for the smart card: remove the <smartcard>".to_owned(),
+            DeclaredBy::SmartCard(index) => Err(Inexpressible {
+                what: format!("removing the reader ccid{index}"),
+                why: "libvirt adds it for the smart card: remove the <smartcard>".into(),
             }),
         }
     }
 
-    fn pin_device(&mut self, number: usize, address: Address) -> Result<(), Unsayable> {
-        let node = match found(&self.domain.devices, number)?.said {
-            Said::By(node) => node,
-            Said::ForCard(index) => {
+    /// Removes the console together with the last `<serial>`. Otherwise libvirt would add another
+    /// serial port for the console.
+    fn remove_console(&mut self) {
+        let none_left = self.removed_serials > 0
+            && self.removed_serials == console::serials(self.domain)
+            && self.new.iter().all(|it| it.name != "serial");
+        if let Some(console) = console::serial_console(self.domain).filter(|_| none_left) {
+            self.splices.remove(removal_span(self.text, console.range()));
+        }
+    }
+
+    fn pin_device(&mut self, number: usize, address: Address) -> Result<(), Inexpressible> {
+        let node = match entry(&self.domain.devices, number)?.declared_by {
+            DeclaredBy::Element(node) => node,
+            DeclaredBy::SmartCard(index) => {
                 let reader = Element::new("controller").with("type", "ccid").with("index", index);
-                self.new.push(reader.and([element::usb_address(address.bus, address.port)]));
+                self.new.push(reader.and([express::usb_address(address.bus, address.port)]));
                 return Ok(());
             }
         };
         let wanted = [("bus", address.bus.to_string()), ("port", address.port.to_string())];
-        match usb_address_of(node) {
-            Some(there) => self.set_all(there, &wanted),
-            None => self.put_into(node, &[element::usb_address(address.bus, address.port)]),
+        match usb_address_element(node) {
+            Some(element) => self.set_attributes(element, &wanted),
+            None => self.append(node, &[express::usb_address(address.bus, address.port)]),
         }
         Ok(())
     }
 
-    fn pin_controller(&mut self, number: usize, controller: &Controller) -> Result<(), Unsayable> {
-        let found = found(&self.domain.controllers, number)?;
-        let Some(node) = found.said.element() else {
+    fn pin_controller(
+        &mut self,
+        number: usize,
+        controller: &Controller,
+    ) -> Result<(), Inexpressible> {
+        let entry = entry(&self.domain.controllers, number)?;
+        let Some(node) = entry.declared_by.element() else {
             return Ok(());
         };
-        let companion = companion(found, controller);
+        let companion = companion(entry, controller);
         let model = companion.map_or(controller.model, |(model, _)| model.model());
         let Some(model) = model_name(model) else {
-            return Err(Unsayable {
+            return Err(Inexpressible {
                 what: controller.describe(),
-                why: "libvirt does not know this model".to_owned(),
+                why: "libvirt does not have this model".into(),
             });
         };
         let mut wanted = vec![("index", controller.index.to_string()), ("model", model.to_owned())];
         if companion.is_none() {
-            wanted.extend(element::ports(controller).map(|ports| ("ports", ports.to_string())));
+            wanted.extend(express::ports(controller).map(|ports| ("ports", ports.to_string())));
         }
-        self.set_all(node, &wanted);
-        let mut inside = Vec::new();
+        self.set_attributes(node, &wanted);
+        let mut children = Vec::new();
         if let Some((_, first_port)) = companion {
             match child(node, "master") {
-                Some(master) => self.set_all(master, &[("startport", first_port.to_string())]),
-                None => inside.push(Element::new("master").with("startport", first_port)),
+                Some(master) => {
+                    self.set_attributes(master, &[("startport", first_port.to_string())]);
+                }
+                None => children.push(Element::new("master").with("startport", first_port)),
             }
         }
         if child(node, "address").is_none() {
-            inside.extend(element::pci(pci_of(companion, controller).as_ref(), &self.domain.buses));
+            children
+                .extend(express::pci(pci_of(companion, controller).as_ref(), &self.domain.buses));
         }
-        self.put_into(node, &inside);
+        self.append(node, &children);
         Ok(())
     }
 
-    fn no_usb(&mut self) -> Result<(), Unsayable> {
-        if self.removed.len() < self.domain.controllers.len() {
-            return Err(Unsayable {
-                what: "that there is no USB".to_owned(),
-                why: "there are USB controllers: remove them first".to_owned(),
+    fn no_usb(&mut self) -> Result<(), Inexpressible> {
+        if self.removed_controllers.len() < self.domain.controllers.len() {
+            return Err(Inexpressible {
+                what: "turning USB off".to_owned(),
+                why: "the domain has USB controllers: remove them first".into(),
             });
         }
-        if self.domain.disabled.is_empty() {
-            self.new.push(element::no_usb());
+        // A Xen guest has no USB by default, and libvirt's Xen driver refuses the model `none`.
+        if self.domain.disabled.is_empty() && !self.is_xen() {
+            self.new.push(express::no_usb());
         }
         Ok(())
     }
 
-    /// Gives an element these values: puts them in place of those that are there, or behind the last attribute.
-    fn set_all(&mut self, node: Node<'_>, wanted: &[(&str, String)]) {
+    /// Sets attributes of an element. New ones are added after the last attribute.
+    fn set_attributes(&mut self, node: Node<'_>, wanted: &[(&str, String)]) {
         let quote = quote_of(self.text, node);
         let mut more = String::new();
         for (name, value) in wanted {
             match attr(node, name) {
-                Some(there) if there.value == value => {}
-                Some(there) => {
-                    self.splices.replace(there.span, escaped(value, Some(quote)));
+                Some(old) if old.value == value => {}
+                Some(old) => {
+                    self.splices.replace(old.span, escaped(value, Some(quote)));
                 }
                 None => {
                     let value = escaped(value, Some(quote));
@@ -245,7 +359,7 @@ impl<'t, 'd> Editing<'t, 'd> {
         self.splices.insert(at, more);
     }
 
-    /// Adds what is new to `<devices>`.
+    /// Adds the new elements to `<devices>`.
     fn insert_all(&mut self) {
         let mut new = std::mem::take(&mut self.new);
         if new.is_empty() {
@@ -253,26 +367,26 @@ impl<'t, 'd> Editing<'t, 'd> {
         }
         new.sort_by_key(|element| rank(element.name));
         let Some(devices) = all(self.domain.root, "devices").last() else {
-            return self.put_into(self.domain.root, &[Element::new("devices").and(new)]);
+            return self.append(self.domain.root, &[Element::new("devices").and(new)]);
         };
-        if xml::is_closed(devices) {
-            return self.put_into(devices, &new);
+        if xml::is_self_closing(devices) {
+            return self.append(devices, &new);
         }
-        let kinds: Vec<Node<'_>> = elements(devices).collect();
-        for group in new.chunk_by(|a, b| a.sort() == b.sort()) {
+        let existing: Vec<Node<'_>> = elements(devices).collect();
+        for group in new.chunk_by(|a, b| a.group() == b.group()) {
             if let Some(first) = group.first() {
-                self.put_behind(devices, neighbour(&kinds, first), group);
+                self.insert_after(devices, neighbour(&existing, first), group);
             }
         }
     }
 
-    /// Adds elements to `parent`, behind all others in it.
-    fn put_into(&mut self, parent: Node<'_>, new: &[Element]) {
+    /// Adds elements at the end of `parent`.
+    fn append(&mut self, parent: Node<'_>, new: &[Element]) {
         if new.is_empty() {
             return;
         }
-        if !xml::is_closed(parent) {
-            return self.put_behind(parent, elements(parent).last(), new);
+        if !xml::is_self_closing(parent) {
+            return self.insert_after(parent, elements(parent).last(), new);
         }
         // <devices/> becomes <devices>...</devices>.
         let tag = xml::tag(parent);
@@ -291,8 +405,8 @@ impl<'t, 'd> Editing<'t, 'd> {
         self.splices.replace(start..tag.end, text);
     }
 
-    /// Adds elements to `parent`, behind the element `after` in it, or as the first.
-    fn put_behind(&mut self, parent: Node<'_>, after: Option<Node<'_>>, new: &[Element]) {
+    /// Adds elements to `parent`, after its child `after` or as the first.
+    fn insert_after(&mut self, parent: Node<'_>, after: Option<Node<'_>>, new: &[Element]) {
         let from = after.map_or(xml::tag(parent).end, |after| after.range().end);
         let line_end = end_of_line(self.text, from);
         let style = style(self.text, after.unwrap_or(parent), line_end.is_some());
@@ -309,11 +423,13 @@ impl<'t, 'd> Editing<'t, 'd> {
         self.splices.insert(at, text);
     }
 
-    /// How the elements in `parent` are indented: as the one that comes before, or as any, or one step more than `parent`.
+    /// The indentation of the elements in `parent`: that of the preceding one, of any other, or one
+    /// level more than `parent`.
     fn indent_in(&self, parent: Node<'_>, after: Option<Node<'_>>, style: &Style) -> String {
-        let known = after.into_iter().chain(elements(parent));
-        let known = known.into_iter().find_map(|node| indent_of(self.text, node.range().start));
-        known.map(str::to_owned).unwrap_or_else(|| {
+        let existing = after.into_iter().chain(elements(parent));
+        let existing =
+            existing.into_iter().find_map(|node| indent_of(self.text, node.range().start));
+        existing.map(str::to_owned).unwrap_or_else(|| {
             let line = line_start(self.text, parent.range().start);
             let rest = self.text.get(line..).unwrap_or_default();
             let outer = rest.len() - rest.trim_start_matches([' ', '\t']).len();
@@ -322,51 +438,57 @@ impl<'t, 'd> Editing<'t, 'd> {
     }
 }
 
-fn found<'a, 'd, T>(all: &'a [Found<'d, T>], number: usize) -> Result<&'a Found<'d, T>, Unsayable> {
-    all.get(number).ok_or_else(|| Unsayable {
-        what: format!("a change to number {number}"),
-        why: format!("the text has {} of them", all.len()),
+/// The controller or device with this number.
+fn entry<'a, 'd, T>(
+    all: &'a [Entry<'d, T>],
+    number: usize,
+) -> Result<&'a Entry<'d, T>, Inexpressible> {
+    all.get(number).ok_or_else(|| Inexpressible {
+        what: format!("editing item {number}"),
+        why: format!("the text has {} of them", all.len()).into(),
     })
 }
 
-/// Which companion a controller's element is of the group that it is in, and its first port; `None` if it is the group's master.
+/// The companion that an element stands for within a group, and its first port. `None` for the
+/// group's master.
 fn companion(
-    found: &Found<'_, vusb_model::spec::ControllerSpec>,
+    entry: &Entry<'_, ControllerSpec>,
     group: &Controller,
 ) -> Option<(CompanionModel, u8)> {
-    let model = found.spec.model?;
-    let said = found.spec.first_port;
+    let model = entry.spec.model?;
+    let first_port = entry.spec.first_port;
     let same = group.companions.iter().filter(|companion| companion.model.model() == model);
     let exact =
-        same.clone().find(|companion| said.is_none_or(|first| first == companion.first_port));
+        same.clone().find(|companion| first_port.is_none_or(|first| first == companion.first_port));
     let companion = exact.or_else(|| same.into_iter().next())?;
     (model != group.model).then_some((companion.model, companion.first_port))
 }
 
-/// Where the element is on PCI, if that is known of the group.
+/// The PCI address of the element, if that of the group is known.
 fn pci_of(companion: Option<(CompanionModel, u8)>, group: &Controller) -> Option<PciAddress> {
     match companion {
         None => group.pci.clone(),
-        Some((model, _)) => element::group_slot(group)
+        Some((model, _)) => express::group_slot(group)
             .map(|pci| PciAddress { function: model.function(), ..pci.clone() }),
     }
 }
 
-/// The element that a new one goes behind: the last of its sort (of USB, among controllers), else the last of those that libvirt
-/// writes before it.
-fn neighbour<'d>(there: &[Node<'d>], new: &Element) -> Option<Node<'d>> {
-    let (name, kind) = new.sort();
+/// The element after which a new one is inserted: the last one of its group, otherwise of its name,
+/// otherwise of the elements that libvirt writes before it.
+fn neighbour<'d>(existing: &[Node<'d>], new: &Element) -> Option<Node<'d>> {
+    let (name, kind) = new.group();
     let same = |node: &&Node<'_>| is(**node, name);
     let of_kind = |node: &&Node<'_>| kind.is_none_or(|kind| node.attribute("type") == Some(kind));
     let before = |node: &&Node<'_>| {
         let known = rank(node.tag_name().name());
         known.is_some_and(|known| rank(new.name).is_some_and(|new| known <= new))
     };
-    let last = |of: &dyn Fn(&&Node<'d>) -> bool| there.iter().rev().find(|node| of(node)).copied();
+    let last =
+        |of: &dyn Fn(&&Node<'d>) -> bool| existing.iter().rev().find(|node| of(node)).copied();
     last(&|node| same(node) && of_kind(node)).or_else(|| last(&same)).or_else(|| last(&before))
 }
 
-/// The name of an element as it is written, with its prefix.
+/// The name of an element as written, with its namespace prefix.
 fn name_in<'t>(text: &'t str, node: Node<'_>) -> &'t str {
     let rest = text.get(node.range().start + 1..).unwrap_or_default();
     rest.split(|end: char| end.is_whitespace() || end == '/' || end == '>')
@@ -374,8 +496,8 @@ fn name_in<'t>(text: &'t str, node: Node<'_>) -> &'t str {
         .unwrap_or_default()
 }
 
-/// What goes when an element goes: its lines, if nothing else is on them.
-fn removal(text: &str, element: Range<usize>) -> Range<usize> {
+/// The span to delete with an element: its lines, if nothing else is on them.
+fn removal_span(text: &str, element: Range<usize>) -> Range<usize> {
     let start = line_start(text, element.start);
     let after = text.get(element.end..).unwrap_or_default();
     let rest = after.trim_start_matches([' ', '\t']);
@@ -388,13 +510,14 @@ fn removal(text: &str, element: Range<usize>) -> Range<usize> {
     }
 }
 
-/// What is before `at` on its line, if that is nothing but spaces.
+/// The text before `at` on its line, if it consists of spaces and tabs.
 fn indent_of(text: &str, at: usize) -> Option<&str> {
     let before = text.get(line_start(text, at)..at)?;
     before.bytes().all(|byte| byte == b' ' || byte == b'\t').then_some(before)
 }
 
-/// Where the next line starts, if nothing but spaces and comments come before it: comments belong to what is before them.
+/// The start of the next line, if only spaces and comments precede it. A comment belongs to the
+/// element before it.
 fn end_of_line(text: &str, from: usize) -> Option<usize> {
     let mut at = from;
     loop {
@@ -412,30 +535,30 @@ fn end_of_line(text: &str, from: usize) -> Option<usize> {
     }
 }
 
-/// The style around an element. `lines`: whether what is new gets lines of its own.
+/// The style around an element. `lines` is whether new elements get lines of their own.
 fn style(text: &str, near: Node<'_>, lines: bool) -> Style {
     let newline = if lines { newline_at(text, near.range().end) } else { "" };
     Style { quote: quote_of(text, near), unit: unit_of(text, near), newline }
 }
 
-/// How lines end behind `at`, or else before it.
+/// The first line ending after `at`, or else the first one of the text.
 fn newline_at(text: &str, at: usize) -> &'static str {
-    let behind = text.get(at..).unwrap_or_default();
-    let newline = behind.find('\n').map(|found| at + found).or_else(|| text.find('\n'));
+    let after = text.get(at..).unwrap_or_default();
+    let newline = after.find('\n').map(|found| at + found).or_else(|| text.find('\n'));
     match newline {
         Some(newline) if text.get(..newline).is_some_and(|line| line.ends_with('\r')) => "\r\n",
         _ => "\n",
     }
 }
 
-/// The quote of the attributes near an element: of its first, or of one around it.
+/// The quote of the attributes near an element: of its first, or of one of its ancestors.
 fn quote_of(text: &str, near: Node<'_>) -> char {
     let first = near.ancestors().find_map(|node| node.attributes().next());
     let value = first.and_then(|attribute| text.get(attribute.range()));
     value.and_then(|value| value.chars().next_back()).filter(|quote| *quote == '"').unwrap_or('\'')
 }
 
-/// What one step of indentation is: the difference between an element and the one that it is in, near the place.
+/// One level of indentation near an element: the difference between an element and its parent.
 fn unit_of(text: &str, near: Node<'_>) -> String {
     let step = |node: Node<'_>| {
         let outer = indent_of(text, node.parent_element()?.range().start)?;

@@ -1,12 +1,12 @@
-//! What a domain says of the guest itself.
+//! The guest that a domain describes, apart from its devices.
 
 use vusb_model::guest::{Guest, Hypervisor, Virtualization};
 
 use super::numbers::decimal;
-use super::xml::{Node, all, attr, child, content, is, short};
+use super::xml::{Node, all, attr, child, content, excerpt, is};
 use crate::error::Problem;
 
-/// The types of domains whose USB is known here, and whose guests they are.
+/// The domain types that are supported, and their hypervisors.
 const TYPES: [(&str, Hypervisor); 6] = [
     ("kvm", Hypervisor::Qemu),
     ("qemu", Hypervisor::Qemu),
@@ -19,12 +19,12 @@ const TYPES: [(&str, Hypervisor); 6] = [
 /// Reads the guest that `domain` describes.
 ///
 /// # Errors
-/// It is another hypervisor's, or its memory or processors are no numbers.
+/// Its type is missing or not supported, or its memory or its number of processors is invalid.
 pub(super) fn read(domain: Node<'_>) -> Result<Guest, Problem> {
     let hypervisor = hypervisor(domain)?;
     let os = child(domain, "os");
     let kind = os.and_then(|os| child(os, "type"));
-    let said = |name: &str| kind.and_then(|kind| kind.attribute(name)).map(str::to_owned);
+    let os_attribute = |name: &str| kind.and_then(|kind| kind.attribute(name)).map(str::to_owned);
     let text = |name: &str| child(domain, name).map(content).filter(|text| !text.is_empty());
     let graphics = all(domain, "devices").any(|devices| child(devices, "graphics").is_some());
     Ok(Guest {
@@ -32,29 +32,30 @@ pub(super) fn read(domain: Node<'_>) -> Result<Guest, Problem> {
         uuid: text("uuid"),
         hypervisor,
         virtualization: virtualization(domain, kind),
-        arch: said("arch"),
-        machine: said("machine"),
+        arch: os_attribute("arch"),
+        machine: os_attribute("machine"),
         graphics,
         memory_kib: child(domain, "memory").map(memory).transpose()?,
         vcpus: child(domain, "vcpu").map(vcpus).transpose()?,
+        os: None,
     })
 }
 
-/// The document's root, if it is a domain.
+/// Returns the document's root if it is a domain.
 ///
 /// # Errors
-/// It is something else of libvirt's, or nothing of it.
+/// It is not a domain.
 pub(super) fn root<'d>(root: Node<'d>) -> Result<Node<'d>, Problem> {
     if is(root, "domain") {
         return Ok(root);
     }
     let start = root.range().start + 1;
     let name = root.tag_name().name();
-    let what = format!("this is a `{}`, and a guest is described by a `domain`", short(name));
+    let what = format!("the root element is `{}`; a guest is described by `domain`", excerpt(name));
     let inside = root.descendants().any(|node| is(node, "domain"));
     let help = match name {
-        "domain" => "libvirt's `domain` is in no namespace: take xmlns=... out",
-        _ if inside => "the <domain> is inside of it: hand that over by itself",
+        "domain" => "libvirt's `domain` has no namespace: remove xmlns=...",
+        _ if inside => "copy the <domain> inside it into a separate file",
         _ => "`virsh dumpxml DOMAIN` prints one",
     };
     Err(Problem::new(start..start + name.len(), what).help(help))
@@ -64,25 +65,23 @@ fn hypervisor(domain: Node<'_>) -> Result<Hypervisor, Problem> {
     let known = TYPES.map(|(name, _)| name).join(", ");
     let Some(kind) = attr(domain, "type") else {
         let start = domain.range().start + 1;
-        return Err(Problem::new(
-            start..start + "domain".len(),
-            "this domain does not say whose it is",
-        )
-        .help(format!("add a type, which is one of {known}")));
+        return Err(Problem::new(start..start + "domain".len(), "the domain has no type")
+            .help(format!("add a type: one of {known}")));
     };
     TYPES
         .iter()
         .find(|(name, _)| *name == kind.value)
         .map(|(_, hypervisor)| *hypervisor)
         .ok_or_else(|| {
-            kind.refuse(format!(
-                "the USB of a domain of type `{}` is not known here: known are {known}",
-                kind.short()
+            kind.problem(format!(
+                "domains of type `{}` are not supported; supported are {known}",
+                kind.excerpt()
             ))
         })
 }
 
-/// How it is virtualized: `<os><type>`; a bootloader alone is Xen's way to start a paravirtual guest.
+/// The kind of virtualization, from `<os><type>`. A bootloader without it starts a paravirtual
+/// guest on Xen.
 fn virtualization(domain: Node<'_>, kind: Option<Node<'_>>) -> Virtualization {
     match kind.map(content).as_deref() {
         Some("xen" | "linux") => Virtualization::Pv,
@@ -101,19 +100,19 @@ fn memory(memory: Node<'_>) -> Result<u64, Problem> {
         Some(unit) => unit_bytes(unit.value),
     };
     let Some(bytes) = bytes else {
-        let unit = unit.map_or_else(String::new, |unit| unit.short());
-        return Err(Problem::new(memory.range(), format!("`{unit}` is no unit of memory")).help(
+        let unit = unit.map_or_else(String::new, |unit| unit.excerpt());
+        return Err(Problem::new(memory.range(), format!("`{unit}` is not a unit of memory")).help(
             "the units are b and bytes; KiB, MiB, GiB, TiB, PiB, EiB (or k, M, G, T, P, E) of 1024; KB, MB, GB, TB, PB, EB of 1000",
         ));
     };
-    let kib = decimal::<u64>(&text).and_then(|number| number.checked_mul(bytes));
-    kib.map(|bytes| bytes.div_ceil(1024)).ok_or_else(|| {
-        Problem::new(memory.range(), format!("`{}` is no amount of memory", short(&text)))
-            .help("it is a decimal number, of less than 16 EiB in all")
+    let total = decimal::<u64>(&text).and_then(|number| number.checked_mul(bytes));
+    total.map(|total| total.div_ceil(1024)).ok_or_else(|| {
+        Problem::new(memory.range(), format!("`{}` is not an amount of memory", excerpt(&text)))
+            .help("write a decimal number; the memory must be less than 16 EiB")
     })
 }
 
-/// How many bytes a unit has, as `virScaleInteger` reads it.
+/// The number of bytes in a unit, as `virScaleInteger` reads it.
 fn unit_bytes(unit: &str) -> Option<u64> {
     let unit = unit.to_ascii_lowercase();
     if matches!(unit.as_str(), "b" | "byte" | "bytes") {
@@ -132,6 +131,6 @@ fn unit_bytes(unit: &str) -> Option<u64> {
 fn vcpus(vcpu: Node<'_>) -> Result<u32, Problem> {
     let text = content(vcpu);
     decimal(&text).filter(|count| *count > 0).ok_or_else(|| {
-        Problem::new(vcpu.range(), format!("`{}` is no number of processors", short(&text)))
+        Problem::new(vcpu.range(), format!("`{}` is not a number of processors", excerpt(&text)))
     })
 }

@@ -1,12 +1,13 @@
-//! libvirt's names: of controller models, and of devices (its aliases, which are QEMU's ids).
+//! libvirt's names of controller models, and its aliases of devices, which are QEMU's ids.
 
-use vusb_model::borders::{self, of_libvirt};
 use vusb_model::models::Model;
 use vusb_model::name::Name;
+use vusb_model::naming::{self, from_libvirt};
 
 use super::xml::{Node, attr, child};
 
-/// libvirt's models, in its order (`virDomainControllerModelUSB`): of two that are as likely meant it is the first.
+/// libvirt's models in its order (`virDomainControllerModelUSB`). Of two that are equally close to
+/// a misspelt name, the first is suggested.
 const MODELS: [Model; 13] = [
     Model::Piix3Uhci,
     Model::Piix4Uhci,
@@ -23,36 +24,36 @@ const MODELS: [Model; 13] = [
     Model::Xenusb2,
 ];
 
-/// What it calls no USB at all.
+/// The model that turns USB off.
 const NONE: &str = "none";
 
 fn names() -> impl Iterator<Item = &'static str> {
     MODELS.into_iter().filter_map(model_name).chain([NONE])
 }
 
-/// The model that libvirt calls so; `Some(None)` for `none`, `None` if libvirt knows no such model.
+/// The model with this name: `Some(None)` for `none`, `None` if libvirt has no such model.
 pub(super) fn model(name: &str) -> Option<Option<Model>> {
-    if name == NONE { Some(None) } else { of_libvirt(name).map(Some) }
+    if name == NONE { Some(None) } else { from_libvirt(name).map(Some) }
 }
 
-/// What libvirt calls a model; `None` for what it does not know: `xenusb3`.
+/// libvirt's name of a model. `None` if it does not have it (`xenusb3`).
 pub(super) const fn model_name(model: Model) -> Option<&'static str> {
-    borders::names(model).libvirt
+    naming::names(model).libvirt
 }
 
-/// All of libvirt's names of models.
+/// libvirt's names of all models.
 pub(super) fn model_names() -> String {
     names().collect::<Vec<_>>().join(", ")
 }
 
-/// The model that someone who wrote this most likely means: by another's name for it (QEMU's `piix3-usb-uhci`, `xenusb2`), by its
-/// kind alone (`xhci`), or misspelt.
+/// The model that an invalid name probably stands for. The name may be another tool's (QEMU's
+/// `piix3-usb-uhci`, `xenusb2`), a class of controllers (`xhci`), or misspelt.
 pub(super) fn closest_model(text: &str) -> Option<&'static str> {
     let text = text.to_ascii_lowercase();
     let plain = text.replace("usb-", "");
     let ours = text.parse::<Model>().ok().and_then(model_name);
     let same = || names().find(|name| *name == plain);
-    let kind = || {
+    let class = || {
         names()
             .find(|name| name.len() > text.len() && name.ends_with(text.as_str()))
             .filter(|_| text.len() > 3)
@@ -60,16 +61,17 @@ pub(super) fn closest_model(text: &str) -> Option<&'static str> {
     let near = || {
         let distance = |name: &str| strsim::damerau_levenshtein(name, &plain);
         let nearest = names().min_by_key(|name| distance(name))?;
-        // A third of it may be wrong: more is another word.
+        // If more than a third of the letters differ, it is another word.
         (text.len() <= 40 && 3 * distance(nearest) <= nearest.len()).then_some(nearest)
     };
-    ours.or_else(same).or_else(kind).or_else(near)
+    ours.or_else(same).or_else(class).or_else(near)
 }
 
-/// What a user's own alias begins with; all others are libvirt's to give (`isValidAlias`, section "Devices" of formatdomain).
-const USER: &str = "ua-";
+/// The prefix of user aliases. libvirt assigns all others (`isValidAlias`; section "Devices" of
+/// formatdomain).
+pub(super) const USER: &str = "ua-";
 
-/// What libvirt's own aliases of USB controllers and devices begin with.
+/// The stems of the aliases that libvirt assigns to USB controllers and devices.
 const STEMS: [&str; 12] = [
     "usb",
     "hostdev",
@@ -85,57 +87,59 @@ const STEMS: [&str; 12] = [
     "ccid",
 ];
 
-/// Whether it is an alias that libvirt gives by itself: `usb`, `input0`.
+/// Whether libvirt assigns aliases of this form: `usb`, `input0`.
 pub(super) fn is_automatic(alias: &str) -> bool {
     let stem = alias.trim_end_matches(|last: char| last.is_ascii_digit());
     STEMS.contains(&stem) && (alias == "usb" || stem.len() < alias.len())
 }
 
-/// The name that a controller or device has: from its alias, where libvirt would keep it, or the `automatic` one. It keeps a user's
-/// own aliases; others only in the description of a guest that runs (`live`), where they are QEMU's ids.
+/// The name of a controller or device: from its alias if libvirt keeps it, otherwise the
+/// `automatic` one. libvirt keeps user aliases. Others count only in the description of a running
+/// guest (`live`), where they are QEMU's ids.
 pub(super) fn name_of(node: Node<'_>, live: bool, automatic: Option<String>) -> Option<Name> {
     let alias = child(node, "alias").and_then(|alias| attr(alias, "name"));
     let kept = alias.and_then(|alias| {
-        own_name(alias.value).or_else(|| alias.value.parse().ok().filter(|_| live))
+        name_of_user_alias(alias.value).or_else(|| alias.value.parse().ok().filter(|_| live))
     });
     kept.or_else(|| automatic?.parse().ok())
 }
 
-/// The name in a user's own alias: what is behind `ua-`, or all of it where that is no name, or one that libvirt gives by itself.
-fn own_name(alias: &str) -> Option<Name> {
-    let own = alias.strip_prefix(USER)?;
-    own.parse().ok().filter(|_| !is_automatic(own)).or_else(|| alias.parse().ok())
+/// The name in a user alias: the part after `ua-`, or all of it if that part is not a name or has
+/// the form of an automatic alias.
+fn name_of_user_alias(alias: &str) -> Option<Name> {
+    let rest = alias.strip_prefix(USER)?;
+    rest.parse().ok().filter(|_| !is_automatic(rest)).or_else(|| alias.parse().ok())
 }
 
-/// Whether an element has an alias of its user's own, so that libvirt gives it none.
-pub(super) fn has_own_alias(node: Node<'_>) -> bool {
+/// Whether an element has a user alias, so that libvirt does not assign one.
+pub(super) fn has_user_alias(node: Node<'_>) -> bool {
     child(node, "alias")
         .and_then(|alias| alias.attribute("name"))
         .is_some_and(|name| name.starts_with(USER))
 }
 
-/// How a name is said as an alias.
+/// How a name is written as an alias.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Alias {
-    /// As this one.
-    Own(String),
-    /// Not at all: libvirt gives such names by itself.
+    /// As this user alias.
+    User(String),
+    /// Not at all, because libvirt assigns names of this form.
     Automatic,
-    /// It cannot be: an alias is letters, digits, `-` and `_`.
+    /// It cannot be written: an alias consists of letters, digits, `-` and `_`.
     Impossible,
 }
 
-/// How `name` is said as an alias.
+/// How `name` is written as an alias.
 pub(super) fn alias_of(name: &Name) -> Alias {
     match name.as_str() {
         text if is_automatic(text) => Alias::Automatic,
         text if text.contains('.') => Alias::Impossible,
-        text if own_name(text).as_ref() == Some(name) => Alias::Own(text.to_owned()),
-        text => Alias::Own(format!("{USER}{text}")),
+        text if name_of_user_alias(text).as_ref() == Some(name) => Alias::User(text.to_owned()),
+        text => Alias::User(format!("{USER}{text}")),
     }
 }
 
-/// The number of a disk's name, as `virDiskNameToIndex` counts: `sda` is 0, `sdz` 25, `sdaa` 26.
+/// The number of a disk name, as `virDiskNameToIndex` counts: `sda` is 0, `sdz` 25, `sdaa` 26.
 pub(super) fn disk_number(target: &str) -> Option<u32> {
     let prefixes = ["fd", "hd", "vd", "sd", "xvd", "ubd"];
     let letters = prefixes.iter().find_map(|prefix| target.strip_prefix(prefix))?;
@@ -146,7 +150,7 @@ pub(super) fn disk_number(target: &str) -> Option<u32> {
     number?.checked_sub(1)
 }
 
-/// The disk's name with this number: the other way round.
+/// The disk name with this number, the inverse of [`disk_number`].
 pub(super) fn disk_name(number: u32) -> String {
     let mut letters = Vec::new();
     let mut rest = Some(number);
@@ -162,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn disks_are_counted_in_letters() {
+    fn disk_names_count_in_letters() {
         for (name, number) in [
             ("sda", 0),
             ("sdb", 1),
@@ -182,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_most_likely_meant() {
+    fn the_closest_model_is_suggested() {
         for (text, model) in [
             ("piix3-usb-uhci", Some("piix3-uhci")),
             ("ich9-usb-ehci1", Some("ich9-ehci1")),
@@ -202,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn libvirts_own_aliases() {
+    fn automatic_aliases_are_distinguished_from_user_names() {
         for alias in ["usb", "usb1", "input0", "usb-disk12", "hostdev3"] {
             assert!(is_automatic(alias), "{alias}");
         }
@@ -212,15 +216,18 @@ mod tests {
     }
 
     #[test]
-    fn names_as_aliases() {
+    fn names_survive_as_aliases() {
         let alias = |name: &str| alias_of(&name.parse().unwrap());
-        assert_eq!(alias("stick"), Alias::Own("ua-stick".to_owned()));
-        assert_eq!(alias("ua-1"), Alias::Own("ua-1".to_owned()));
+        assert_eq!(alias("stick"), Alias::User("ua-stick".to_owned()));
+        assert_eq!(alias("ua-1"), Alias::User("ua-1".to_owned()));
         assert_eq!(alias("input7"), Alias::Automatic);
         assert_eq!(alias("web.stick"), Alias::Impossible);
         for name in ["stick", "ua-1", "ua-stick", "ua-input7", "ua-ua-stick", "ua-ua-input7"] {
-            let Alias::Own(alias) = alias(name) else { panic!("{name}") };
-            assert_eq!(own_name(&alias).map(|name| name.to_string()).as_deref(), Some(name));
+            let Alias::User(alias) = alias(name) else { panic!("{name}") };
+            assert_eq!(
+                name_of_user_alias(&alias).map(|name| name.to_string()).as_deref(),
+                Some(name)
+            );
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Numbers, as libvirt reads them and as people mean them.
+//! How libvirt reads numbers, and how people write them.
 //!
 //! | where | base | here |
 //! |---|---|---|
-//! | indexes, ports, buses of the guest | 10 | strict: digits alone, no zero before another digit |
-//! | `<source>` of host devices, PCI addresses, redirection filters | 0: `0x` is hexadecimal, a zero in front octal | the same, but neither sign nor spaces |
+//! | indexes, ports and buses of the guest | 10 | strict: digits only, without leading zeros |
+//! | `<source>` of host devices, PCI addresses, redirection filters | 0: `0x` means hexadecimal, a leading zero octal | the same, but without signs and spaces |
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
@@ -15,7 +15,7 @@ pub(super) fn decimal<N: FromStr>(text: &str) -> Option<N> {
     if strict { text.parse().ok() } else { None }
 }
 
-/// How a number of base 0 was written.
+/// The notation of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Base {
     /// `0x1f`.
@@ -26,7 +26,7 @@ pub(super) enum Base {
     Decimal,
 }
 
-/// A number of base 0, as C's `strtoul` knows it, and how it was written.
+/// A number as C's `strtoul` reads it with base 0, and its notation.
 pub(super) fn base_zero(text: &str) -> Option<(u32, Base)> {
     let hexadecimal = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
     let (digits, base, radix) = match hexadecimal {
@@ -34,32 +34,32 @@ pub(super) fn base_zero(text: &str) -> Option<(u32, Base)> {
         None if text.len() > 1 && text.starts_with('0') => (text, Base::Octal, 8),
         None => (text, Base::Decimal, 10),
     };
-    // from_str_radix alone takes a sign.
+    // from_str_radix alone would accept a sign.
     let plain = digits.bytes().all(|byte| byte.is_ascii_alphanumeric());
     let number = u32::from_str_radix(digits, radix).ok().filter(|_| plain)?;
     Some((number, base))
 }
 
-/// Numbers that are taken.
+/// A set of numbers that are in use.
 #[derive(Debug, Default)]
-pub(super) struct Taken {
-    taken: BTreeSet<u32>,
-    /// All below it are taken.
+pub(super) struct UsedNumbers {
+    used: BTreeSet<u32>,
+    /// All numbers below are in use.
     lowest: u32,
 }
 
-impl Taken {
-    /// Takes a number; whether it was free.
-    pub(super) fn take(&mut self, number: u32) -> bool {
-        self.taken.insert(number)
+impl UsedNumbers {
+    /// Adds a number. Returns whether it was free.
+    pub(super) fn insert(&mut self, number: u32) -> bool {
+        self.used.insert(number)
     }
 
-    /// `wanted`, if it is free; else the lowest that is.
-    pub(super) fn free(&mut self, wanted: Option<u32>) -> u32 {
-        if let Some(wanted) = wanted.filter(|wanted| !self.taken.contains(wanted)) {
-            return wanted;
+    /// The preferred number if it is free, otherwise the lowest free one.
+    pub(super) fn free(&mut self, preferred: Option<u32>) -> u32 {
+        if let Some(preferred) = preferred.filter(|number| !self.used.contains(number)) {
+            return preferred;
         }
-        while self.taken.contains(&self.lowest) {
+        while self.used.contains(&self.lowest) {
             self.lowest = self.lowest.saturating_add(1);
         }
         self.lowest
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn base_zero_is_what_c_calls_it() {
+    fn base_zero_reads_what_strtoul_reads() {
         for (text, number) in [
             ("0", Some((0, Base::Decimal))),
             ("14", Some((14, Base::Decimal))),

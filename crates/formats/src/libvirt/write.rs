@@ -1,27 +1,29 @@
-//! A domain written anew: what libvirt's schema demands, the USB controllers and devices, and nothing else.
+//! Generates a domain: what libvirt's schema requires, and the USB controllers and devices.
 //!
-//! What is not known of the guest is what libvirt's own tools take for it: the type `kvm`, one processor and 1 GiB of memory.
+//! Unknown properties of the guest get the defaults of libvirt's tools: the type `kvm`, one
+//! processor, 1 GiB of memory.
 
 use std::iter::once;
 
 use vusb_model::address::{Address, Index};
-use vusb_model::device::{Input, Kind};
+use vusb_model::device::{Chardev, Hub, Input, Kind};
 use vusb_model::guest::{Guest, Hypervisor, Virtualization};
 use vusb_model::hardware::{Controller, Device, Hardware};
-use vusb_model::models::{ControllerType, UsbVersion};
+use vusb_model::models::{ControllerType, Model, UsbVersion};
 
 use super::address::{PciBuses, root_bus};
-use super::element::{self, Element, Free, Style};
-use crate::config::{Unsayable, Written};
+use super::element::{Element, Style};
+use super::express::{self, FreeNumbers};
+use crate::config::{Generated, Inexpressible};
 
-/// The memory of a guest of which that is not known, in KiB.
+/// The default memory, in KiB.
 const MEMORY_KIB: u64 = 1 << 20;
 
-/// Writes a domain.
-pub(crate) fn write(guest: &Guest, hardware: &Hardware) -> Written {
+/// Generates a domain. See [`ConfigFormat::write`](crate::ConfigFormat::write).
+pub(crate) fn write(guest: &Guest, hardware: &Hardware) -> Generated {
     let mut lost = Vec::new();
     let mut elements = usb(guest, hardware, &mut lost);
-    // In the order in which libvirt itself writes them.
+    // libvirt's own order.
     elements.sort_by_key(|element| rank(element.name));
     let domain = Element::new("domain")
         .with("type", domain_type(guest))
@@ -42,10 +44,11 @@ pub(crate) fn write(guest: &Guest, hardware: &Hardware) -> Written {
         ]);
     let mut text = domain.render(&Style::libvirt(), "");
     text.push('\n');
-    Written { text, lost }
+    Generated { text, lost }
 }
 
-/// Where libvirt writes an element among those of `<devices>` (`virDomainDefFormatInternal`). `None` for those that it does not know.
+/// The position of an element in the order in which libvirt writes `<devices>`
+/// (`virDomainDefFormatInternal`). `None` for unknown ones.
 pub(super) fn rank(name: &str) -> Option<usize> {
     const ORDER: [&str; 26] = [
         "emulator",
@@ -86,7 +89,8 @@ fn domain_type(guest: &Guest) -> &'static str {
     }
 }
 
-/// libvirt takes any name but an empty one and one with a slash or a line end in it.
+/// The guest's name without the characters that libvirt does not allow: slashes and control
+/// characters. The result is never empty.
 fn name(guest: &Guest) -> String {
     let name = guest.name.as_deref().unwrap_or_default();
     let name: String = name.chars().filter(|char| !char.is_control() && *char != '/').collect();
@@ -116,102 +120,152 @@ fn os_type(guest: &Guest) -> Element {
     element
 }
 
-/// The controllers and devices; what cannot be said is put to `lost`.
-fn usb(guest: &Guest, hardware: &Hardware, lost: &mut Vec<Unsayable>) -> Vec<Element> {
+/// The elements of the controllers and devices. What they cannot express is added to `lost`.
+fn usb(guest: &Guest, hardware: &Hardware, lost: &mut Vec<Inexpressible>) -> Vec<Element> {
     let buses = PciBuses::plain(root_bus(guest));
     let moved = moved_to_zero(guest, hardware);
     let index = |index: Index| if Some(index) == moved { Index::ZERO } else { index };
     if let Some(from) = moved {
-        lost.push(Unsayable {
-            what: format!("that the lowest index of a controller is {from}"),
-            why:
-                "libvirt adds a controller of its own where none has the index 0: this one gets it"
-                    .to_owned(),
+        lost.push(Inexpressible {
+            what: format!("the index {from} of the first controller"),
+            why: "libvirt adds a controller unless one has the index 0: this one gets it".into(),
         });
     }
     let mut elements = Vec::new();
-    let mut free = Free::default();
+    let mut free = FreeNumbers::default();
+    let implied = of_device_model(guest, hardware);
     for controller in hardware.controllers() {
-        let mut said = controller.bare();
-        said.index = index(controller.index);
-        match element::controller(&said, &buses) {
+        if Some(controller.index) == implied {
+            elements.extend(controller.devices().filter_map(|(_, it)| express::pointer(it)));
+            continue;
+        }
+        if let Some(refused) = refused_by_xen(guest, controller) {
+            lost.push(refused);
+            lost.extend(controller.devices().map(|(_, device)| lost_with(device, controller)));
+            continue;
+        }
+        let mut bare = controller.without_devices();
+        bare.index = index(controller.index);
+        match express::controller(&bare, &buses) {
             Ok(group) => elements.extend(group),
-            Err(unsayable) => {
-                lost.push(unsayable);
-                lost.extend(controller.devices().map(|(_, device)| goes_with(device, controller)));
+            Err(inexpressible) => {
+                lost.push(inexpressible);
+                lost.extend(controller.devices().map(|(_, device)| lost_with(device, controller)));
                 continue;
             }
         }
-        lost.extend(element::lost_of(controller, &buses));
-        lost.extend(refused_by_xen(guest, controller));
+        lost.extend(express::controller_losses(controller, &buses));
         for (port, device) in controller.devices() {
             let address = Address { bus: index(controller.index), port };
             lost.extend(lost_version(device));
-            match element::device(address, device, free) {
-                Ok((element, lost_of_it)) => {
+            match express::device(address, device, free) {
+                Ok((element, losses)) => {
                     free.disk += u32::from(matches!(device.kind, Kind::Storage(_)));
                     free.reader += u32::from(matches!(device.kind, Kind::Ccid));
                     elements.push(element);
-                    lost.extend(lost_of_it);
+                    lost.extend(losses);
                 }
-                Err(unsayable) => lost.push(unsayable),
+                Err(inexpressible) => lost.push(inexpressible),
             }
         }
     }
-    lost.extend(lost_places(guest, hardware));
-    if hardware.controllers().len() == 0 {
-        elements.push(element::no_usb());
+    lost.extend(lost_ports(guest, hardware, implied));
+    // A SPICE channel needs a display.
+    if hardware.devices().any(|(_, device)| is_spice(&device.kind)) {
+        elements.push(Element::new("graphics").with("type", "spice").with("autoport", "yes"));
+    }
+    // A Xen guest has no USB by default, and libvirt's Xen driver refuses the model `none`.
+    if hardware.controllers().len() == 0 && guest.hypervisor != Hypervisor::Xen {
+        elements.push(express::no_usb());
     }
     elements
 }
 
-/// The index of the controller that has to have the index 0, so that libvirt adds none of its own.
+fn is_spice(kind: &Kind) -> bool {
+    let chardev = match kind {
+        Kind::Redir(redir) => &redir.chardev,
+        Kind::Serial(serial) => &serial.chardev,
+        _ => return false,
+    };
+    *chardev == Chardev::Spicevmc
+}
+
+/// The index of the first controller, if it must become 0 so that libvirt does not add a
+/// controller.
 fn moved_to_zero(guest: &Guest, hardware: &Hardware) -> Option<Index> {
     let first = hardware.controllers().next()?.index;
     (guest.hypervisor != Hypervisor::Xen && first != Index::ZERO).then_some(first)
 }
 
-fn goes_with(device: &Device, controller: &Controller) -> Unsayable {
-    Unsayable {
+fn lost_with(device: &Device, controller: &Controller) -> Inexpressible {
+    Inexpressible {
         what: format!("{}, {}", device.name, device.kind),
-        why: format!("it is on {}, which libvirt cannot say", controller.name),
+        why: format!("it is on {}, which libvirt cannot express", controller.name).into(),
     }
 }
 
-/// An input that cannot run at high speed: libvirt leaves QEMU's default, which can.
-fn lost_version(device: &Device) -> Option<Unsayable> {
+/// The USB version of a full-speed input device. libvirt does not override QEMU's default, which is
+/// high speed.
+fn lost_version(device: &Device) -> Option<Inexpressible> {
     let (Kind::Tablet(input) | Kind::Mouse(input) | Kind::Keyboard(input)) = &device.kind else {
         return None;
     };
-    (*input == Input { usbversion: UsbVersion::V1 }).then(|| Unsayable {
-        what: format!("that {} is a USB 1 device", device.name),
-        why: "libvirt leaves QEMU's usb_version alone, whose default is 2".to_owned(),
+    (*input == Input { usbversion: UsbVersion::V1 }).then(|| Inexpressible {
+        what: format!("the USB version 1 of {}", device.name),
+        why: "libvirt does not set QEMU's usb_version, whose default is 2".into(),
     })
 }
 
-/// libvirt's driver for Xen knows PVUSB alone (`libxlMakeUSBController`).
-fn refused_by_xen(guest: &Guest, controller: &Controller) -> Option<Unsayable> {
+/// The UHCI of a Xen guest's device model, if elements for its mice and tablets are enough to give
+/// the guest exactly this controller with all of its devices. libvirt's driver for Xen accepts no
+/// element for the controller itself (`libxlMakeUSBController`).
+fn of_device_model(guest: &Guest, hardware: &Hardware) -> Option<Index> {
+    if guest.hypervisor != Hypervisor::Xen || guest.virtualization != Virtualization::Hvm {
+        return None;
+    }
+    let is_emulated = |it: &Controller| it.model.controller_type() == ControllerType::Emulated;
+    let mut emulated = hardware.controllers().filter(|it| is_emulated(it));
+    let only = emulated.next().filter(|_| emulated.next().is_none())?;
+    // Before QEMU plugs a device into the last free port, it puts a hub there.
+    let expected = ["1", "2", "2.1", "2.2", "2.3", "2.4", "2.5", "2.6", "2.7"];
+    let devices: Vec<_> = only.devices().collect();
+    let fits = devices.iter().zip(expected).all(|((port, device), expected)| {
+        let is_hub = matches!(&device.kind, Kind::Hub(hub) if *hub == Hub::default());
+        port.to_string() == expected
+            && is_hub == (expected == "2")
+            && (is_hub || express::pointer(device).is_some())
+    });
+    let counts = [1, 3, 4, 5, 6, 7, 8, 9];
+    (only.model == Model::Piix3Uhci && fits && counts.contains(&devices.len()))
+        .then_some(only.index)
+}
+
+/// An emulated controller of a Xen guest. libvirt's driver for Xen only supports PVUSB
+/// (`libxlMakeUSBController`).
+fn refused_by_xen(guest: &Guest, controller: &Controller) -> Option<Inexpressible> {
     let emulated = controller.model.controller_type() == ControllerType::Emulated;
-    (guest.hypervisor == Hypervisor::Xen && emulated).then(|| Unsayable {
+    (guest.hypervisor == Hypervisor::Xen && emulated).then(|| Inexpressible {
         what: format!("{}, {}", controller.name, controller.model),
-        why: "the XML says it, but libvirt's driver for Xen takes qusb1 and qusb2 alone".to_owned(),
+        why: "libvirt's driver for Xen accepts only qusb1 and qusb2".into(),
     })
 }
 
-/// libvirt's driver for Xen reads no `<address type='usb'>`: libxl gives each device the first free port. That is lost where it is not
-/// where the device is.
-fn lost_places(guest: &Guest, hardware: &Hardware) -> Option<Unsayable> {
+/// The ports of a Xen guest's devices, unless each is the first free one. libvirt's driver for Xen
+/// ignores `<address type='usb'>`, and libxl then gives each device the first free port.
+fn lost_ports(guest: &Guest, hardware: &Hardware, implied: Option<Index>) -> Option<Inexpressible> {
     if guest.hypervisor != Hypervisor::Xen {
         return None;
     }
-    let ports = hardware.controllers().flat_map(|controller| {
+    let explicit = hardware.controllers().filter(|it| Some(it.index) != implied);
+    let ports = explicit.flat_map(|controller| {
         (1..=controller.ports.count())
             .map(move |port| (controller.index, once(port).collect::<Vec<_>>()))
     });
-    let places = hardware.devices().map(|(at, _)| (at.bus, at.port.numbers().collect::<Vec<_>>()));
-    let first_fit = places.zip(ports).all(|(place, port)| place == port);
-    (!first_fit).then(|| Unsayable {
-        what: "which ports the devices are on".to_owned(),
-        why: "libvirt's driver for Xen does not hand <address type='usb'> on: each gets the first free port".to_owned(),
+    let devices = hardware.devices().filter(|(at, _)| Some(at.bus) != implied);
+    let addresses = devices.map(|(at, _)| (at.bus, at.port.numbers().collect::<Vec<_>>()));
+    let first_fit = addresses.zip(ports).all(|(address, port)| address == port);
+    (!first_fit).then(|| Inexpressible {
+        what: "the ports of the devices".to_owned(),
+        why: "libvirt's driver for Xen ignores <address type='usb'>: each device gets the first free port".into(),
     })
 }

@@ -1,6 +1,7 @@
-//! JSON with the place of everything in it, and changes to it.
+//! JSON with the span of every value, and edits to it.
 //!
-//! Only what is looked for is read, one level after the other; the rest is checked and passed over, without any recursion.
+//! Only the values that are needed are parsed, one level at a time. serde_json checks and skips the
+//! rest, so nothing here recurses into untrusted input.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,7 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::error::Problem;
 
-/// A value in a text: it is known where, and that it is JSON.
+/// The span of a value that is known to be valid JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Node(pub(super) Range<usize>);
 
@@ -26,10 +27,11 @@ impl Node {
     /// The whole text.
     ///
     /// # Errors
-    /// It is no JSON.
+    /// It is not JSON.
     pub(super) fn whole(text: &str) -> Result<Node, Problem> {
-        let raw: &RawValue = serde_json::from_str(text).map_err(|error| wrong(text, &error))?;
-        Ok(Node(place(text, raw.get())))
+        let raw: &RawValue =
+            serde_json::from_str(text).map_err(|error| syntax_error(text, &error))?;
+        Ok(Node(span_of(text, raw.get())))
     }
 
     pub(super) fn text<'t>(&self, text: &'t str) -> &'t str {
@@ -44,12 +46,12 @@ impl Node {
         self.text(text).starts_with('[')
     }
 
-    /// The members of an object, in their order; none of what is no object.
+    /// The members of an object, in order; empty if this is not an object.
     pub(super) fn members<'t>(&self, text: &'t str) -> Vec<Member<'t>> {
         let Pairs(pairs) = serde_json::from_str(self.text(text)).unwrap_or_default();
         let mut end = self.0.start + 1;
         let member = |(key, raw): (Cow<'t, str>, &'t RawValue)| {
-            let value = place(text, raw.get());
+            let value = span_of(text, raw.get());
             let between = text.get(end..value.start).unwrap_or_default();
             let start = end + between.find('"').unwrap_or(0);
             end = value.end;
@@ -58,15 +60,15 @@ impl Node {
         pairs.into_iter().map(member).collect()
     }
 
-    /// The member with this key. Of two with one key the last counts.
+    /// The value of this key. The last of duplicate keys takes precedence.
     pub(super) fn get(&self, text: &str, key: &str) -> Option<Node> {
         self.members(text).into_iter().rfind(|member| member.key == key).map(|member| member.value)
     }
 
-    /// The elements of an array, in their order; none of what is no array.
+    /// The elements of an array, in order; empty if this is not an array.
     pub(super) fn elements(&self, text: &str) -> Vec<Node> {
         let raw: Vec<&RawValue> = serde_json::from_str(self.text(text)).unwrap_or_default();
-        raw.into_iter().map(|raw| Node(place(text, raw.get()))).collect()
+        raw.into_iter().map(|raw| Node(span_of(text, raw.get()))).collect()
     }
 
     pub(super) fn integer(&self, text: &str) -> Option<i64> {
@@ -78,20 +80,20 @@ impl Node {
     }
 }
 
-/// Where a part of the text is in it.
-fn place(text: &str, part: &str) -> Range<usize> {
+/// The span of `part`, which must be a slice of `text`.
+fn span_of(text: &str, part: &str) -> Range<usize> {
     let start = part.as_ptr().addr().saturating_sub(text.as_ptr().addr());
     start..start + part.len()
 }
 
-/// What is wrong with a text that is no JSON.
-fn wrong(text: &str, error: &serde_json::Error) -> Problem {
+/// A syntax error as a problem.
+fn syntax_error(text: &str, error: &serde_json::Error) -> Problem {
     let line = error.line().saturating_sub(1);
     let start: usize = text.split_inclusive('\n').take(line).map(str::len).sum();
     let at = (start + error.column().saturating_sub(1)).min(text.len());
-    let said = error.to_string();
-    let said = said.rsplit_once(" at line ").map_or(said.as_str(), |(what, _)| what);
-    Problem::new(at..at + 1, format!("this is no JSON: {said}"))
+    let message = error.to_string();
+    let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what);
+    Problem::new(at..at + 1, format!("this is not JSON: {message}"))
 }
 
 /// The members of an object.
@@ -123,7 +125,7 @@ impl<'de> serde::Deserialize<'de> for Pairs<'de> {
     }
 }
 
-/// A value to be written.
+/// A value to write.
 #[derive(Clone, Debug)]
 pub(super) enum Tree {
     Number(i64),
@@ -132,12 +134,13 @@ pub(super) enum Tree {
     Object(Vec<(&'static str, Tree)>),
 }
 
-/// How a text is laid out.
+/// The layout of a text.
 struct Style {
-    /// What a level is indented by; `None` if all is on one line.
+    /// The indentation of one level; `None` if everything is on one line.
     unit: Option<String>,
-    /// What is between a key and its value, and between two values on one line.
+    /// The separator between a key and its value.
     colon: &'static str,
+    /// The separator between two values on one line.
     comma: &'static str,
 }
 
@@ -154,7 +157,7 @@ impl Style {
         Style { unit: unit.or(Some("    ".to_owned())).filter(|_| !one_line), colon, comma }
     }
 
-    /// The value, whose lines but the first are indented by `indent`.
+    /// Renders the value. Lines after the first are indented by `indent`.
     fn write(&self, tree: &Tree, indent: &str) -> String {
         let inner = |open: char, all: Vec<String>, close: char| match (&self.unit, all.is_empty()) {
             (_, true) => format!("{open}{close}"),
@@ -181,25 +184,25 @@ impl Style {
     }
 }
 
-/// A whole text, laid out as libxl lays it out.
+/// Renders a whole text in libxl's own layout.
 pub(super) fn pretty(tree: &Tree) -> String {
     let style = Style { unit: Some("    ".to_owned()), colon: ": ", comma: ", " };
     style.write(tree, "") + "\n"
 }
 
-/// One element more in an array.
+/// Appends an element to an array.
 pub(super) fn push(text: &mut String, array: &Node, new: &Tree) {
     let children: Vec<Range<usize>> = array.elements(text).into_iter().map(|node| node.0).collect();
     insert(text, array, &children, |style, indent| style.write(new, indent));
 }
 
-/// The value of a member, which is added if there is none.
+/// Sets a member, which is added if it is missing.
 pub(super) fn set(text: &mut String, object: &Node, key: &str, new: &Tree) {
-    if let Some(there) = object.get(text, key) {
+    if let Some(old) = object.get(text, key) {
         let style = Style::of(text);
-        let indent = indent_of(text, there.0.start).to_owned();
+        let indent = indent_of(text, old.0.start).to_owned();
         let new = style.write(new, &indent);
-        text.replace_range(there.0, &new);
+        text.replace_range(old.0, &new);
         return;
     }
     let children: Vec<Range<usize>> =
@@ -209,13 +212,13 @@ pub(super) fn set(text: &mut String, object: &Node, key: &str, new: &Tree) {
     });
 }
 
-/// One element of an array less.
+/// Removes an element of an array.
 pub(super) fn remove_element(text: &mut String, array: &Node, number: usize) {
     let children: Vec<Range<usize>> = array.elements(text).into_iter().map(|node| node.0).collect();
     remove(text, array, &children, number);
 }
 
-/// One member of an object less, if it is there.
+/// Removes a member of an object, if it exists.
 pub(super) fn remove_member(text: &mut String, object: &Node, key: &str) {
     let members = object.members(text);
     let Some(number) = members.iter().rposition(|member| member.key == key) else { return };
@@ -265,7 +268,7 @@ fn remove(text: &mut String, parent: &Node, children: &[Range<usize>], number: u
     text.replace_range(span, "");
 }
 
-/// The white space that the line starts with.
+/// The leading white space of the line that contains the position `at`.
 fn indent_of(text: &str, at: usize) -> &str {
     let before = text.get(..at).unwrap_or_default();
     let start = before.rfind('\n').map_or(0, |newline| newline + 1);

@@ -1,39 +1,43 @@
-//! libxl's JSON, as `xl list -l` prints it; and what both of xl's formats have in common: libxl's own structures.
+//! libxl's JSON, as `xl list -l` prints it, and what it shares with `xl.cfg`: libxl's own
+//! structures.
 //!
 //! ```text
-//!   xl.cfg ──xl::read──┐                                  ┌──edit──▶ xl::edit, change: the text
-//!                      ├──▶ usb ──meaning──▶ Config       │
-//!   JSON ────read──────┘                        edits, hardware ──say──▶ words
+//!   xl.cfg ──xl::read──┐                                  ┌──edit──▶ EditableText: xl::edit, json_edit
+//!                      ├──▶ structs ──interpret──▶ Config │
+//!   JSON ────read──────┘                         edits, hardware ──express──▶ entries of libxl's lists
 //! ```
 
-mod change;
 pub(crate) mod edit;
+pub(crate) mod express;
+mod format;
+pub(crate) mod interpret;
 mod json;
-pub(crate) mod meaning;
+mod json_edit;
 mod read;
-pub(crate) mod say;
-pub(crate) mod usb;
+pub(crate) mod structs;
 
 use vusb_model::guest::Guest;
 use vusb_model::hardware::Hardware;
 
-use crate::config::{Config, Edit, Unsayable, Written};
+use crate::config::{Config, Edit, Generated, Inexpressible};
 use crate::error::FormatError;
 
+pub use format::LibxlJson;
+
 /// Reads a configuration.
-pub(crate) fn read(text: &str, origin: &str) -> Result<Config, FormatError> {
+fn read(text: &str, origin: &str) -> Result<Config, FormatError> {
     let usb = read::usb(text).map_err(|problem| problem.in_text(text, origin))?;
-    meaning::config(usb, text, origin)
+    interpret::interpret(usb, text, origin)
 }
 
-/// The text with these changes.
-pub(crate) fn edit(text: &str, edits: &[Edit<'_>]) -> Result<String, Unsayable> {
-    let mut json = change::Json(text.to_owned());
+/// Applies edits to a text.
+fn edit(text: &str, edits: &[Edit<'_>]) -> Result<String, Inexpressible> {
+    let mut json = json_edit::Json(text.to_owned());
     edit::edit(&mut json, edits)?;
     Ok(json.0)
 }
 
-/// A whole configuration.
-pub(crate) fn write(guest: &Guest, hardware: &Hardware) -> Written {
-    change::write(guest, hardware)
+/// Generates a whole configuration.
+fn write(guest: &Guest, hardware: &Hardware) -> Generated {
+    json_edit::write(guest, hardware)
 }

@@ -1,4 +1,9 @@
-//! A spec as text: what [`read`](super::read) reads back as the same.
+//! Writes a spec as a text from which [`read`](super::read) returns the same spec, except what the
+//! text has no key for: [`Spec::address`] and [`Spec::disabled`], and the first port of a companion
+//! that is listed as a controller.
+//!
+//! [`Spec::address`]: vusb_model::spec::Spec::address
+//! [`Spec::disabled`]: vusb_model::spec::Spec::disabled
 
 use std::fmt::Display;
 
@@ -8,13 +13,14 @@ use vusb_model::spec::{ControllerRef, ControllerSpec, DeviceSpec};
 
 use super::SpecFile;
 
-/// Writes a spec. The profile is always said, so that the text means the same for ever; what is left open stays open.
+/// Writes a spec. It always contains the profile, so that its meaning never changes; what is left
+/// open stays open.
 pub fn write(file: &SpecFile) -> String {
     let mut out = Text(String::new());
     let spec = &file.spec;
     out.text("profile", spec.profile);
-    out.maybe("domain", spec.domain.as_ref());
-    out.maybe("driver", file.driver.as_ref());
+    out.optional_text("domain", spec.domain.as_ref());
+    out.optional_text("driver", file.driver.as_ref());
     for controller in &spec.controllers {
         out.table("controller");
         write_controller(&mut out, controller);
@@ -26,21 +32,21 @@ pub fn write(file: &SpecFile) -> String {
     out.0
 }
 
-/// One controller, as its table in a spec.
+/// The table of one controller.
 pub(crate) fn controller_text(spec: &ControllerSpec) -> String {
     let mut out = Text(String::from("[[controller]]\n"));
     write_controller(&mut out, spec);
     out.0
 }
 
-/// One device, as its table in a spec.
+/// The table of one device.
 pub(crate) fn device_text(spec: &DeviceSpec) -> String {
     let mut out = Text(String::from("[[device]]\n"));
     write_device(&mut out, spec);
     out.0
 }
 
-/// TOML that grows line by line.
+/// TOML text under construction.
 struct Text(String);
 
 impl Text {
@@ -48,7 +54,7 @@ impl Text {
         self.0 += &format!("\n[[{name}]]\n");
     }
 
-    /// A value that is TOML as it stands: a number, true or false.
+    /// A value that needs no quotes: a number, true or false.
     fn plain(&mut self, key: &str, value: impl Display) {
         self.0 += &format!("{key} = {value}\n");
     }
@@ -57,7 +63,7 @@ impl Text {
         self.plain(key, quoted(value));
     }
 
-    fn maybe(&mut self, key: &str, value: Option<impl Display>) {
+    fn optional_text(&mut self, key: &str, value: Option<impl Display>) {
         if let Some(value) = value {
             self.text(key, value);
         }
@@ -71,8 +77,8 @@ impl Text {
     }
 }
 
-/// A text in quotes on one line, with what TOML wants escaped: a spec whose lines end otherwise than in `\n` could not have a text of several
-/// lines that stays as it is.
+/// A quoted and escaped string on one line. A multi-line string would not keep its line endings in
+/// a spec whose lines do not end in `\n`.
 fn quoted(value: impl Display) -> String {
     let text = toml::Value::String(value.to_string()).to_string();
     if !text.contains(['\n', '\r']) {
@@ -93,16 +99,16 @@ fn write_controller(out: &mut Text, spec: &ControllerSpec) {
     if let Some(index) = spec.index {
         out.plain("index", index);
     }
-    out.maybe("name", spec.name.as_ref());
-    out.maybe("type", spec.controller_type);
+    out.optional_text("name", spec.name.as_ref());
+    out.optional_text("type", spec.controller_type);
     if let Some(version) = spec.usbversion {
         out.plain("usbversion", version);
     }
-    out.maybe("model", spec.model);
+    out.optional_text("model", spec.model);
     if let Some(ports) = spec.ports {
         out.plain("ports", ports);
     }
-    if let Some((usb2, usb3)) = spec.halves {
+    if let Some((usb2, usb3)) = spec.separate_ports {
         out.plain("usb2ports", usb2);
         out.plain("usb3ports", usb3);
     }
@@ -111,8 +117,8 @@ fn write_controller(out: &mut Text, spec: &ControllerSpec) {
         Some([]) => out.text("companions", "none"),
         Some(companions) => out.plain("companions", list(companions)),
     }
-    out.maybe("backend", spec.backend.as_ref());
-    out.maybe("pci", spec.pci.as_ref());
+    out.optional_text("backend", spec.backend.as_ref());
+    out.optional_text("pci", spec.pci.as_ref());
 }
 
 fn list(companions: &[Companion]) -> String {
@@ -130,23 +136,35 @@ fn write_device(out: &mut Text, spec: &DeviceSpec) {
         Some(ControllerRef::Index(index)) => out.plain("controller", index),
         Some(ControllerRef::Name(name)) => out.text("controller", name),
     }
-    out.maybe("port", spec.port);
-    out.maybe("name", spec.name.as_ref());
+    out.optional_text("port", spec.port);
+    out.optional_text("name", spec.name.as_ref());
 }
 
 fn write_kind(out: &mut Text, kind: &Kind) {
     if let Kind::Host(host) = kind {
-        return out.text("host", &host.selector);
+        out.text("host", &host.selector);
+        if !host.also.is_empty() {
+            let ids: Vec<String> = host.also.iter().map(quoted).collect();
+            out.plain("also", format!("[{}]", ids.join(", ")));
+        }
+        out.flag("required", host.required);
+        return;
     }
-    out.text("kind", kind.word());
+    out.text("kind", kind.name());
     match kind {
         Kind::Host(_) | Kind::Ccid => {}
         Kind::Storage(storage) => {
             out.text("file", &storage.file);
-            if storage.format != ImageFormat::of_name(&storage.file) {
+            if storage.format != ImageFormat::from_file_name(&storage.file) {
                 out.text("format", storage.format);
             }
-            out.flag("readonly", storage.readonly);
+            if !storage.media.is_disk() {
+                out.text("media", storage.media);
+            }
+            out.optional_text("serial", storage.serial.as_ref());
+            out.flag("removable", storage.removable);
+            // A CD drive is always read-only.
+            out.flag("readonly", storage.readonly && storage.media.is_disk());
         }
         Kind::Tablet(input) | Kind::Mouse(input) | Kind::Keyboard(input) => {
             write_input(out, *input);
@@ -155,12 +173,12 @@ fn write_kind(out: &mut Text, kind: &Kind) {
         Kind::Hub(hub) => out.plain("ports", hub.ports),
         Kind::Serial(serial) => out.text("chardev", &serial.chardev),
         Kind::Redir(redir) => out.text("chardev", &redir.chardev),
-        Kind::Audio(audio) => out.maybe("audiodev", audio.audiodev.as_ref()),
+        Kind::Audio(audio) => out.optional_text("audiodev", audio.audiodev.as_ref()),
         Kind::Net(net) => {
             if net.backend != NetBackend::User {
                 out.text("backend", &net.backend);
             }
-            out.maybe("mac", net.mac);
+            out.optional_text("mac", net.mac);
         }
         Kind::Mtp(mtp) => {
             out.text("dir", &mtp.dir);

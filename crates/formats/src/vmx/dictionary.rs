@@ -1,53 +1,51 @@
-//! A VMX file as what it is to VMware: a dictionary of keys and values.
+//! A VMX file as a dictionary of keys and values, which is how VMware treats it.
 //!
 //! ```text
 //! line  = blank | comment | key blanks "=" blanks value [comment]
 //! value = '"' anything but a quote '"' | anything up to a blank and "#"
 //! ```
 //!
-//! Keys are the same in upper and lower case. In a value, `|` and two hexadecimal digits are a byte that could not stand there itself: `|22` is
-//! a quote, `|0A` a new line, `|7C` the bar. A key that is there twice makes VMware refuse the whole file, and so does this.
+//! Keys ignore case. In a value, `|` and two hexadecimal digits stand for a byte that cannot be
+//! written directly: `|22` is a quote, `|0A` a newline, `|7C` the bar itself. Like VMware, this
+//! module rejects a file with a duplicate key.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::ops::Range;
 
 use crate::error::Problem;
-use crate::spec::MAX_BYTES;
+use crate::length;
+use crate::raw_bytes::has_raw_bytes;
 
 /// A key with its value.
 #[derive(Clone, Debug)]
 pub(super) struct Entry<'a> {
-    /// The key as it is written.
+    /// The key as written.
     pub(super) key: &'a str,
-    /// The value as it is written, without its quotes.
+    /// The value as written, without its quotes.
     pub(super) value: &'a str,
-    /// Where the value is, without its quotes.
+    /// The span of the value, without its quotes.
     pub(super) value_span: Range<usize>,
-    /// The line without its end.
+    /// The line without the white space at its ends.
     pub(super) line: Range<usize>,
-    /// Which line of the text it is, from 0.
+    /// The line number, from 0.
     pub(super) number: usize,
 }
 
-/// All of a text.
+/// A parsed text.
 #[derive(Debug)]
 pub(super) struct Dictionary<'a> {
     entries: Vec<Entry<'a>>,
-    /// Where in `entries` each key is, in lower case.
+    /// The index in `entries` for each key in lower case.
     by_key: HashMap<String, usize>,
 }
 
-/// Windows' mark for UTF-8 at the head of a file.
+/// The UTF-8 byte order mark that Windows puts at the start of a file.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
 impl<'a> Dictionary<'a> {
     pub(super) fn read(text: &'a str) -> Result<Dictionary<'a>, Problem> {
-        if text.len() > MAX_BYTES {
-            let what =
-                format!("this is {} bytes long, and a VMX file is 16 MiB at the most", text.len());
-            return Err(Problem::new(0..0, what).help("is it a VMX file?"));
-        }
+        length::check(text, "a VMX file")?;
         let mut dictionary = Dictionary { entries: Vec::new(), by_key: HashMap::new() };
         let mut start = 0;
         for (number, line) in text.split_inclusive('\n').enumerate() {
@@ -56,62 +54,54 @@ impl<'a> Dictionary<'a> {
             }
             start += line.len();
         }
-        dictionary.check_encoding(text)?;
         Ok(dictionary)
     }
 
     fn add(&mut self, entry: Entry<'a>) -> Result<(), Problem> {
         let key = entry.key.to_ascii_lowercase();
         if let Some(first) = self.by_key.get(&key).and_then(|at| self.entries.get(*at)) {
-            let what = format!("`{}` is said twice", shown(entry.key));
+            let what = format!("`{}` is defined twice", short(entry.key));
             return Err(Problem::new(entry.key_span(), what)
-                .label("and here again")
-                .other(first.key_span(), "here")
-                .help("take one of the two lines out: VMware does not open a file with a key that is already defined"));
+                .label("the second time")
+                .other(first.key_span(), "the first time")
+                .help("remove one of the two lines: VMware does not open a file with a key that is already defined"));
         }
         self.by_key.insert(key, self.entries.len());
         self.entries.push(entry);
         Ok(())
     }
 
-    /// The text came as UTF-8. A file that says that it is something else is the same only as long as it is plain ASCII.
-    fn check_encoding(&self, text: &str) -> Result<(), Problem> {
-        let Some(entry) = self.get(".encoding") else { return Ok(()) };
-        let utf8 = ["utf-8", "utf8"].iter().any(|name| entry.value.eq_ignore_ascii_case(name));
-        if utf8 || text.trim_start_matches(BYTE_ORDER_MARK).is_ascii() {
-            return Ok(());
-        }
-        let what = format!(
-            "this file says that it is written in {}, and is read as UTF-8 alone",
-            shown(entry.value)
-        );
-        Err(Problem::new(entry.value_span.clone(), what)
-            .help("convert it, for instance with iconv, and write .encoding = \"UTF-8\""))
+    /// Whether values that are not ASCII are UTF-8: if the file declares no other encoding.
+    fn is_utf8(&self) -> bool {
+        let Some(entry) = self.get(".encoding") else { return true };
+        ["utf-8", "utf8"].iter().any(|name| entry.value.eq_ignore_ascii_case(name))
     }
 
-    /// What is said of `key`, which is in lower case.
+    /// The entry of `key`, which must be in lower case.
     pub(super) fn get(&self, key: &str) -> Option<&Entry<'a>> {
         self.entries.get(*self.by_key.get(key)?)
     }
 
-    /// All that is said, in the order of the text.
+    /// All entries, in the order of the text.
     pub(super) fn entries(&self) -> &[Entry<'a>] {
         &self.entries
     }
 
-    /// Whether `key` is said to be so. What is not said is not so.
+    /// The entry of `key` if it is set to true. A missing key is false.
     pub(super) fn flag(&self, key: &str) -> Result<Option<&Entry<'a>>, Problem> {
         let Some(entry) = self.get(key) else { return Ok(None) };
         Ok(entry.as_flag()?.then_some(entry))
     }
 
-    /// The text that `key` has, unless that is empty.
+    /// The value of `key` as a string; `None` if it is missing or empty, or in an unknown encoding.
     pub(super) fn text(&self, key: &str) -> Result<Option<String>, Problem> {
-        let text = self.get(key).map(Entry::unescaped).transpose()?;
+        let known = |value: &str| value.is_ascii() || self.is_utf8() && !has_raw_bytes(value);
+        let entry = self.get(key).filter(|entry| known(entry.value));
+        let text = entry.map(Entry::unescaped).transpose()?;
         Ok(text.filter(|text| !text.is_empty()))
     }
 
-    /// The number that `key` has, if it has one.
+    /// The value of `key` as a number, if it is one.
     pub(super) fn number(&self, key: &str) -> Option<u64> {
         self.get(key)?.value.trim().parse().ok()
     }
@@ -129,13 +119,13 @@ impl Entry<'_> {
     fn as_flag(&self) -> Result<bool, Problem> {
         match self.value.trim() {
             word if word.eq_ignore_ascii_case("true") => Ok(true),
-            // VMware empties what it no longer needs.
+            // VMware empties values that it no longer needs.
             word if word.eq_ignore_ascii_case("false") || word.is_empty() => Ok(false),
-            _ => Err(self.refuse(format!("`{}` is \"TRUE\" or \"FALSE\"", shown(self.key)))),
+            _ => Err(self.refuse(format!("`{}` must be \"TRUE\" or \"FALSE\"", short(self.key)))),
         }
     }
 
-    /// The value without its escapes.
+    /// The value with its escapes resolved.
     pub(super) fn unescaped(&self) -> Result<String, Problem> {
         let mut bytes = Vec::with_capacity(self.value.len());
         let mut rest = self.value.as_bytes();
@@ -149,14 +139,14 @@ impl Entry<'_> {
             let byte = digits.and_then(|(digits, after)| Some((hex_byte(digits)?, after)));
             let Some((byte, after)) = byte else {
                 return Err(self
-                    .refuse("a `|` in a value is followed by two hexadecimal digits")
+                    .refuse("a `|` in a value must be followed by two hexadecimal digits")
                     .help("|7C is the bar itself, |22 a quote"));
             };
             bytes.push(byte);
             rest = after;
         }
         String::from_utf8(bytes)
-            .map_err(|_| self.refuse("the bytes that this value escapes are no UTF-8"))
+            .map_err(|_| self.refuse("the escaped bytes of this value are not UTF-8"))
     }
 }
 
@@ -166,7 +156,7 @@ fn hex_byte(digits: &[u8]) -> Option<u8> {
     u8::try_from(byte).ok()
 }
 
-/// A value as it can stand between quotes.
+/// A value, escaped so that it can be written in quotes.
 pub(super) fn escaped(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut out, character| {
         match u8::try_from(character) {
@@ -180,12 +170,12 @@ pub(super) fn escaped(text: &str) -> String {
     })
 }
 
-/// Up to 40 characters, for sentences.
-pub(super) fn shown(text: &str) -> String {
+/// A text, shortened so that it fits into a sentence.
+pub(super) fn short(text: &str) -> String {
     text.chars().take(40).collect()
 }
 
-/// Reads the line that begins at `start`, its end included.
+/// Parses the line at `start`, which includes its line ending.
 fn read_line(line: &str, start: usize, number: usize) -> Result<Option<Entry<'_>>, Problem> {
     let body = line.trim_end();
     let content = body.trim_start_matches(|it: char| it == BYTE_ORDER_MARK || it.is_whitespace());
@@ -195,13 +185,13 @@ fn read_line(line: &str, start: usize, number: usize) -> Result<Option<Entry<'_>
     let start = start + body.len() - content.len();
     let span = start..start + content.len();
     let Some((key, rest)) = content.split_once('=') else {
-        return Err(Problem::new(span, "this line is no `key = \"value\"`")
-            .help("a comment begins with #; a value is on one line"));
+        return Err(Problem::new(span, "this line is not `key = \"value\"`")
+            .help("a comment starts with #; a value is on one line"));
     };
     let key = key.trim_end();
     if key.is_empty() || key.contains(|it: char| it.is_whitespace() || it == '"') {
-        return Err(Problem::new(span, format!("`{}` is no key", shown(key)))
-            .help("write key = \"value\"; a comment begins with #"));
+        return Err(Problem::new(span, format!("`{}` is not a key", short(key)))
+            .help("write key = \"value\"; a comment starts with #"));
     }
     let value = rest.trim_start();
     let at = start + content.len() - value.len();
@@ -212,7 +202,7 @@ fn read_line(line: &str, start: usize, number: usize) -> Result<Option<Entry<'_>
     Ok(Some(Entry { key, value, value_span: at..at + value.len(), line: span, number }))
 }
 
-/// What is before the closing quote; `at` is where the opening one is.
+/// The value up to the closing quote. `at` is the position of the opening quote.
 fn in_quotes(rest: &str, at: usize) -> Result<&str, Problem> {
     let Some((value, after)) = rest.split_once('"') else {
         return Err(Problem::new(at..at + 1 + rest.len(), "this value has no closing quote"));
@@ -222,11 +212,11 @@ fn in_quotes(rest: &str, at: usize) -> Result<&str, Problem> {
         return Ok(value);
     }
     let end = at + 1 + rest.len();
-    Err(Problem::new(end - trailing.len()..end, "something comes after the value")
-        .help("a quote within a value is written |22; a comment begins with #"))
+    Err(Problem::new(end - trailing.len()..end, "there is something after the value")
+        .help("a quote in a value is written |22; a comment starts with #"))
 }
 
-/// A value without quotes: up to a comment.
+/// A value without quotes, up to a comment.
 fn plain(rest: &str) -> &str {
     let comment = rest.char_indices().find(|(at, character)| {
         *character == '#'

@@ -1,4 +1,4 @@
-//! A VMX text that is changed line by line, and that comes out as it went in where nothing was changed.
+//! A VMX text that is edited line by line. Lines that are not edited are kept to the byte.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -6,22 +6,24 @@ use std::ops::Range;
 
 use super::dictionary::{Dictionary, Entry, escaped};
 
-/// A text in change.
+/// A text that is being edited.
 pub(super) struct Document<'a> {
     text: &'a str,
     dictionary: Dictionary<'a>,
     lines: Vec<Line<'a>>,
-    /// The keys of new lines, in lower case: the line that each comes after, and its number there.
+    /// The keys of new lines, in lower case: the line that each follows, and its position among the
+    /// new lines there.
     new: HashMap<String, (usize, usize)>,
-    /// Which entry new lines come after, and are to look like: the last that has to do with USB, else the last.
-    neighbour: Option<usize>,
-    /// How lines end where nothing else is known.
+    /// The entry that new lines follow and whose style they copy: the last one about USB, or else
+    /// the last one of all.
+    anchor: Option<usize>,
+    /// The default line ending.
     line_end: &'static str,
-    /// Whether the text writes `true` rather than `TRUE`.
+    /// Whether the text has `true` rather than `TRUE`.
     lower_case: bool,
 }
 
-/// A line of the text, its end included, and the lines that are new after it.
+/// A line of the text, including its line ending, and the new lines after it.
 #[derive(Default)]
 struct Line<'a> {
     text: Cow<'a, str>,
@@ -35,27 +37,27 @@ impl<'a> Document<'a> {
         let line_end = lines.first().and_then(|line| line_end(&line.text)).unwrap_or("\n");
         let is_flag = |word: &&str| matches!(word.to_ascii_lowercase().as_str(), "true" | "false");
         let flag = dictionary.entries().iter().map(|entry| entry.value).find(is_flag);
-        let of_usb = |entry: &Entry<'_>| {
+        let is_usb = |entry: &Entry<'_>| {
             let key = entry.key.to_ascii_lowercase();
             ["usb", "ehci", "keyboard.vusb"].iter().any(|head| key.starts_with(head))
         };
         let last = dictionary.entries().len().checked_sub(1);
-        let neighbour = dictionary.entries().iter().rposition(of_usb).or(last);
+        let anchor = dictionary.entries().iter().rposition(is_usb).or(last);
         let lower_case = flag.is_some_and(|word| word.starts_with(['t', 'f']));
-        Document { text, dictionary, lines, new: HashMap::new(), neighbour, line_end, lower_case }
+        Document { text, dictionary, lines, new: HashMap::new(), anchor, line_end, lower_case }
     }
 
     pub(super) const fn dictionary(&self) -> &Dictionary<'a> {
         &self.dictionary
     }
 
-    /// Says that `key` is so, or is not.
+    /// Sets `key` to true or false.
     pub(super) fn set_flag(&mut self, key: &str, value: bool) {
         let word = if value { "TRUE" } else { "FALSE" };
         self.set(key, &if self.lower_case { word.to_ascii_lowercase() } else { word.to_owned() });
     }
 
-    /// Says that `key` is `value`: where it is said already, or in a new line beside the others of its sort.
+    /// Sets `key` to `value`: in its line, or in a new line next to related ones.
     pub(super) fn set(&mut self, key: &str, value: &str) {
         let value = escaped(value);
         match self.dictionary.get(&key.to_ascii_lowercase()).cloned() {
@@ -64,22 +66,22 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// Takes out all lines whose key is one that `is_it`.
-    pub(super) fn remove(&mut self, is_it: impl Fn(&str) -> bool) {
-        for entry in self.dictionary.entries().iter().filter(|entry| is_it(entry.key)) {
+    /// Removes all lines whose key matches.
+    pub(super) fn remove(&mut self, matches: impl Fn(&str) -> bool) {
+        for entry in self.dictionary.entries().iter().filter(|entry| matches(entry.key)) {
             if let Some(line) = self.lines.get_mut(entry.number) {
                 line.text = Cow::Borrowed("");
             }
         }
     }
 
-    /// The text as it is now.
+    /// The edited text.
     pub(super) fn finish(self) -> String {
         let mut out = String::with_capacity(self.text.len());
         for line in self.lines {
             out += &line.text;
             let end = line_end(&line.text).unwrap_or(self.line_end);
-            // A text whose last line has no end keeps it so.
+            // If the last line has no line ending, the text still ends without one.
             let open = !line.text.is_empty() && !line.text.ends_with('\n');
             for new in &line.after {
                 if open {
@@ -113,7 +115,7 @@ impl<'a> Document<'a> {
     }
 
     fn add(&mut self, key: &str, value: &str) {
-        let (number, text) = match self.neighbour.and_then(|at| self.dictionary.entries().get(at)) {
+        let (number, text) = match self.anchor.and_then(|at| self.dictionary.entries().get(at)) {
             None => (self.lines.len().saturating_sub(1), format!("{key} = \"{value}\"")),
             Some(entry) => {
                 let before = self.slice(self.line_span(entry).start..entry.line.start);
@@ -127,14 +129,15 @@ impl<'a> Document<'a> {
             self.lines.push(Line::default());
         }
         let Some(line) = self.lines.get_mut(number) else { return };
-        let place = self.new.entry(key.to_ascii_lowercase()).or_insert((number, line.after.len()));
-        match line.after.get_mut(place.1) {
-            Some(there) => *there = text,
+        let position =
+            self.new.entry(key.to_ascii_lowercase()).or_insert((number, line.after.len()));
+        match line.after.get_mut(position.1) {
+            Some(existing) => *existing = text,
             None => line.after.push(text),
         }
     }
 
-    /// Where the line that the entry is on begins and ends, with what ends it.
+    /// The span of the entry's line, including its line ending.
     fn line_span(&self, entry: &Entry<'_>) -> Range<usize> {
         let start = self.slice(..entry.line.start).rfind('\n').map_or(0, |at| at + 1);
         let end = self

@@ -1,35 +1,38 @@
-//! The patterns of `usb.autoConnect.deviceN`: which devices of the host VMware connects by itself.
+//! The patterns of `usb.autoConnect.deviceN`, which select host devices that VMware attaches by
+//! itself.
 //!
-//! | pattern | means |
+//! | pattern | meaning |
 //! |---|---|
 //! | `vid:0781 pid:5581` | vendor and product, hexadecimal |
-//! | `0x0781:0x5581` | the same, as Workstation wrote it before 5.5 |
-//! | `path:1/3/0` | bus 1, port 4, and port 1 of the hub there: buses as Linux counts them, ports from 0 |
-//! | `hostId:..`, `speed:high`, `autoclean:1`, `name:..` | on that host alone; at that speed; VMware forgets the line when the device goes |
-//! | `deviceType:virtual-smartcard` | no device of the host: one that VMware makes up |
+//! | `0x0781:0x5581` | the same, in the syntax of Workstation before 5.5 |
+//! | `path:1/3/0` | bus 1, port 4, and port 1 of the hub there: buses numbered as on Linux, ports from 0 |
+//! | `hostId:..`, `speed:high`, `autoclean:1`, `name:..` | only on that host; only at that speed; VMware removes the line when the device is unplugged |
+//! | `deviceType:virtual-smartcard` | not a host device: VMware emulates it |
 //!
-//! Pairs are apart by blanks and a device has to fit all of them; `\` takes the meaning from a blank or a backslash.
+//! Pairs are separated by blanks, and a device has to match all of them. `\` escapes a blank or a
+//! backslash.
 //!
-//! Sources: VMware's knowledge base, article 1648; `VirtualUSBUSBBackingInfo` of the vSphere API; and what VMware wrote into files beside what
-//! Linux logged: `path:4/0` was the device that Linux called `4-1`.
+//! Sources: VMware's knowledge base, article 1648; `VirtualUSBUSBBackingInfo` of the vSphere API;
+//! and VMware's own files compared with Linux logs: `path:4/0` was the device that Linux called
+//! `4-1`.
 
 use vusb_model::selector::{Selector, UsbId};
 
-use super::dictionary::shown;
+use super::dictionary::short;
 
-/// What a pattern says.
+/// A parsed pattern.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Pattern {
-    /// The device.
+    /// The selector of the device.
     pub(super) selector: Selector,
-    /// What else VMware looks at or does.
+    /// Further conditions and effects, in words for a person.
     pub(super) remarks: Vec<String>,
 }
 
-/// Reads a pattern. `None` is a line that VMware emptied.
+/// Parses a pattern. `None` if it is empty: VMware empties lines that it no longer needs.
 ///
 /// # Errors
-/// It names no device of the host: why.
+/// Why it does not select a host device.
 pub(super) fn read(text: &str) -> Result<Option<Pattern>, String> {
     let (mut vendor, mut product, mut path) = (None, None, None);
     let mut remarks = Vec::new();
@@ -39,49 +42,51 @@ pub(super) fn read(text: &str) -> Result<Option<Pattern>, String> {
     }
     for (name, value) in pairs {
         match name.to_ascii_lowercase().as_str() {
-            "vid" => vendor = Some(hex(&value).ok_or_else(|| no_id(&value))?),
-            "pid" => product = Some(hex(&value).ok_or_else(|| no_id(&value))?),
+            "vid" => vendor = Some(hex(&value).ok_or_else(|| invalid_id(&value))?),
+            "pid" => product = Some(hex(&value).ok_or_else(|| invalid_id(&value))?),
             "path" => path = Some(value),
-            "hostid" => remarks.push(format!("on the host {} alone", shown(&value))),
-            "speed" => remarks.push(format!("at {} speed alone", shown(&value))),
+            "hostid" => remarks.push(format!("only on the host {}", short(&value))),
+            "speed" => remarks.push(format!("only at {} speed", short(&value))),
             "autoclean" if value == "0" => {}
-            "autoclean" => remarks.push("VMware forgets it when it is pulled out".to_owned()),
+            "autoclean" => {
+                remarks.push("VMware removes it from the file when it is unplugged".to_owned());
+            }
             "devicetype" => {
-                return Err(format!("{} is a device that VMware makes up", shown(&value)));
+                return Err(format!("{} is a device that VMware emulates", short(&value)));
             }
             old if old.starts_with("0x") => {
-                vendor = Some(hex(old).ok_or_else(|| no_id(old))?);
-                product = Some(hex(&value).ok_or_else(|| no_id(&value))?);
+                vendor = Some(hex(old).ok_or_else(|| invalid_id(old))?);
+                product = Some(hex(&value).ok_or_else(|| invalid_id(&value))?);
             }
             other => {
-                remarks.push(format!("VMware looks at its {}: {}", shown(other), shown(&value)));
+                remarks.push(format!("only with {} {}", short(other), short(&value)));
             }
         }
     }
     let selector = match (vendor, product, path) {
         (Some(vendor), Some(product), path) => {
-            remarks.extend(path.map(|path| format!("at path {} alone", shown(&path))));
+            remarks.extend(path.map(|path| format!("only at path {}", short(&path))));
             Selector::Id { id: UsbId { vendor, product }, serial: None }
         }
         (None, None, Some(path)) => {
-            port(&path).ok_or_else(|| format!("`{}` is no path such as 1/3/0", shown(&path)))?
+            port(&path).ok_or_else(|| format!("`{}` is not a path such as 1/3/0", short(&path)))?
         }
-        _ => return Err("it has neither a vid and a pid nor a path".to_owned()),
+        _ => return Err("it has neither vid and pid nor a path".to_owned()),
     };
     Ok(Some(Pattern { selector, remarks }))
 }
 
-/// The pattern for a device.
+/// The pattern for a selector.
 ///
 /// # Errors
-/// VMware has no words for it: why.
+/// Why VMware has no pattern for it.
 pub(super) fn write(selector: &Selector) -> Result<String, &'static str> {
     match selector {
         Selector::Id { id, serial: None } => {
             Ok(format!("vid:{:04x} pid:{:04x}", id.vendor, id.product))
         }
         Selector::Id { serial: Some(_), .. } => Err(
-            "VMware does not look at serial numbers; name it by vendor and product, or by its port",
+            "VMware does not match serial numbers; select the device by vendor and product, or by its port",
         ),
         Selector::Port(at) => {
             let ports = at.chain().iter().map(|port| (port.saturating_sub(1)).to_string());
@@ -89,16 +94,19 @@ pub(super) fn write(selector: &Selector) -> Result<String, &'static str> {
             Ok(format!("path:{}", path.join("/")))
         }
         Selector::Address(_) => Err(
-            "VMware does not go by the address, which is another at each plug; name it by vendor and product, or by its port",
+            "VMware does not match addresses, which change whenever a device is plugged in; select the device by vendor and product, or by its port",
         ),
         Selector::Path(_) => Err(
-            "VMware counts buses and does not know where their controllers are; name it by vendor and product, or by its port (1-4.2)",
+            "VMware numbers buses and does not match their controllers; select the device by vendor and product, or by its port (1-4.2)",
+        ),
+        Selector::Pattern(_) => Err(
+            "this selects any device that matches; select the device by vendor and product, or by its port (1-4.2)",
         ),
     }
 }
 
-fn no_id(text: &str) -> String {
-    format!("`{}` is no id of one to four hexadecimal digits", shown(text))
+fn invalid_id(text: &str) -> String {
+    format!("`{}` is not an id of one to four hexadecimal digits", short(text))
 }
 
 /// One to four hexadecimal digits, with or without `0x`.
@@ -108,7 +116,7 @@ fn hex(text: &str) -> Option<u16> {
     if strict { u16::from_str_radix(digits, 16).ok() } else { None }
 }
 
-/// `1/3/0` as `1-4.1`.
+/// Converts `1/3/0` to `1-4.1`.
 fn port(path: &str) -> Option<Selector> {
     let mut numbers = path.split('/');
     let bus = numbers.next()?;
@@ -151,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_of_all_ages() {
+    fn patterns_of_all_versions() {
         assert_eq!(selector("0x0781:0x5581"), "0781:5581");
         assert_eq!(selector("0x4e8:0x81"), "04e8:0081");
         assert_eq!(selector("vid:03e7 pid:2485 autoclean:0"), "03e7:2485");
@@ -164,21 +172,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_looked_at_beside_the_device_is_remarked() {
+    fn further_conditions_are_remarks() {
         let pattern = read("path:1/3/0 hostId:44\\ 45 vid:0781 pid:5581 speed:high autoclean:1");
         assert_eq!(
             pattern.unwrap().unwrap().remarks,
             [
-                "on the host 44 45 alone",
-                "at high speed alone",
-                "VMware forgets it when it is pulled out",
-                "at path 1/3/0 alone",
+                "only on the host 44 45",
+                "only at high speed",
+                "VMware removes it from the file when it is unplugged",
+                "only at path 1/3/0",
             ]
         );
     }
 
     #[test]
-    fn what_is_no_device_of_the_host() {
+    fn patterns_that_select_no_host_device() {
         for text in [
             "deviceType:virtual-smartcard",
             "vid:0781",

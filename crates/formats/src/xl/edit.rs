@@ -1,60 +1,60 @@
-//! Changes to the text, each at one place, and all else as it was.
+//! Edits to the text, each in one place. Everything else is kept as it is.
 //!
-//! An entry that comes looks like the last of its list, and a key that comes like its neighbours:
+//! A new entry follows the style of the last one in its list, and a new key that of its neighbours:
 //!
 //! ```text
 //!   usbdev = [ 'a', 'b' ]        one line:     , 'c' after the last
 //!   usbdev = [
-//!       'a',   # a stick         one a line:   a line of its own, with the indent of the last, and a comma if the last has one
-//!   ]
+//!       'a',   # a stick         one per line: a new line with the indentation of the last,
+//!   ]                                          and a comma if the last has one
 //!   usbdev = []                  empty:        'c' between the brackets
 //! ```
 
 use std::ops::Range;
 
-use super::entry::with;
-use super::grammar::{Setting, Value, What};
+use super::entry::with_values;
+use super::grammar::{Setting, Value, ValueKind};
 use super::read::{self, KEYS};
 use super::settings::Settings;
-use crate::libxl::edit::{Number, Text};
-use crate::libxl::meaning;
-use crate::libxl::say::{CtrlWords, DevWords};
-use crate::libxl::usb::Usb;
+use crate::libxl::edit::{EditableText, NumericKey};
+use crate::libxl::express::{CtrlEntry, DevEntry};
+use crate::libxl::interpret;
+use crate::libxl::structs::Usb;
 use crate::splice::line_start;
 
-/// A configuration that is being changed.
+/// A configuration that is being edited.
 pub(super) struct Cfg(pub(super) String);
 
-impl Text for Cfg {
+impl EditableText for Cfg {
     const NUMBERED: bool = false;
 
     fn usb(&self) -> Result<Usb, String> {
-        let read = || read::usb(&self.0).map_err(|problem| meaning::in_a_line(problem, &self.0));
-        match meaning::refused(read()?, &self.0) {
+        let read = || read::usb(&self.0).map_err(|problem| interpret::one_line(problem, &self.0));
+        match interpret::refusal(read()?, &self.0) {
             Some(refused) => Err(refused),
             None => read(),
         }
     }
 
-    fn add_ctrl(&mut self, _: u16, words: CtrlWords) {
-        self.add_entry("usbctrl", &ctrl_entry("", words));
+    fn add_ctrl(&mut self, _: u16, entry: CtrlEntry) {
+        self.add_entry("usbctrl", &ctrl_entry("", entry));
     }
 
-    fn set_ctrl(&mut self, entry: usize, words: CtrlWords) {
-        self.set_entry("usbctrl", entry, |text| ctrl_entry(text, words));
+    fn set_ctrl(&mut self, position: usize, entry: CtrlEntry) {
+        self.set_entry("usbctrl", position, |text| ctrl_entry(text, entry));
     }
 
     fn remove_ctrl(&mut self, entry: usize) {
         self.remove_entry("usbctrl", entry);
     }
 
-    fn add_dev(&mut self, words: DevWords) {
-        self.add_entry("usbdev", &dev_entry(words));
+    fn add_dev(&mut self, entry: DevEntry) {
+        self.add_entry("usbdev", &dev_entry(entry));
     }
 
     fn set_dev(&mut self, entry: usize, ctrl: u16, port: u8) {
-        let wanted = [("controller", ctrl.to_string()), ("port", port.to_string())];
-        self.set_entry("usbdev", entry, |text| with(text, &wanted));
+        let values = [("controller", ctrl.to_string()), ("port", port.to_string())];
+        self.set_entry("usbdev", entry, |text| with_values(text, &values));
     }
 
     fn remove_dev(&mut self, entry: usize) {
@@ -71,46 +71,46 @@ impl Text for Cfg {
         self.remove_entry("usbdevice", entry);
     }
 
-    fn set(&mut self, number: Number, value: Option<i64>) {
+    fn set(&mut self, number: NumericKey, value: Option<i64>) {
         let key = match number {
-            Number::Usb => "usb",
-            Number::Usbversion => "usbversion",
-            Number::Redirection => "spiceusbredirection",
+            NumericKey::Usb => "usb",
+            NumericKey::Usbversion => "usbversion",
+            NumericKey::Redirection => "spiceusbredirection",
         };
         self.set_number(key, value);
     }
 }
 
-/// An entry of `usbctrl` that says all of it. A type that says as much stays as it is written.
-fn ctrl_entry(entry: &str, words: CtrlWords) -> String {
-    let kind = super::entry::pairs(entry).filter(|pair| pair.key == "type").last();
+/// An entry of `usbctrl` with every value given. An equivalent type keeps its spelling.
+fn ctrl_entry(text: &str, entry: CtrlEntry) -> String {
+    let old = super::entry::pairs(text).filter(|pair| pair.key == "type").last();
     let is_pv = |name: &str| matches!(name, "pv" | "qusb");
-    let kind = kind
+    let ctrl_type = old
         .and_then(|pair| pair.value)
-        .filter(|kind| is_pv(&kind.to_ascii_lowercase()) && is_pv(words.kind.name()))
-        .unwrap_or(words.kind.name())
+        .filter(|old| is_pv(&old.to_ascii_lowercase()) && is_pv(entry.ctrl_type.name()))
+        .unwrap_or(entry.ctrl_type.name())
         .to_owned();
-    let wanted = [
-        ("type", kind),
-        ("version", words.version.to_string()),
-        ("ports", words.ports.to_string()),
+    let values = [
+        ("type", ctrl_type),
+        ("version", entry.version.to_string()),
+        ("ports", entry.ports.to_string()),
     ];
-    with(entry, &wanted)
+    with_values(text, &values)
 }
 
-/// An entry of `usbdev` that says all of it.
-pub(super) fn dev_entry(words: DevWords) -> String {
-    let DevWords { hostbus, hostaddr, ctrl, port } = words;
+/// An entry of `usbdev` with every value given.
+pub(super) fn dev_entry(entry: DevEntry) -> String {
+    let DevEntry { hostbus, hostaddr, ctrl, port } = entry;
     format!("type=hostdev,hostbus={hostbus},hostaddr={hostaddr},controller={ctrl},port={port}")
 }
 
-/// An entry of `usbctrl`, written anew.
-pub(super) fn new_ctrl_entry(words: CtrlWords) -> String {
-    ctrl_entry("", words)
+/// A new entry of `usbctrl`.
+pub(super) fn new_ctrl_entry(entry: CtrlEntry) -> String {
+    ctrl_entry("", entry)
 }
 
 impl Cfg {
-    /// What is set. The text was read before, so that it can be read.
+    /// The settings. The text was read before, so it can be parsed.
     fn settings(&self) -> Settings<'_> {
         Settings::read(&self.0).unwrap_or(Settings { all: Vec::new() })
     }
@@ -121,12 +121,12 @@ impl Cfg {
         }
     }
 
-    /// One entry more in a list, which is begun if there is none.
+    /// Appends an entry to a list, which is created if it is missing.
     fn add_entry(&mut self, key: &str, entry: &str) {
         let settings = self.settings();
         let quote = style_quote(&self.0, &settings).unwrap_or('\'');
         let last_part = settings.get(key).and_then(|found| Some(&found.parts.last()?.value));
-        let Some(Value { span, what: What::List(values) }) = last_part else {
+        let Some(Value { span, kind: ValueKind::List(values) }) = last_part else {
             let list = new_list(&self.0, &settings, &quoted(entry, quote));
             return self.add_setting(key, &list);
         };
@@ -138,17 +138,17 @@ impl Cfg {
         }
     }
 
-    /// One entry more after the `last` of a list.
+    /// Adds an entry after the `last` one of a list.
     fn add_after(&mut self, last: Range<usize>, list: Range<usize>, entry: &str) {
         let layout = Layout::of(&self.0, &last, &list);
         let Some(indent) =
             layout.indent.map(|indent| self.0.get(indent).unwrap_or_default().to_owned())
         else {
-            // All on one line.
-            let gap = gap(&self.0, &list, &last).to_owned();
+            // Everything is on one line.
+            let separator = separator(&self.0, &list, &last).to_owned();
             return match layout.comma {
-                Some(comma) => self.replace(comma..comma, &format!("{gap}{entry},")),
-                None => self.replace(last.end..last.end, &format!(",{gap}{entry}")),
+                Some(comma) => self.replace(comma..comma, &format!("{separator}{entry},")),
+                None => self.replace(last.end..last.end, &format!(",{separator}{entry}")),
             };
         };
         let line = if layout.comma.is_some() {
@@ -164,7 +164,7 @@ impl Cfg {
         }
     }
 
-    /// The first entry of an empty list.
+    /// Adds the first entry of an empty list.
     fn add_first(&mut self, list: Range<usize>, entry: &str) {
         let inner = list.start + 1..list.end - 1;
         let between = self.0.get(inner.clone()).unwrap_or_default();
@@ -172,7 +172,7 @@ impl Cfg {
             let pad = if between.is_empty() { "" } else { " " };
             return self.replace(inner, &format!("{pad}{entry}{pad}"));
         }
-        // The bracket at the end may stand on a line of its own, as it mostly does.
+        // The closing bracket is usually on its own line.
         let line = line_start(&self.0, inner.end);
         let own = self.0.get(line..inner.end).filter(|before| before.trim().is_empty());
         match own.map(str::to_owned) {
@@ -181,12 +181,12 @@ impl Cfg {
         }
     }
 
-    /// An entry as `change` makes it.
+    /// Replaces an entry by the result of `change`.
     fn set_entry(&mut self, key: &str, entry: usize, change: impl Fn(&str) -> String) {
         let settings = self.settings();
         let found = settings.get(key).and_then(|found| found.list());
         let Some(value) = found.and_then(|list| list.get(entry).copied()) else { return };
-        let What::Atom(text) = &value.what else { return };
+        let ValueKind::Atom(text) = &value.kind else { return };
         let changed = change(text);
         if changed != *text {
             let quote = quote_of(&self.0, Some(value)).unwrap_or('\'');
@@ -195,13 +195,13 @@ impl Cfg {
         }
     }
 
-    /// One entry less. The last one goes with its key, if nothing else is on its lines.
+    /// Removes an entry. The key is removed with the last entry if nothing else is on its lines.
     fn remove_entry(&mut self, key: &str, entry: usize) {
         let settings = self.settings();
         let Some(found) = settings.get(key) else { return };
         let mut left = entry;
         for setting in &found.parts {
-            let What::List(values) = &setting.value.what else { return };
+            let ValueKind::List(values) = &setting.value.kind else { return };
             let Some(value) = values.get(left) else {
                 left -= values.len();
                 continue;
@@ -209,12 +209,10 @@ impl Cfg {
             let (value, list) = (value.span.clone(), setting.value.span.clone());
             let before = left.checked_sub(1).and_then(|it| values.get(it)).map(|it| it.span.end);
             let single = values.len() == 1;
-            if single
-                && settings.void(key).is_none()
-                && found.parts.len() == 1
-                && let Some(lines) = lines_of(&self.0, setting)
-            {
-                return self.replace(lines, "");
+            if single && settings.overridden(key).is_none() && found.parts.len() == 1 {
+                if let Some(lines) = exclusive_lines(&self.0, setting) {
+                    return self.replace(lines, "");
+                }
             }
             let inner = self.0.get(list.start + 1..list.end - 1).unwrap_or_default();
             if single && !inner.contains('\n') {
@@ -225,8 +223,9 @@ impl Cfg {
         }
     }
 
-    /// Takes an entry out of its list. `before` is where the one before it ends, if this is the last: that one is the last then, and has a
-    /// comma after it if this one has.
+    /// Removes an entry from its list. `before` is the end of the previous entry if this is the
+    /// last one: the previous entry then becomes the last, and keeps a comma only if this one had
+    /// one.
     fn cut(&mut self, value: Range<usize>, list: &Range<usize>, before: Option<usize>) {
         let layout = Layout::of(&self.0, &value, list);
         let end = layout.comma.unwrap_or(value.end);
@@ -234,16 +233,14 @@ impl Cfg {
             .filter(|_| layout.comma.is_none())
             .and_then(|before| comma_after(&self.0, before..value.start))
             .map_or(0..0, |end| end - 1..end);
-        if let Some(indent) = layout.indent
-            && let Some(rest) = rest_of_line(&self.0, end)
-        {
-            // A line of its own goes whole.
+        if let Some((indent, rest)) = layout.indent.zip(rest_of_line(&self.0, end)) {
+            // An entry on its own line is removed with the line.
             self.replace(indent.start..(rest + 1).min(self.0.len()), "");
             return self.replace(comma, "");
         }
         let between = |from: usize| self.0.get(from..value.start).unwrap_or_default();
         match before {
-            // With the comma before it; the one after it stays for the others.
+            // Remove the comma before it as well; a comma after it stays.
             Some(before) if !between(before).contains('#') => {
                 self.replace(before..value.end, "");
             }
@@ -256,7 +253,7 @@ impl Cfg {
         }
     }
 
-    /// A list in place of a text.
+    /// Replaces a string by a list, to which entries can be added.
     fn usbdevice_as_list(&mut self) {
         let settings = self.settings();
         let Some(found) = settings.get("usbdevice") else { return };
@@ -276,7 +273,7 @@ impl Cfg {
             }
             return;
         };
-        let now = found.text().and_then(|text| super::number::whole(&text));
+        let now = found.text().and_then(|text| super::number::strtol_exact(&text));
         if now.unwrap_or(0) == value.unwrap_or(0) {
             return;
         }
@@ -284,14 +281,17 @@ impl Cfg {
         let span = setting.value.span.clone();
         match value {
             Some(value) => self.replace(span, &value.to_string()),
-            None => match lines_of(&self.0, setting).filter(|_| settings.void(key).is_none()) {
+            None => match exclusive_lines(&self.0, setting)
+                .filter(|_| settings.overridden(key).is_none())
+            {
                 Some(lines) => self.replace(lines, ""),
                 None => self.replace(span, "0"),
             },
         }
     }
 
-    /// A key more, on a line of its own: after `usbctrl` or the last key about USB, or at the end.
+    /// Adds a key on a new line: `usbdev` after `usbctrl`, any other key after the last one about
+    /// USB, and at the end if there is no such key.
     fn add_setting(&mut self, key: &str, value: &str) {
         let settings = self.settings();
         let of = |key: &str| settings.all.iter().rposition(|setting| setting.key == key);
@@ -313,9 +313,10 @@ impl Cfg {
     }
 }
 
-/// A list of one entry, with spaces inside its brackets or without, as the last list of the text has them.
+/// A list of one entry, with or without spaces inside its brackets, like the last list in the text.
 fn new_list(text: &str, settings: &Settings<'_>, entry: &str) -> String {
-    let is_list = |it: &&Setting<'_>| matches!(&it.value.what, What::List(all) if !all.is_empty());
+    let is_list =
+        |it: &&Setting<'_>| matches!(&it.value.kind, ValueKind::List(all) if !all.is_empty());
     let like = settings.all.iter().rev().find(is_list).map(|it| &it.value.span);
     let inside = like.and_then(|span| text.get(span.start + 1..span.end));
     if inside.is_some_and(|inside| !inside.starts_with([' ', '\t', '\n'])) {
@@ -325,11 +326,11 @@ fn new_list(text: &str, settings: &Settings<'_>, entry: &str) -> String {
     }
 }
 
-/// How an entry stands in its list.
+/// The position of an entry in the layout of its list.
 struct Layout {
-    /// The white space before it, where it is the first on its line.
+    /// The white space before it, if it is the first on its line.
     indent: Option<Range<usize>>,
-    /// Where the comma after it ends, if there is one.
+    /// The end of the comma after it, if there is one.
     comma: Option<usize>,
 }
 
@@ -342,14 +343,14 @@ impl Layout {
     }
 }
 
-/// What is between a comma and the next entry of a list that is all on one line.
-fn gap<'t>(text: &'t str, list: &Range<usize>, last: &Range<usize>) -> &'t str {
+/// The text between a comma and the next entry, in a list that is all on one line.
+fn separator<'t>(text: &'t str, list: &Range<usize>, last: &Range<usize>) -> &'t str {
     let before = text.get(list.start..last.start).unwrap_or_default();
-    let gap = before.rfind(',').and_then(|comma| before.get(comma + 1..));
-    gap.filter(|gap| gap.chars().all(|it| it == ' ' || it == '\t')).unwrap_or(" ")
+    let separator = before.rfind(',').and_then(|comma| before.get(comma + 1..));
+    separator.filter(|separator| separator.chars().all(|it| it == ' ' || it == '\t')).unwrap_or(" ")
 }
 
-/// Where the comma ends that is next in this part of a list, past newlines and comments.
+/// The end of the next comma in this part of a list, skipping newlines and comments.
 fn comma_after(text: &str, part: Range<usize>) -> Option<usize> {
     let mut at = part.start;
     let rest = |at: usize| text.get(at..part.end).unwrap_or_default();
@@ -363,7 +364,7 @@ fn comma_after(text: &str, part: Range<usize>) -> Option<usize> {
     }
 }
 
-/// The end of the line, if nothing but white space and a comment comes before it.
+/// The end of the line, if only white space and a comment come before it.
 fn rest_of_line(text: &str, at: usize) -> Option<usize> {
     let rest = text.get(at..)?;
     let line = rest.find('\n').unwrap_or(rest.len());
@@ -371,24 +372,26 @@ fn rest_of_line(text: &str, at: usize) -> Option<usize> {
     (content.is_empty() || content.starts_with('#')).then_some(at + line)
 }
 
-/// The lines of an assignment, with their newline, if nothing else is on them: no other assignment, and no comment.
-fn lines_of(text: &str, setting: &Setting<'_>) -> Option<Range<usize>> {
+/// The lines of an assignment, including the newline, if they contain no other assignment and no
+/// comment.
+fn exclusive_lines(text: &str, setting: &Setting<'_>) -> Option<Range<usize>> {
     let span = setting.span();
     let start = line_start(text, span.start);
     let alone = text.get(start..span.start)?.trim().is_empty();
     let end = rest_of_line(text, span.end).filter(|_| alone)?;
-    let said = text.get(span.end..end)?.contains('#') || text.get(span)?.contains('#');
-    if said {
+    let has_comment = text.get(span.end..end)?.contains('#') || text.get(span)?.contains('#');
+    if has_comment {
         return None;
     }
     if end < text.len() {
         return Some(start..end + 1);
     }
-    // The last line, without a newline: the one before it becomes the last.
+    // This is the last line and it has no newline: the previous line becomes the last.
     Some(start.saturating_sub(1)..end)
 }
 
-/// The end of the line on which the assignment ends, and all that share their lines with it.
+/// The end of the line on which the assignment ends, or of the last assignment that shares lines
+/// with it.
 fn end_of_lines(text: &str, settings: &Settings<'_>, number: usize) -> usize {
     let mut end = text.len();
     for (at, setting) in settings.all.iter().enumerate().skip(number) {
@@ -402,24 +405,24 @@ fn end_of_lines(text: &str, settings: &Settings<'_>, number: usize) -> usize {
     end
 }
 
-/// The quote that a value has.
+/// The quote character of a value.
 fn quote_of(text: &str, value: Option<&Value<'_>>) -> Option<char> {
     let first = text.get(value?.span.start..)?.chars().next()?;
     matches!(first, '\'' | '"').then_some(first)
 }
 
-/// The quote that the lists of the text have, or else any text in it.
+/// The quote character of the last list in the text, or of any string in it.
 fn style_quote(text: &str, settings: &Settings<'_>) -> Option<char> {
-    let in_list = |setting: &Setting<'_>| match &setting.value.what {
-        What::List(values) => quote_of(text, values.last()),
-        What::Atom(_) => None,
+    let in_list = |setting: &Setting<'_>| match &setting.value.kind {
+        ValueKind::List(values) => quote_of(text, values.last()),
+        ValueKind::Atom(_) => None,
     };
     let any = |setting: &Setting<'_>| quote_of(text, Some(&setting.value));
     let lists = settings.all.iter().rev().find_map(in_list);
     lists.or_else(|| settings.all.iter().rev().find_map(any))
 }
 
-/// A text in quotes.
+/// A string in quotes.
 pub(super) fn quoted(text: &str, quote: char) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push(quote);

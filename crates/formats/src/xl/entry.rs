@@ -1,23 +1,24 @@
-//! The entries of `usbctrl` and `usbdev`: `KEY=VALUE` with commas between them, in one text.
+//! The entries of `usbctrl` and `usbdev`: `KEY=VALUE` pairs, separated by commas, in one string.
 //!
-//! xl cuts at each comma, drops what is empty, and spaces in front. Around the `=` and at the end it drops nothing.
+//! xl splits at each comma and drops empty parts and leading spaces. It does not trim spaces around
+//! the `=` or at the end.
 
 use std::ops::Range;
 
-/// A part of an entry.
+/// A `KEY=VALUE` pair of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pair<'a> {
-    /// All of it.
+    /// The whole pair.
     pub(super) text: &'a str,
-    /// What is before the `=`; all of it, if there is none.
+    /// The part before the `=`, or the whole pair if there is no `=`.
     pub(super) key: &'a str,
-    /// What is after it.
+    /// The part after the `=`.
     pub(super) value: Option<&'a str>,
-    /// Where it is in the entry, in bytes.
-    pub(super) at: Range<usize>,
+    /// Its position in the entry, in bytes.
+    pub(super) span: Range<usize>,
 }
 
-/// The parts of an entry, in their order.
+/// The pairs of an entry, in order.
 pub(super) fn pairs(entry: &str) -> impl Iterator<Item = Pair<'_>> {
     let mut at = 0;
     entry.split(',').filter_map(move |part| {
@@ -29,19 +30,19 @@ pub(super) fn pairs(entry: &str) -> impl Iterator<Item = Pair<'_>> {
             Some((key, value)) => (key, Some(value)),
             None => (text, None),
         };
-        (!part.is_empty()).then_some(Pair { text, key, value, at: start..start + text.len() })
+        (!part.is_empty()).then_some(Pair { text, key, value, span: start..start + text.len() })
     })
 }
 
-/// The entry with the value of each of these keys as given here. What else it says stays, and where it stands.
-pub(super) fn with(entry: &str, wanted: &[(&str, String)]) -> String {
+/// Sets the values of these keys in an entry. Everything else is kept as it is.
+pub(super) fn with_values(entry: &str, values: &[(&str, String)]) -> String {
     let mut text = entry.to_owned();
-    for (key, value) in wanted {
+    for (key, value) in values {
         let new = format!("{key}={value}");
-        // The last one counts.
+        // The last of several takes precedence.
         let found = pairs(&text).filter(|pair| pair.key == *key && pair.value.is_some()).last();
-        match found.map(|pair| pair.at) {
-            Some(at) => text.replace_range(at, &new),
+        match found.map(|pair| pair.span) {
+            Some(span) => text.replace_range(span, &new),
             None if pairs(&text).next().is_none() => text = new,
             None => text = format!("{},{new}", text.trim_end_matches([',', ' '])),
         }
@@ -54,9 +55,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cut_as_xl_cuts() {
+    fn entries_are_split_as_xl_splits_them() {
         let all: Vec<_> =
-            pairs("type=pv,, version = 2,x").map(|it| (it.key, it.value, it.at)).collect();
+            pairs("type=pv,, version = 2,x").map(|it| (it.key, it.value, it.span)).collect();
         assert_eq!(
             all,
             [("type", Some("pv"), 0..7), ("version ", Some(" 2"), 10..21), ("x", None, 22..23),]
@@ -65,10 +66,13 @@ mod tests {
     }
 
     #[test]
-    fn one_value_is_changed_and_the_others_stay() {
+    fn one_value_is_changed_and_the_others_are_kept() {
         let entry = " hostbus=1, port=1,hostaddr=3";
-        assert_eq!(with(entry, &[("port", "2".to_owned())]), " hostbus=1, port=2,hostaddr=3");
-        assert_eq!(with("a=1,", &[("b", "2".to_owned())]), "a=1,b=2");
-        assert_eq!(with("", &[("b", "2".to_owned())]), "b=2");
+        assert_eq!(
+            with_values(entry, &[("port", "2".to_owned())]),
+            " hostbus=1, port=2,hostaddr=3"
+        );
+        assert_eq!(with_values("a=1,", &[("b", "2".to_owned())]), "a=1,b=2");
+        assert_eq!(with_values("", &[("b", "2".to_owned())]), "b=2");
     }
 }

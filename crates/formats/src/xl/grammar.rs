@@ -1,27 +1,30 @@
-//! The grammar of xl's configurations, with the place of everything in it.
+//! The grammar of xl's configurations, with the span of every value.
 //!
 //! ```text
 //! file       = { [ assignment ] ( newline | ";" ) } [ assignment ]
 //! assignment = KEY ( "=" | "+=" ) value
-//! value      = STRING | NUMBER | "[" { newline } [ value { "," value } [ "," ] ] "]"     newlines anywhere between the brackets
+//! value      = STRING | NUMBER | "[" { newline } [ value { "," value } [ "," ] ] "]"
+//!              with newlines anywhere between the brackets
 //! newline    = a newline, or "#", anything, and a newline
 //! KEY        = [a-z][_0-9a-z]*
 //! NUMBER     = [0-9][0-9a-fx]*
 //! STRING     = 'text' or "text" on one line, with \' \" \\ \a \b \f \n \r \t \v
 //! ```
 //!
-//! This is what xl's own lexer and parser take, no more and no less (`libxlu_cfg_l.l` and `libxlu_cfg_y.y` of Xen 4.17): no key in capitals, no
-//! carriage return at the end of a line, no negative number without quotes, and no comment at the very end without a newline after it. Held against
-//! `libxlutil` on 80,000 random texts: the same are read, and the same is read from them. Two things are refused here that xl reads by mistake: a
-//! single stray character or quote at the very end, and the octal `\\101` in a text, of which it drops all.
+//! This is exactly what xl's own lexer and parser accept (`libxlu_cfg_l.l` and `libxlu_cfg_y.y` of
+//! Xen 4.17): no upper-case keys, no carriage return at the end of a line, no negative number
+//! without quotes, and no comment at the end without a newline after it. Compared with
+//! `libxlutil` on 80,000 random texts: both accept the same texts and read the same values. There
+//! are two deliberate exceptions, which xl accepts by mistake: a single stray character or quote at
+//! the very end, and the octal escape `\101` in a string, which xl drops entirely.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::error::Problem;
-use crate::spec::MAX_BYTES;
+use crate::length;
 
-/// How deep lists may be in lists. xl itself would go to about 10,000, and no key wants more than two.
+/// The maximum nesting of lists. xl itself goes to about 10,000, and no key needs more than two.
 const MAX_DEPTH: usize = 32;
 
 /// One assignment.
@@ -29,8 +32,8 @@ const MAX_DEPTH: usize = 32;
 pub(super) struct Setting<'t> {
     pub(super) key: &'t str,
     pub(super) key_span: Range<usize>,
-    /// Whether it adds (`+=`) to what the key has.
-    pub(super) adds: bool,
+    /// Whether it appends (`+=`) to the value of the key.
+    pub(super) appends: bool,
     pub(super) value: Value<'t>,
 }
 
@@ -41,17 +44,17 @@ impl Setting<'_> {
     }
 }
 
-/// A value, with its quotes or brackets.
+/// A value. The span includes its quotes or brackets.
 #[derive(Clone, Debug)]
 pub(super) struct Value<'t> {
     pub(super) span: Range<usize>,
-    pub(super) what: What<'t>,
+    pub(super) kind: ValueKind<'t>,
 }
 
-/// What a value is.
+/// The kind of a value.
 #[derive(Clone, Debug)]
-pub(super) enum What<'t> {
-    /// A text, or a number, which is one too.
+pub(super) enum ValueKind<'t> {
+    /// A string, or a number, which xl also stores as a string.
     Atom(Cow<'t, str>),
     List(Vec<Value<'t>>),
 }
@@ -70,14 +73,12 @@ enum Token<'t> {
     End,
 }
 
-/// Reads a whole text.
+/// Parses a whole text.
 ///
 /// # Errors
-/// xl could not read it, or it is too large or too deep.
+/// xl could not read it, or it is too large or nested too deeply.
 pub(super) fn parse(text: &str) -> Result<Vec<Setting<'_>>, Problem> {
-    if text.len() > MAX_BYTES {
-        return Err(Problem::new(0..0, format!("this is larger than {} MiB", MAX_BYTES >> 20)));
-    }
+    length::check(text, "an xl configuration")?;
     let mut parser = Parser { text, at: 0 };
     let mut settings = Vec::new();
     loop {
@@ -90,9 +91,9 @@ pub(super) fn parse(text: &str) -> Result<Vec<Setting<'_>>, Problem> {
                     (Token::Newline | Token::Semicolon, _) => {}
                     (Token::End, _) => return Ok(settings),
                     (_, span) => {
-                        let what = "there is more on this line than one assignment";
+                        let what = "there is more than one assignment on this line";
                         return Err(Problem::new(span, what).help(
-                            "put it on a line of its own, or a `;` before it; xl says: syntax error",
+                            "start a new line, or put a `;` before it; xl says: syntax error",
                         ));
                     }
                 }
@@ -112,7 +113,7 @@ struct Parser<'t> {
 
 impl<'t> Parser<'t> {
     fn assignment(&mut self, key: &'t str, key_span: Range<usize>) -> Result<Setting<'t>, Problem> {
-        let adds = match self.next()? {
+        let appends = match self.next()? {
             (Token::Assign, _) => false,
             (Token::Add, _) => true,
             (_, span) => {
@@ -124,7 +125,7 @@ impl<'t> Parser<'t> {
         };
         let (token, span) = self.next()?;
         let value = self.value(token, span, 0)?;
-        Ok(Setting { key, key_span, adds, value })
+        Ok(Setting { key, key_span, appends, value })
     }
 
     fn value(
@@ -134,35 +135,40 @@ impl<'t> Parser<'t> {
         depth: usize,
     ) -> Result<Value<'t>, Problem> {
         match token {
-            Token::Atom(text) => Ok(Value { span, what: What::Atom(text) }),
+            Token::Atom(text) => Ok(Value { span, kind: ValueKind::Atom(text) }),
             Token::Open if depth < MAX_DEPTH => self.list(span.start, depth + 1),
             Token::Open => {
-                let what = format!("lists are in lists more than {MAX_DEPTH} deep");
+                let what = format!("lists are nested more than {MAX_DEPTH} levels deep");
                 Err(Problem::new(span, what))
             }
-            _ => Err(Problem::new(span, "a value is a text in quotes, a number, or a list in [ ]")
-                .help("it starts on the line of its key; xl says: syntax error")),
+            _ => {
+                Err(Problem::new(span, "a value is a string in quotes, a number, or a list in [ ]")
+                    .help("it starts on the line of its key; xl says: syntax error"))
+            }
         }
     }
 
-    /// A list whose `[` at `start` has just been read.
+    /// Reads a list whose `[` at `start` has just been read.
     fn list(&mut self, start: usize, depth: usize) -> Result<Value<'t>, Problem> {
         let mut values = Vec::new();
         loop {
             let (token, span) = self.next_in_list(start)?;
             if token == Token::Close {
-                return Ok(Value { span: start..span.end, what: What::List(values) });
+                return Ok(Value { span: start..span.end, kind: ValueKind::List(values) });
             }
             values.push(self.value(token, span, depth)?);
             match self.next_in_list(start)? {
                 (Token::Comma, _) => {}
                 (Token::Close, end) => {
-                    return Ok(Value { span: start..end.end, what: What::List(values) });
+                    return Ok(Value { span: start..end.end, kind: ValueKind::List(values) });
                 }
                 (_, span) => {
-                    return Err(Problem::new(span, "between two entries of a list is a comma")
-                        .other(start..start + 1, "the list starts here")
-                        .help("xl says: syntax error, expecting ']'"));
+                    return Err(Problem::new(
+                        span,
+                        "there is no comma between two entries of a list",
+                    )
+                    .other(start..start + 1, "the list starts here")
+                    .help("xl says: syntax error, expecting ']'"));
                 }
             }
         }
@@ -210,7 +216,7 @@ impl<'t> Parser<'t> {
                 (Token::Atom(Cow::Borrowed(rest.get(..length).unwrap_or_default())), length)
             }
             b'\'' | b'"' => string(rest, start)?,
-            _ => return Err(nothing(rest, start)),
+            _ => return Err(unexpected_character(rest, start)),
         };
         self.at = start + length;
         Ok((token, start..self.at))
@@ -224,12 +230,15 @@ impl<'t> Parser<'t> {
 /// The length of the comment that `rest` starts with, its newline included.
 fn comment(rest: &str, start: usize) -> Result<usize, Problem> {
     rest.find('\n').map(|newline| newline + 1).ok_or_else(|| {
-        Problem::new(start..start + rest.len(), "a comment at the very end has no newline after it")
-            .help("xl does not read the file without one, and says: lexical error")
+        Problem::new(
+            start..start + rest.len(),
+            "the comment at the end of the file has no newline after it",
+        )
+        .help("without one xl does not read the file, and says: lexical error")
     })
 }
 
-/// The text in quotes that `rest` starts with, and its length with the quotes.
+/// The quoted string that `rest` starts with, and its length including the quotes.
 fn string(rest: &str, start: usize) -> Result<(Token<'_>, usize), Problem> {
     let quote = rest.chars().next().unwrap_or('\'');
     let mut escaped = false;
@@ -249,8 +258,8 @@ fn string(rest: &str, start: usize) -> Result<(Token<'_>, usize), Problem> {
     }
     let Some(end) = end else {
         let line = rest.find('\n').unwrap_or(rest.len());
-        return Err(Problem::new(start..start + line, "this text has no quote at its end").help(
-            "a text ends on its line, with the quote that it starts with; xl says: lexical error",
+        return Err(Problem::new(start..start + line, "this string has no closing quote").help(
+            "a string ends on its line, with the quote that it starts with; xl says: lexical error",
         ));
     };
     let inner = rest.get(1..end).unwrap_or_default();
@@ -258,9 +267,10 @@ fn string(rest: &str, start: usize) -> Result<(Token<'_>, usize), Problem> {
     Ok((Token::Atom(text), end + 1))
 }
 
-/// A text without its backslashes. `start` is where it is.
+/// Resolves the escapes of a string. `start` is its position.
 ///
-/// xl takes `\x` for a number and then refuses every one; and of the digits of `\101` it drops all, with the character that they stand for.
+/// xl treats `\x` as a number and then rejects all of them; of `\101` it drops the digits and the
+/// character that they stand for.
 fn unescape(inner: &str, start: usize) -> Result<String, Problem> {
     let mut text = String::with_capacity(inner.len());
     let mut chars = inner.char_indices();
@@ -281,9 +291,9 @@ fn unescape(inner: &str, start: usize) -> Result<String, Problem> {
             'v' => '\u{b}',
             _ => {
                 let span = start + at..start + at + 1 + escaped.len_utf8();
-                let what = format!("`\\{}` is nothing that xl reads in a text", escaped.escape_debug());
+                let what = format!("`\\{}` is not an escape that xl knows", escaped.escape_debug());
                 return Err(Problem::new(span, what).help(
-                    "after a backslash it reads ' \" \\ a b f n r t v, and numbers wrongly; xl says: invalid character after backlash",
+                    "it knows ' \" \\ a b f n r t v after a backslash, and misreads numbers; xl says: invalid character after backlash",
                 ));
             }
         });
@@ -291,24 +301,24 @@ fn unescape(inner: &str, start: usize) -> Result<String, Problem> {
     Ok(text)
 }
 
-/// The refusal of what starts no token.
-fn nothing(rest: &str, start: usize) -> Problem {
+/// The error for a character that starts no token.
+fn unexpected_character(rest: &str, start: usize) -> Problem {
     let char = rest.chars().next().unwrap_or(' ');
     let span = start..start + char.len_utf8();
     match char {
-        '\r' => Problem::new(span, "this line ends with a carriage return, and xl reads lines that end with a newline alone")
-            .help("take the carriage returns out, as `dos2unix` does; xl says: lexical error"),
-        'A'..='Z' => Problem::new(span, "a key is written in small letters").help("xl says: lexical error"),
-        '\u{feff}' => Problem::new(span, "the file starts with a byte order mark, which xl does not read")
+        '\r' => Problem::new(span, "this line ends with a carriage return, and xl only accepts a plain newline")
+            .help("remove the carriage returns, for example with `dos2unix`; xl says: lexical error"),
+        'A'..='Z' => Problem::new(span, "keys are in lower case").help("xl says: lexical error"),
+        '\u{feff}' => Problem::new(span, "the file starts with a byte order mark, which xl does not accept")
             .help("save it as UTF-8 without one; xl says: lexical error"),
-        '+' | '-' | '.' | '(' | ')' | ':' => Problem::new(span, format!("`{char}` is nothing that xl reads outside of quotes"))
-            .help("put the value in quotes, a negative number too; a configuration is no Python; xl says: lexical error"),
-        _ => Problem::new(span, format!("`{}` is nothing that xl reads outside of quotes", char.escape_debug()))
+        '+' | '-' | '.' | '(' | ')' | ':' => Problem::new(span, format!("`{char}` cannot be used outside of quotes"))
+            .help("put the value in quotes, even a negative number; a configuration is not Python; xl says: lexical error"),
+        _ => Problem::new(span, format!("`{}` cannot be used outside of quotes", char.escape_debug()))
             .help("put the value in quotes; xl says: lexical error"),
     }
 }
 
-/// So much of a text as a sentence can take.
+/// A text, shortened so that it fits into a sentence.
 pub(super) fn short(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(60) {
         Some((at, _)) => Cow::Owned(format!("{}…", text.get(..at).unwrap_or_default())),

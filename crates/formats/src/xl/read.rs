@@ -1,4 +1,4 @@
-//! From xl's settings to what they say of the guest and its USB.
+//! Reads the guest and its USB from xl's settings, as libxl's structures.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -6,39 +6,41 @@ use std::ops::Range;
 use vusb_model::guest::{Guest, Hypervisor, Virtualization};
 
 use super::entry::{Pair, pairs};
-use super::grammar::{Value, What, short};
-use super::number::{Read, byte, decimal, whole};
-use super::settings::{Found, Settings};
-use crate::config::{Field, Place};
+use super::grammar::{Value, ValueKind, short};
+use super::number::{ParsedNumber, atoi, strtol_exact, strtoul_u8};
+use super::settings::{EffectiveValue, Settings};
+use crate::config::{Field, ItemSource};
 use crate::error::Problem;
-use crate::libxl::usb::{Ctrl, CtrlType, Dev, Own, Said, Usb};
+use crate::libxl::structs::{BootUsb, Ctrl, CtrlType, Dev, Spanned, Usb};
 
-/// The keys that are about USB, in the order in which they are best read.
+/// The keys about USB, in their usual order.
 pub(super) const KEYS: [&str; 6] =
     ["usb", "usbversion", "usbdevice", "spiceusbredirection", "usbctrl", "usbdev"];
 
-/// What a text says.
+/// Parses a text.
 ///
 /// # Errors
-/// xl refuses it.
+/// xl rejects it.
 pub(super) fn usb(text: &str) -> Result<Usb, Problem> {
     let settings = Settings::read(text)?;
     let mut reader = Reader { text, settings: &settings, warnings: Vec::new() };
     let guest = reader.guest()?;
-    let own = reader.own()?;
+    let boot = reader.boot()?;
     let ctrls = reader.entries("usbctrl", ctrl)?;
     let devs = reader.entries("usbdev", dev)?;
     for key in KEYS {
-        if let Some((void, last)) = settings.void(key) {
-            let what = format!("this is void: `{key}` is set again, and xl takes the last");
+        if let Some((overridden, last)) = settings.overridden(key) {
+            let what = format!(
+                "this has no effect: `{key}` is set again, and xl uses the last assignment"
+            );
             reader.warnings.push(
-                Problem::new(void.span(), what)
-                    .other(last.key_span.clone(), "this is what counts")
-                    .help("`+=` adds to a list"),
+                Problem::new(overridden.span(), what)
+                    .other(last.key_span.clone(), "xl uses this one")
+                    .help("`+=` appends to a list"),
             );
         }
     }
-    Ok(Usb { guest, ctrls, devs, own, warnings: reader.warnings })
+    Ok(Usb { guest, ctrls, devs, boot, warnings: reader.warnings, incomplete: false })
 }
 
 struct Reader<'s, 't> {
@@ -49,8 +51,8 @@ struct Reader<'s, 't> {
 
 impl<'s, 't> Reader<'s, 't> {
     fn guest(&mut self) -> Result<Guest, Problem> {
-        let memory = self.number("memory").and_then(|said| u64::try_from(said.value).ok());
-        let vcpus = self.number("vcpus").and_then(|said| u32::try_from(said.value).ok());
+        let memory = self.number("memory").and_then(|it| u64::try_from(it.value).ok());
+        let vcpus = self.number("vcpus").and_then(|it| u32::try_from(it.value).ok());
         Ok(Guest {
             name: self.string("name").map(|(text, _)| text.into_owned()),
             uuid: self.string("uuid").map(|(text, _)| text.into_owned()),
@@ -62,7 +64,8 @@ impl<'s, 't> Reader<'s, 't> {
         })
     }
 
-    /// `type`, or `builder` as it was called before Xen 4.10. Of a word that is cut short xl takes the first that starts so.
+    /// `type`, or `builder`, its name before Xen 4.10. xl accepts abbreviations and uses the first
+    /// word that starts with the text.
     fn virtualization(&mut self) -> Result<Virtualization, Problem> {
         const TYPES: [(&str, Virtualization); 3] = [
             ("hvm", Virtualization::Hvm),
@@ -71,27 +74,27 @@ impl<'s, 't> Reader<'s, 't> {
         ];
         const BUILDERS: [(&str, Virtualization); 2] =
             [("hvm", Virtualization::Hvm), ("generic", Virtualization::Pv)];
-        let of = |said: Option<(Cow<'_, str>, Range<usize>)>,
+        let of = |value: Option<(Cow<'_, str>, Range<usize>)>,
                   words: &[(&str, Virtualization)],
                   known: &str| {
-            let Some((text, span)) = said else { return Ok(None) };
+            let Some((text, span)) = value else { return Ok(None) };
             match words.iter().find(|(word, _)| word.starts_with(text.as_ref())) {
                 Some((_, it)) => Ok(Some((*it, span))),
                 None => Err(Problem::new(
                     span,
-                    format!("`{}` is no type of a guest: {known}", short(&text)),
+                    format!("`{}` is not a guest type: {known}", short(&text)),
                 )
                 .help(format!("xl says: Invalid domain type {}.", short(&text)))),
             }
         };
-        let kind = of(self.string("type"), &TYPES, "it is hvm, pv or pvh")?;
-        let builder = of(self.string("builder"), &BUILDERS, "builder is hvm or generic")?;
+        let kind = of(self.string("type"), &TYPES, "use hvm, pv or pvh")?;
+        let builder = of(self.string("builder"), &BUILDERS, "use hvm or generic for builder")?;
         match (kind, builder) {
             (Some((kind, span)), Some((builder, other))) if kind != builder => {
                 Err(Problem::new(other, "`builder` and `type` contradict each other")
-                    .other(span, "this is the type")
+                    .other(span, "the type")
                     .help(
-                        "take `builder` out: it is what `type` was called before; xl says: Contradicting \"builder\" and \"type\" options \
+                        "remove `builder`, the old name of `type`; xl says: Contradicting \"builder\" and \"type\" options \
                          specified.",
                     ))
             }
@@ -100,53 +103,52 @@ impl<'s, 't> Reader<'s, 't> {
         }
     }
 
-    fn own(&mut self) -> Result<Own, Problem> {
+    fn boot(&mut self) -> Result<BootUsb, Problem> {
         let usb = self.number("usb");
-        let mut own = Own {
-            usb: usb.map(|said| Said { value: said.value != 0, span: said.span }),
+        let mut boot = BootUsb {
+            usb: usb.map(|value| Spanned { value: value.value != 0, span: value.span }),
             usbversion: self.number("usbversion"),
             redirection: self.number("spiceusbredirection"),
-            spice: self.number("spice").is_some_and(|said| said.value != 0),
-            ..Own::default()
+            spice: self.number("spice").is_some_and(|it| it.value != 0),
+            ..BootUsb::default()
         };
-        if let Some(found) = self.settings.get("usbdevice") {
-            let span = found.span();
-            match (found.text(), found.list()) {
-                (Some(text), _) => own.device = Some(Said { value: text.into_owned(), span }),
+        if let Some(effective) = self.settings.get("usbdevice") {
+            let span = effective.span();
+            match (effective.text(), effective.list()) {
+                (Some(text), _) => boot.device = Some(Spanned { value: text.into_owned(), span }),
                 (None, list) => {
-                    let value = self.texts("usbdevice", list.unwrap_or_default());
-                    let said = |(text, span): (&str, _)| Said { value: text.to_owned(), span };
-                    let value = value.into_iter().map(said).collect();
-                    own.list = Some(Said { value, span });
+                    let strings = self.strings("usbdevice", list.unwrap_or_default());
+                    let owned = |(text, span): (&str, _)| Spanned { value: text.to_owned(), span };
+                    let value = strings.into_iter().map(owned).collect();
+                    boot.list = Some(Spanned { value, span });
                 }
             }
         }
-        Ok(own)
+        Ok(boot)
     }
 
-    /// What a key has as a text, and where.
+    /// The value of a key as a string, with its span.
     fn string(&mut self, key: &str) -> Option<(Cow<'s, str>, Range<usize>)> {
-        let found = self.settings.get(key)?;
-        let text = found.text();
+        let effective = self.settings.get(key)?;
+        let text = effective.text();
         if text.is_none() {
-            let what =
-                format!("xl passes this over: `{key}` is a list and should be a single value");
-            self.warnings.push(Problem::new(found.span(), what));
+            let what = format!("xl ignores this: `{key}` is a list and should be a single value");
+            self.warnings.push(Problem::new(effective.span(), what));
         }
-        Some((text?, found.span()))
+        Some((text?, effective.span()))
     }
 
-    /// What a key has as a number.
-    fn number(&mut self, key: &str) -> Option<Said<i64>> {
+    /// The value of a key as a number.
+    fn number(&mut self, key: &str) -> Option<Spanned<i64>> {
         let (text, span) = self.string(key)?;
-        let found: Found<'_, '_> = self.settings.get(key)?;
-        let value = whole(&text).filter(|_| !found.is_sum());
+        let effective: EffectiveValue<'_, '_> = self.settings.get(key)?;
+        let value = strtol_exact(&text).filter(|_| !effective.is_appended());
         let Some(value) = value else {
-            let what = format!("xl passes this over: it reads no number for `{key}`");
-            let help = if found.is_sum() {
-                "a number is set with `=`, not with `+=`"
+            let what = format!("xl ignores this: `{key}` is not a number");
+            let help = if effective.is_appended() {
+                "set a number with `=`, not with `+=`"
             } else {
-                "for yes and no it is 1 and 0"
+                "for yes and no, use 1 and 0"
             };
             self.warnings.push(Problem::new(span, what).help(help));
             return None;
@@ -155,45 +157,44 @@ impl<'s, 't> Reader<'s, 't> {
             text.starts_with('0') && text.parse().is_ok_and(|decimal: i64| decimal != value);
         if octal {
             let what = format!(
-                "xl reads `{}` as {value}, for a zero in front makes it octal",
+                "xl reads `{}` as {value} because a leading zero makes it octal",
                 short(&text)
             );
             self.warnings.push(Problem::new(span.clone(), what));
         }
-        Some(Said { value, span })
+        Some(Spanned { value, span })
     }
 
-    /// The entries of a list of texts.
+    /// Reads the entries of a list of strings.
     fn entries<T>(
         &mut self,
         key: &str,
         one: impl Fn(&Entry<'_>, &mut Vec<Problem>) -> Result<T, Problem>,
     ) -> Result<Vec<T>, Problem> {
-        let Some(found) = self.settings.get(key) else { return Ok(Vec::new()) };
-        let Some(list) = found.list() else {
-            let what =
-                format!("xl passes this over: `{key}` is a single value and should be a list");
-            self.warnings.push(Problem::new(found.span(), what).help("put it in [ ]"));
+        let Some(effective) = self.settings.get(key) else { return Ok(Vec::new()) };
+        let Some(list) = effective.list() else {
+            let what = format!("xl ignores this: `{key}` is a single value and should be a list");
+            self.warnings.push(Problem::new(effective.span(), what).help("put it in [ ]"));
             return Ok(Vec::new());
         };
-        let texts = self.texts(key, list);
-        let mut all = Vec::with_capacity(texts.len());
-        for (text, span) in texts {
+        let strings = self.strings(key, list);
+        let mut all = Vec::with_capacity(strings.len());
+        for (text, span) in strings {
             let entry = Entry { text, plain: inner(self.text, &span) == Some(text), span };
             all.push(one(&entry, &mut self.warnings)?);
         }
         Ok(all)
     }
 
-    /// The texts of a list, up to the first list in it: there xl stops.
-    fn texts(&mut self, key: &str, list: Vec<&'s Value<'t>>) -> Vec<(&'s str, Range<usize>)> {
+    /// The strings of a list. xl stops at the first nested list.
+    fn strings(&mut self, key: &str, list: Vec<&'s Value<'t>>) -> Vec<(&'s str, Range<usize>)> {
         let mut all = Vec::with_capacity(list.len());
         for value in list {
-            match &value.what {
-                What::Atom(text) => all.push((text.as_ref(), value.span.clone())),
-                What::List(_) => {
+            match &value.kind {
+                ValueKind::Atom(text) => all.push((text.as_ref(), value.span.clone())),
+                ValueKind::List(_) => {
                     let what = format!(
-                        "xl reads `{key}` up to here alone: this is a list, and not a text"
+                        "xl reads `{key}` only up to here: this is a list and not a string"
                     );
                     self.warnings.push(Problem::new(value.span.clone(), what));
                     break;
@@ -204,7 +205,7 @@ impl<'s, 't> Reader<'s, 't> {
     }
 }
 
-/// What is between the quotes.
+/// The text between the quotes.
 fn inner<'t>(text: &'t str, span: &Range<usize>) -> Option<&'t str> {
     text.get(span.start + 1..span.end.checked_sub(1)?)
 }
@@ -212,129 +213,135 @@ fn inner<'t>(text: &'t str, span: &Range<usize>) -> Option<&'t str> {
 /// An entry of `usbctrl` or `usbdev`.
 struct Entry<'a> {
     text: &'a str,
-    /// With its quotes.
+    /// The span, including quotes.
     span: Range<usize>,
-    /// Whether it stands in the text as it is, without anything escaped.
+    /// Whether it contains no escapes, so that its characters are those of the text.
     plain: bool,
 }
 
 impl Entry<'_> {
-    /// Where a part of the entry is; of an entry with something escaped it is only known where all of it is.
-    fn at(&self, part: &Range<usize>) -> Range<usize> {
+    /// The span of a part of the entry. If the entry contains escapes, positions in it do not match
+    /// the text, and this is the span of the whole entry.
+    fn span_of(&self, part: &Range<usize>) -> Range<usize> {
         let start = self.span.start + 1;
         if self.plain { start + part.start..start + part.end } else { self.span.clone() }
     }
 
-    /// A number, and the warning if it is most likely not the one that was meant.
-    fn number<N>(&self, pair: &Pair<'_>, read: Read<N>, warnings: &mut Vec<Problem>) -> N {
+    /// A number. Warns if it is probably not what the user meant.
+    fn number<N>(&self, pair: &Pair<'_>, read: ParsedNumber<N>, warnings: &mut Vec<Problem>) -> N {
         if let Some(doubt) = read.doubt {
             let help =
-                format!("write `{}=` with a decimal number, without zeros in front", pair.key);
-            warnings.push(Problem::new(self.at(&pair.at), doubt).help(help));
+                format!("write `{}=` with a decimal number, without leading zeros", pair.key);
+            warnings.push(Problem::new(self.span_of(&pair.span), doubt).help(help));
         }
         read.number
     }
 
-    fn unknown(&self, pair: &Pair<'_>, key: &str, known: &str) -> Problem {
-        let what = format!("`{}` is nothing that an entry of {key} has: {known}", short(pair.text));
-        Problem::new(self.at(&pair.at), what).help(format!(
-            "spaces count, but for those after a comma; xl says: Unknown string `{}' in {key} spec",
+    fn unknown_key(&self, pair: &Pair<'_>, key: &str, known: &str) -> Problem {
+        let what = format!("`{}` is not valid in an entry of {key}: {known}", short(pair.text));
+        Problem::new(self.span_of(&pair.span), what).help(format!(
+            "spaces are significant except after a comma; xl says: Unknown string `{}' in {key} spec",
             short(pair.text)
         ))
     }
 }
 
 fn ctrl(entry: &Entry<'_>, warnings: &mut Vec<Problem>) -> Result<Ctrl, Problem> {
-    let mut ctrl =
-        Ctrl { place: Place { span: entry.span.clone(), ..Place::default() }, ..Ctrl::default() };
+    let mut ctrl = Ctrl {
+        source: ItemSource { span: entry.span.clone(), ..ItemSource::default() },
+        ..Ctrl::default()
+    };
     for pair in pairs(entry.text) {
         let value = pair.value.unwrap_or_default();
         let field = match (pair.key, pair.value) {
             ("type", Some(_)) => {
-                ctrl.kind = CtrlType::of_name(value).ok_or_else(|| {
+                ctrl.ctrl_type = CtrlType::of_name(value).ok_or_else(|| {
                     let what = format!(
-                        "`{}` is no type of a controller: it is auto, pv, qusb or devicemodel",
+                        "`{}` is not a controller type: use auto, pv, qusb or devicemodel",
                         short(value)
                     );
-                    Problem::new(entry.at(&pair.at), what)
+                    Problem::new(entry.span_of(&pair.span), what)
                         .help(format!("xl says: Invalid usb controller type '{}'", short(value)))
                 })?;
                 Field::Model
             }
             ("version", Some(_)) => {
-                ctrl.version = entry.number(&pair, decimal(value), warnings);
+                ctrl.version = entry.number(&pair, atoi(value), warnings);
                 Field::Model
             }
             ("ports", Some(_)) => {
-                ctrl.ports = entry.number(&pair, decimal(value), warnings);
+                ctrl.ports = entry.number(&pair, atoi(value), warnings);
                 Field::Ports
             }
             _ => {
-                return Err(entry.unknown(
+                return Err(entry.unknown_key(
                     &pair,
                     "usbctrl",
-                    "it has type, version and ports, each with an `=`",
+                    "it takes type, version and ports, each with an `=`",
                 ));
             }
         };
-        ctrl.place.fields.insert(field, entry.at(&pair.at));
+        ctrl.source.fields.insert(field, entry.span_of(&pair.span));
     }
-    if ctrl.kind == CtrlType::Pv {
-        ctrl.place
+    if ctrl.ctrl_type == CtrlType::Pv {
+        ctrl.source
             .remarks
-            .push("type pv: the kernel of the backend domain carries it, not QEMU".to_owned());
+            .push("type pv: served by the backend domain's kernel, not by QEMU".to_owned());
     }
     Ok(ctrl)
 }
 
 fn dev(entry: &Entry<'_>, warnings: &mut Vec<Problem>) -> Result<Dev, Problem> {
-    let mut dev =
-        Dev { place: Place { span: entry.span.clone(), ..Place::default() }, ..Dev::default() };
+    let mut dev = Dev {
+        source: ItemSource { span: entry.span.clone(), ..ItemSource::default() },
+        ..Dev::default()
+    };
     for pair in pairs(entry.text) {
         let value = pair.value.unwrap_or_default();
         let field = match (pair.key, pair.value) {
             ("type", Some(_)) => {
                 if !value.eq_ignore_ascii_case("hostdev") {
                     let what = format!(
-                        "`{}` is no type of a USB device: there is hostdev alone",
+                        "`{}` is not a USB device type: the only one is hostdev",
                         short(value)
                     );
-                    return Err(Problem::new(entry.at(&pair.at), what)
+                    return Err(Problem::new(entry.span_of(&pair.span), what)
                         .help(format!("xl says: Invalid usb device type: {}", short(value))));
                 }
-                dev.typed = true;
+                dev.has_type = true;
                 continue;
             }
             ("hostbus", Some(_)) => {
-                let read = byte(value);
+                let read = strtoul_u8(value);
                 dev.doubt = dev.doubt.or(read.doubt.clone());
                 dev.hostbus = entry.number(&pair, read, warnings);
                 Field::What
             }
             ("hostaddr", Some(_)) => {
-                let read = byte(value);
+                let read = strtoul_u8(value);
                 dev.doubt = dev.doubt.or(read.doubt.clone());
                 dev.hostaddr = entry.number(&pair, read, warnings);
                 Field::What
             }
             ("controller", Some(_)) => {
-                dev.ctrl = entry.number(&pair, decimal(value), warnings);
+                dev.ctrl = entry.number(&pair, atoi(value), warnings);
                 Field::Controller
             }
             ("port", Some(_)) => {
-                dev.port = entry.number(&pair, decimal(value), warnings);
+                dev.port = entry.number(&pair, atoi(value), warnings);
                 Field::Port
             }
             _ => {
-                let known = "it has type, hostbus, hostaddr, controller and port, each with an `=`";
-                return Err(entry.unknown(&pair, "usbdev", known));
+                let known =
+                    "it takes type, hostbus, hostaddr, controller and port, each with an `=`";
+                return Err(entry.unknown_key(&pair, "usbdev", known));
             }
         };
-        let at = entry.at(&pair.at);
-        // Bus and address are one thing in two words.
-        let before = dev.place.fields.get(&field).filter(|_| field == Field::What);
-        let span = before.map_or(at.clone(), |it| it.start.min(at.start)..it.end.max(at.end));
-        dev.place.fields.insert(field, span);
+        let span = entry.span_of(&pair.span);
+        // Bus and address are two keys of one field.
+        let before = dev.source.fields.get(&field).filter(|_| field == Field::What);
+        let span = before.map_or(span.clone(), |it| it.start.min(span.start)..it.end.max(span.end));
+        dev.source.fields.insert(field, span);
     }
     Ok(dev)
 }

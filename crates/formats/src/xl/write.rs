@@ -1,28 +1,28 @@
-//! A whole configuration.
+//! Generates a whole configuration.
 
 use vusb_model::guest::{Guest, Virtualization};
 use vusb_model::hardware::Hardware;
 
 use super::edit::{dev_entry, new_ctrl_entry, quoted};
-use crate::config::Written;
-use crate::libxl::say::{OwnPlan, plan};
+use crate::config::Generated;
+use crate::libxl::express::{BootPlan, plan};
 
-/// How many KiB a MiB has, which is what `memory` counts.
+/// The number of KiB in a MiB, the unit of `memory`.
 const MIB: u64 = 1024;
 
-/// The guest, as far as it is known, and its USB.
-pub(super) fn write(guest: &Guest, hardware: &Hardware) -> Written {
+/// Generates the guest, as far as it is known, and its USB.
+pub(super) fn write(guest: &Guest, hardware: &Hardware) -> Generated {
     let plan = plan(guest, hardware);
     let mut text = String::new();
     let mut line = |key: &str, value: String| text += &format!("{key} = {value}\n");
-    let words = |text: &str| quoted(text, '"');
-    line("name", words(guest.name.as_deref().unwrap_or("guest")));
+    let string = |text: &str| quoted(text, '"');
+    line("name", string(guest.name.as_deref().unwrap_or("guest")));
     if let Some(uuid) = &guest.uuid {
-        line("uuid", words(uuid));
+        line("uuid", string(uuid));
     }
     line(
         "type",
-        words(match guest.virtualization {
+        string(match guest.virtualization {
             Virtualization::Hvm => "hvm",
             Virtualization::Pv => "pv",
             Virtualization::Pvh => "pvh",
@@ -34,7 +34,7 @@ pub(super) fn write(guest: &Guest, hardware: &Hardware) -> Written {
     if let Some(vcpus) = guest.vcpus {
         line("vcpus", vcpus.to_string());
     }
-    if let Some(OwnPlan { version, devices, redirected }) = &plan.own {
+    if let Some(BootPlan { version, devices, redirected }) = &plan.boot {
         match version {
             None => line("usb", "1".to_owned()),
             Some(version) => line("usbversion", version.to_string()),
@@ -55,10 +55,10 @@ pub(super) fn write(guest: &Guest, hardware: &Hardware) -> Written {
         let entries: Vec<String> = plan.devs.into_iter().map(dev_entry).collect();
         line("usbdev", list(&entries));
     }
-    Written { text, lost: plan.lost }
+    Generated { text, lost: plan.lost }
 }
 
-/// A list on one line if it has one entry, else with each on a line of its own.
+/// A list: on one line if it has one entry, otherwise with each entry on its own line.
 fn list(entries: &[String]) -> String {
     if let [one] = entries {
         return format!("[ {} ]", quoted(one, '\''));

@@ -1,9 +1,9 @@
-//! Changes to a text, and what they leave alone.
+//! Edits to a text, and what they do not change.
 
 use std::num::NonZeroU8;
 
-use vusb_formats::Format;
-use vusb_formats::config::{Edit, Unsayable};
+use vusb_formats::config::{Edit, Inexpressible};
+use vusb_formats::{ConfigFormat as _, Libvirt};
 use vusb_model::address::Address;
 use vusb_model::hardware::{Controller, Device, PciAddress};
 use vusb_model::models::{Companion, Model, RootPorts};
@@ -11,15 +11,15 @@ use vusb_model::models::{Companion, Model, RootPorts};
 use super::domain;
 
 fn edited(text: &str, edits: &[Edit<'_>]) -> String {
-    Format::Libvirt.edit(text, edits).unwrap_or_else(|error| panic!("{error:?}\n{text}"))
+    Libvirt.edit(text, edits).unwrap_or_else(|error| panic!("{error:?}\n{text}"))
 }
 
-fn refused(text: &str, edits: &[Edit<'_>]) -> Unsayable {
-    Format::Libvirt.edit(text, edits).unwrap_err()
+fn rejected(text: &str, edits: &[Edit<'_>]) -> Inexpressible {
+    Libvirt.edit(text, edits).unwrap_err()
 }
 
 pub(crate) fn controller(index: &str, name: &str, model: Model, ports: u8) -> Controller {
-    let ports = RootPorts::of(model, NonZeroU8::new(ports).unwrap());
+    let ports = RootPorts::uniform(model, NonZeroU8::new(ports).unwrap());
     Controller::new(index.parse().unwrap(), name.parse().unwrap(), model, ports)
 }
 
@@ -51,7 +51,7 @@ const COMMENTED: &str = "\
 ";
 
 #[test]
-fn a_new_device_goes_behind_the_last_of_its_sort() {
+fn a_new_device_goes_after_the_last_of_its_group() {
     let cam = device("cam", "046d:0825");
     assert_eq!(
         edited(&domain(COMMENTED), &[Edit::AddDevice(at("0:3"), &cam)]),
@@ -71,7 +71,7 @@ fn a_new_device_goes_behind_the_last_of_its_sort() {
 }
 
 #[test]
-fn or_where_libvirt_would_write_it() {
+fn a_new_device_without_a_group_goes_where_libvirt_would_write_it() {
     let stick = device("usb-disk1", "storage:/stick.img,readonly");
     let hub = device("hub0", "hub");
     let serial = device("serial0", "serial:tcp:localhost:4000,server");
@@ -115,7 +115,7 @@ fn or_where_libvirt_would_write_it() {
 }
 
 #[test]
-fn a_controller_brings_its_companions() {
+fn a_controller_is_added_with_its_companions() {
     let mut group = controller("1", "usb1", Model::Ich9Ehci1, 6);
     group.companions = Companion::GROUP.to_vec();
     group.pci = Some(PciAddress { bus: "pci.0".to_owned(), slot: 5, function: 7 });
@@ -142,9 +142,9 @@ fn a_controller_brings_its_companions() {
 }
 
 #[test]
-fn what_goes_takes_its_lines_and_no_comment() {
+fn removing_an_element_removes_its_lines_but_no_comment() {
     let text = domain(COMMENTED);
-    // The device 1 is the stick: the disk is on virtio, and the tablet comes first.
+    // Device 1 is the stick: the disk is on virtio, and the tablet comes first.
     let (start, end) =
         (COMMENTED.find("    <hostdev").unwrap(), COMMENTED.find("    <!-- end").unwrap());
     let without = COMMENTED[..start].to_owned() + &COMMENTED[end..];
@@ -155,7 +155,7 @@ fn what_goes_takes_its_lines_and_no_comment() {
 }
 
 #[test]
-fn a_pin_opens_an_element_that_is_closed_or_changes_what_is_said() {
+fn a_pin_opens_a_self_closing_element_or_changes_an_address() {
     let text = domain(COMMENTED);
     let pinned = COMMENTED.replace(
         "<input type='tablet' bus='usb'/>",
@@ -184,7 +184,7 @@ fn a_pin_opens_an_element_that_is_closed_or_changes_what_is_said() {
 }
 
 #[test]
-fn a_controller_is_pinned_with_what_it_leaves_open() {
+fn pinning_a_controller_writes_what_it_leaves_open() {
     let mut xhci = controller("0", "usb", Model::QemuXhci, 4);
     xhci.pci = Some(PciAddress { bus: "pci.0".to_owned(), slot: 1, function: 2 });
     let text = domain("    <controller type='usb'/>\n");
@@ -194,7 +194,7 @@ fn a_controller_is_pinned_with_what_it_leaves_open() {
     </controller>\n",
     );
     assert_eq!(edited(&text, &[Edit::PinController(0, &xhci)]), pinned);
-    // Nothing changes where nothing was left open.
+    // Nothing changes if nothing was left open.
     assert_eq!(edited(&pinned, &[Edit::PinController(0, &xhci)]), pinned);
     let mut group = controller("2", "usb2", Model::Ich9Ehci1, 6);
     group.companions = Companion::GROUP.to_vec();
@@ -213,7 +213,7 @@ fn a_controller_is_pinned_with_what_it_leaves_open() {
 }
 
 #[test]
-fn a_reader_that_only_a_card_asks_for_is_pinned_by_saying_it() {
+fn a_reader_that_is_implied_by_a_card_is_pinned_by_adding_its_element() {
     let text = domain("    <smartcard mode='host'/>\n");
     assert_eq!(
         edited(&text, &[Edit::PinDevice(0, at("0:1"))]),
@@ -224,23 +224,23 @@ fn a_reader_that_only_a_card_asks_for_is_pinned_by_saying_it() {
     <smartcard mode='host'/>\n"
         )
     );
-    let why = refused(&text, &[Edit::RemoveDevice(0)]).why;
+    let why = rejected(&text, &[Edit::RemoveDevice(0)]).why.text;
     assert_eq!(why, "libvirt adds it for the smart card: remove the <smartcard>");
 }
 
 #[test]
-fn no_usb_is_said_and_taken_back() {
+fn usb_is_turned_off_and_on_again() {
     let text = domain("    <controller type='usb' index='0' model='piix3-uhci'/>\n");
     let none = domain("    <controller type='usb' model='none'/>\n");
     assert_eq!(edited(&text, &[Edit::RemoveController(0), Edit::NoUsb]), none);
     assert_eq!(edited(&none, &[Edit::NoUsb]), none);
     let uhci = controller("0", "usb", Model::Piix3Uhci, 2);
     assert_eq!(edited(&none, &[Edit::AddController(&uhci)]), text);
-    assert_eq!(refused(&text, &[Edit::NoUsb]).what, "that there is no USB");
+    assert_eq!(rejected(&text, &[Edit::NoUsb]).what, "turning USB off");
 }
 
 #[test]
-fn new_lines_look_like_their_neighbours() {
+fn new_lines_have_the_style_of_their_neighbours() {
     let hub = device("hub1", "hub");
     let add = [Edit::AddDevice(at("0:2"), &hub)];
     let text = "<domain type=\"kvm\">\r\n\t<devices>\r\n\t\t<hub type=\"usb\"/>\r\n\t</devices>\r\n</domain>";
@@ -258,7 +258,7 @@ fn new_lines_look_like_their_neighbours() {
 }
 
 #[test]
-fn there_need_be_no_devices_yet() {
+fn a_domain_without_devices_gets_the_element() {
     let hub = device("hub1", "hub");
     let add = [Edit::AddDevice(at("0:2"), &hub)];
     let lines = "\
@@ -293,7 +293,7 @@ fn there_need_be_no_devices_yet() {
 }
 
 #[test]
-fn disks_and_readers_get_names_of_their_own() {
+fn new_disks_and_readers_get_free_numbers() {
     let disk = device("a", "storage:/dev/sdx");
     let reader = device("ccid7", "ccid");
     let text =
@@ -305,28 +305,82 @@ fn disks_and_readers_get_names_of_their_own() {
         Edit::AddDevice(at("0:4"), &reader),
     ];
     let text = edited(&text, &edits);
-    let said = |word: &str| text.match_indices(word).count();
-    assert_eq!([said("dev='sdb' bus='usb'"), said("dev='sdc' bus='usb'")], [1, 1], "{text}");
-    assert_eq!([said("type='ccid' index='7'"), said("type='ccid' index='0'")], [1, 1], "{text}");
+    let count = |word: &str| text.match_indices(word).count();
+    assert_eq!([count("dev='sdb' bus='usb'"), count("dev='sdc' bus='usb'")], [1, 1], "{text}");
+    assert_eq!([count("type='ccid' index='7'"), count("type='ccid' index='0'")], [1, 1], "{text}");
 }
 
 #[test]
-fn what_libvirt_cannot_say_changes_nothing() {
+fn an_inexpressible_edit_is_an_error() {
     let text = domain("");
-    let what = |kind: &str| refused(&text, &[Edit::AddDevice(at("0:1"), &device("a", kind))]).what;
+    let what = |kind: &str| rejected(&text, &[Edit::AddDevice(at("0:1"), &device("a", kind))]).what;
     assert_eq!(what("host:1-4.2"), "a, the host device 1-4.2");
-    assert_eq!(what("0781:5581:4C53"), "that a has the serial number 4C53");
-    assert_eq!(what("storage:stick.img"), "a, whose file is stick.img");
+    assert_eq!(what("0781:5581:4C53"), "the serial number 4C53 of a");
+    assert_eq!(what("storage:stick.img"), "the relative path stick.img of a");
     assert_eq!(what("storage:/a\u{1}"), "a, storage:/a\u{1}");
-    assert_eq!(what("redir:id:char0"), "a, whose stream is id:char0".replace("id:", ""));
-    assert_eq!(what("net:none"), "that a is connected to none");
-    assert_eq!(what("audio:snd0"), "that a plays to snd0");
-    assert_eq!(what("hub:ports=4"), "that a has 4 ports");
+    assert_eq!(what("redir:id:char0"), "the character device char0 of a");
+    assert_eq!(what("net:none"), "the network back end none of a");
+    assert_eq!(what("audio:snd0"), "the audio back end snd0 of a");
+    assert_eq!(what("hub:ports=4"), "the number of ports of a (4)");
     let xenusb3 = controller("0", "pv0", Model::Xenusb3, 8);
-    assert_eq!(refused(&text, &[Edit::AddController(&xenusb3)]).what, "pv0, xenusb3");
+    assert_eq!(rejected(&text, &[Edit::AddController(&xenusb3)]).what, "pv0, xenusb3");
     let mut halves = controller("0", "hci0", Model::NecXhci, 8);
     halves.ports = RootPorts::xhci(8, 4).unwrap();
-    assert!(refused(&text, &[Edit::AddController(&halves)]).what.contains("USB 3 half"));
-    assert_eq!(refused(&text, &[Edit::RemoveDevice(0)]).why, "the text has 0 of them");
-    assert!(refused("<domain", &[]).why.contains("the domain:1:"));
+    assert!(
+        rejected(&text, &[Edit::AddController(&halves)])
+            .what
+            .contains("separate USB 2 and USB 3 ports")
+    );
+    assert_eq!(rejected(&text, &[Edit::RemoveDevice(0)]).why.text, "the text has 0 of them");
+    assert!(rejected("<domain", &[]).why.text.contains("the domain:1:"));
+}
+
+/// libvirt adds a serial port for the console only if the domain has no `<serial>`.
+#[test]
+fn the_serial_port_of_the_console_stays() {
+    let console = "    <console type='tcp'>
+      <source mode='bind' host='localhost' service='4000'/>
+      <target type='serial' port='0'/>
+    </console>\n";
+    let port = "    <serial type='tcp'>
+      <source mode='bind' host='localhost' service='4000'/>
+      <target port='0'/>
+    </serial>\n";
+    let usb = "    <serial type='null'>
+      <target type='usb-serial'>
+        <model name='usb-serial'/>
+      </target>
+      <address type='usb' bus='0' port='1'/>
+    </serial>\n";
+    let serial = device("serial0", "serial:null");
+    let add = [Edit::AddDevice(at("0:1"), &serial)];
+    assert_eq!(edited(&domain(console), &add), domain(&format!("{port}{usb}{console}")));
+    // A virtio console is not a serial port.
+    let virtio = "    <console type='pty'>\n      <target type='virtio'/>\n    </console>\n";
+    assert_eq!(edited(&domain(virtio), &add), domain(&format!("{usb}{virtio}")));
+    // Without the removal of the console, libvirt would add a port of the machine for it.
+    let both = domain(&format!("{usb}{console}"));
+    assert_eq!(edited(&both, &[Edit::RemoveDevice(0)]), domain(""));
+    let unknown = domain("    <console type='pty'><source path='/x' wiremode='y'/></console>\n");
+    let refused = rejected(&unknown, &add);
+    assert!(
+        refused.why.text.contains("vusb does not support the console's wiremode"),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_spice_channel_needs_a_spice_display() {
+    let redir = device("redir0", "redir:spicevmc");
+    let add = [Edit::AddDevice(at("0:1"), &redir)];
+    let refused = rejected(&domain("    <graphics type='vnc'/>\n"), &add);
+    assert!(refused.why.text.contains("has no SPICE display"), "{refused:?}");
+    assert!(edited(&domain("    <graphics type='spice'/>\n"), &add).contains("<redirdev"));
+}
+
+/// A Xen guest has no USB by default, and libvirt's Xen driver refuses the model `none`.
+#[test]
+fn usb_of_a_xen_guest_is_not_turned_off() {
+    let text = domain("").replace("'kvm'", "'xen'");
+    assert_eq!(edited(&text, &[Edit::NoUsb]), text);
 }

@@ -1,4 +1,4 @@
-//! libvirt's domain XML, read, edited and written.
+//! Reading, editing and writing libvirt's domain XML.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod bounds;
@@ -7,12 +7,12 @@ mod manual;
 mod mistakes;
 mod properties;
 mod schema;
-mod written;
+mod writing;
 
-use vusb_formats::Format;
 use vusb_formats::config::Config;
+use vusb_formats::{ConfigFormat as _, Libvirt};
 
-/// A domain of QEMU's on an i440fx, with these elements in `<devices>`.
+/// A QEMU domain with the machine i440fx and these elements in `<devices>`.
 fn domain(devices: &str) -> String {
     format!(
         "<domain type='kvm'>
@@ -29,9 +29,9 @@ fn domain(devices: &str) -> String {
 }
 
 fn read(text: &str) -> Config {
-    Format::Libvirt.read(text, "web1.xml").unwrap_or_else(|error| panic!("{error}\n{text}"))
+    Libvirt.read(text, "web1.xml").unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
 fn error(text: &str) -> String {
-    Format::Libvirt.read(text, "web1.xml").unwrap_err().to_string()
+    Libvirt.read(text, "web1.xml").unwrap_err().to_string()
 }

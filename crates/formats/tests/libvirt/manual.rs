@@ -2,8 +2,8 @@
 
 use vusb_formats::config::{Field, Property};
 use vusb_model::device::{
-    Audio, Chardev, HostRef, Hub, ImageFormat, Input, Kind, Mac, Mtp, Net, NetBackend, Other,
-    Redir, Serial, Storage,
+    Audio, Chardev, HostRef, Hub, ImageFormat, Input, Kind, Mac, Media, Mtp, Net, NetBackend,
+    Other, Redir, Serial, Storage,
 };
 use vusb_model::guest::{Guest, Hypervisor, Virtualization};
 use vusb_model::hardware::PciAddress;
@@ -16,16 +16,16 @@ use super::{domain, read};
 
 const V2: Input = Input { usbversion: UsbVersion::V2 };
 
-/// A device's kind, its name, its properties for QEMU and what else is said of it.
+/// A device's kind, name, QEMU properties and remarks.
 type Read = (Kind, Option<String>, Vec<(&'static str, Property)>, Vec<String>);
 
-/// The only device of a domain.
+/// The device of a domain that has only this one.
 fn device(element: &str) -> Read {
     let config = read(&domain(element));
     assert_eq!(config.spec.devices.len(), 1, "{element}");
-    let (spec, place) = (&config.spec.devices[0], &config.devices[0]);
+    let (spec, source) = (&config.spec.devices[0], &config.devices[0]);
     let name = spec.name.as_ref().map(ToString::to_string);
-    (spec.kind.clone(), name, place.properties.clone(), place.remarks.clone())
+    (spec.kind.clone(), name, source.properties.clone(), source.remarks.clone())
 }
 
 fn kind(element: &str) -> Kind {
@@ -45,50 +45,8 @@ fn text(text: &str) -> Property {
 }
 
 #[test]
-fn a_domain_that_runs_is_read_as_virsh_prints_it() {
-    let dump = "\
-<domain type='kvm' id='3' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
-  <name>web1</name>
-  <uuid>e2c0f1a2-5b6c-4f6f-9c0b-8f3a4a1f0001</uuid>
-  <metadata>
-    <libosinfo:libosinfo xmlns:libosinfo='http://libosinfo.org/xmlns/libvirt/domain/1.0'>
-      <libosinfo:os id='http://debian.org/debian/12'/>
-    </libosinfo:libosinfo>
-  </metadata>
-  <memory unit='KiB'>2097152</memory>
-  <vcpu placement='static'>2</vcpu>
-  <os>
-    <type arch='x86_64' machine='pc-q35-9.2'>hvm</type>
-  </os>
-  <devices>
-    <emulator>/usr/bin/qemu-system-x86_64</emulator>
-    <controller type='usb' index='0' model='qemu-xhci' ports='15'>
-      <alias name='usb'/>
-      <address type='pci' domain='0x0000' bus='0x02' slot='0x00' function='0x0'/>
-    </controller>
-    <controller type='pci' index='0' model='pcie-root'>
-      <alias name='pcie.0'/>
-    </controller>
-    <input type='tablet' bus='usb'>
-      <alias name='input0'/>
-      <address type='usb' bus='0' port='1'/>
-    </input>
-    <input type='mouse' bus='ps2'>
-      <alias name='input1'/>
-    </input>
-    <graphics type='vnc' port='5900'/>
-    <hostdev mode='subsystem' type='usb' managed='yes'>
-      <source>
-        <vendor id='0x0781'/>
-        <product id='0x5581'/>
-        <address bus='3' device='14'/>
-      </source>
-      <alias name='hostdev4'/>
-      <address type='usb' bus='0' port='2.1'/>
-    </hostdev>
-  </devices>
-</domain>
-";
+fn the_dump_of_a_running_domain() {
+    let dump = include_str!("../fixtures/running.xml");
     let config = read(dump);
     assert_eq!(
         config.guest,
@@ -102,6 +60,7 @@ fn a_domain_that_runs_is_read_as_virsh_prints_it() {
             graphics: true,
             memory_kib: Some(2_097_152),
             vcpus: Some(2),
+            os: None,
         }
     );
     assert_eq!(config.spec.profile, Profile::Libvirt);
@@ -123,17 +82,17 @@ fn a_domain_that_runs_is_read_as_virsh_prints_it() {
     assert_eq!(tablet.name, "input0".parse().ok());
     assert_eq!(tablet.controller, "0".parse().ok().map(ControllerRef::Index));
     assert_eq!(tablet.port, "1".parse().ok());
-    // The id that QEMU knows it by, though it is the first host device now.
+    // QEMU's id, although this is now the first host device.
     assert_eq!(stick.name, "hostdev4".parse().ok());
     assert_eq!(stick.kind, host("0781:5581"));
     assert_eq!(stick.port, "2.1".parse().ok());
     let Kind::Host(stick) = &stick.kind else { panic!() };
-    assert_eq!(stick.at, Some(BusAddress { bus: 3, address: 14 }));
-    assert_eq!(config.devices[1].remarks, ["libvirt takes it at 003.014 alone"]);
+    assert_eq!(stick.bus_address, Some(BusAddress { bus: 3, address: 14 }));
+    assert_eq!(config.devices[1].remarks, ["libvirt uses it only at 003.014"]);
 }
 
 #[test]
-fn the_guest_is_whose_its_type_says() {
+fn the_type_decides_the_hypervisor() {
     let guest = |text: &str| read(text).guest;
     for (kind, hypervisor) in [
         ("qemu", Hypervisor::Qemu),
@@ -229,32 +188,32 @@ fn an_ich9_group_is_four_controllers_with_one_index() {
             ControllerSpec { name: "usb1".parse().ok(), ..master },
             one(Model::Ich9Uhci1, Some(0), pci(0)),
             one(Model::Ich9Uhci3, Some(4), None),
-            // What libvirt fills in is not filled in here.
+            // What libvirt fills in stays open here.
             one(Model::Ich9Uhci2, None, None),
         ]
     );
 }
 
 #[test]
-fn what_is_left_open_is_left_open() {
+fn what_the_text_leaves_open_stays_open() {
     let config = read(&domain("    <controller type='usb'/>\n    <hub type='usb'/>\n"));
     assert_eq!(config.spec.controllers, [ControllerSpec::default()]);
     assert_eq!((&config.spec.devices[0].controller, config.spec.devices[0].port), (&None, None));
 }
 
 #[test]
-fn the_model_none_is_no_usb_at_all() {
+fn the_model_none_turns_usb_off() {
     let config = read(&domain("    <controller type='usb' index='0' model='none'/>\n"));
     assert!(config.spec.disabled && config.spec.controllers.is_empty());
 }
 
 #[test]
-fn a_bus_alone_is_any_port_on_it() {
+fn a_bus_without_a_port_leaves_the_port_open() {
     let config = read(&domain("<hub type='usb'><address type='usb' bus='2'/></hub>\n"));
     let hub = &config.spec.devices[0];
     assert_eq!(hub.controller, "2".parse().ok().map(ControllerRef::Index));
     assert_eq!(hub.port, None);
-    // The bus is 0 where none is said.
+    // The default bus is 0.
     let config = read(&domain("<hub type='usb'><address type='usb' port='1'/></hub>\n"));
     assert_eq!(config.spec.devices[0].controller, "0".parse().ok().map(ControllerRef::Index));
 }
@@ -284,7 +243,7 @@ fn pci_buses_have_qemus_names() {
 }
 
 #[test]
-fn all_zeros_are_no_pci_address() {
+fn a_pci_address_of_zeros_is_ignored() {
     let config = read(&domain(
         "<controller type='usb'><address type='pci' domain='0x0000' bus='0x00' slot='0x00' function='0x0'/></controller>\n",
     ));
@@ -292,7 +251,7 @@ fn all_zeros_are_no_pci_address() {
 }
 
 #[test]
-fn host_devices_by_what_names_them() {
+fn host_devices_have_the_selector_of_their_source() {
     let source = |source: &str| {
         kind(&format!("<hostdev mode='subsystem' type='usb'><source>{source}</source></hostdev>\n"))
     };
@@ -309,7 +268,7 @@ fn host_devices_by_what_names_them() {
 }
 
 #[test]
-fn two_that_are_alike_go_by_their_addresses() {
+fn two_devices_with_the_same_ids_are_selected_by_address() {
     let one = |device| {
         format!(
             "<hostdev type='usb'><source><vendor id='0x0781'/><product id='0x5581'/><address bus='3' device='{device}'/></source></hostdev>\n"
@@ -318,11 +277,11 @@ fn two_that_are_alike_go_by_their_addresses() {
     let config = read(&domain(&(one(4) + &one(5))));
     assert_eq!(config.spec.devices[0].kind, host("003.004"));
     assert_eq!(config.spec.devices[1].kind, host("003.005"));
-    assert_eq!(config.devices[1].remarks, ["it has to be 0781:5581, too"]);
+    assert_eq!(config.devices[1].remarks, ["only if it is 0781:5581"]);
 }
 
 #[test]
-fn what_is_said_of_a_host_device_beyond_that() {
+fn the_other_properties_of_a_host_device() {
     let (_, _, properties, remarks) = device(
         "\
 <hostdev mode='subsystem' type='usb' managed='no'>
@@ -341,7 +300,7 @@ fn what_is_said_of_a_host_device_beyond_that() {
             ("guest-resets-all", Property::Flag(false)),
         ]
     );
-    assert_eq!(remarks, ["startupPolicy optional", "it was missing when the guest was started"]);
+    assert_eq!(remarks, ["startupPolicy optional", "missing when the guest was started"]);
     let resets = |word| {
         let text = format!(
             "<hostdev type='usb'><source guestReset='{word}'><address bus='1' device='2'/></source></hostdev>\n"
@@ -356,7 +315,7 @@ fn what_is_said_of_a_host_device_beyond_that() {
 }
 
 #[test]
-fn redirected_devices_and_what_may_come() {
+fn redirected_devices_and_their_filter() {
     let redir = |kind: &str, rest: &str| {
         kind_of_redir(&format!("<redirdev bus='usb' type='{kind}'>{rest}</redirdev>\n"))
     };
@@ -401,7 +360,7 @@ fn redirected_devices_and_what_may_come() {
     assert_eq!(properties, [("filter", text(filter)), ("bootindex", Property::Number(1))]);
 }
 
-/// The stream of a redirected device, or `None` where it is none that is known.
+/// The character device of a redirected device, or `None` if the model cannot represent it.
 fn kind_of_redir(element: &str) -> Option<Chardev> {
     match kind(element) {
         Kind::Redir(Redir { chardev }) => Some(chardev),
@@ -423,36 +382,48 @@ fn disks_and_cd_drives() {
 </disk>
 ",
     );
-    let storage = |file: &str, format, readonly| {
-        Kind::Storage(Storage { file: file.to_owned(), format, readonly })
+    let storage = |file: &str, format, readonly| Storage { readonly, ..Storage::new(file, format) };
+    let labelled = Storage {
+        serial: Some("X1".parse().unwrap()),
+        removable: true,
+        ..storage("/var/lib/a & b.qcow2", ImageFormat::Qcow2, false)
     };
-    assert_eq!(kind, storage("/var/lib/a & b.qcow2", ImageFormat::Qcow2, false));
+    assert_eq!(kind, Kind::Storage(labelled));
     assert_eq!(name.as_deref(), Some("usb-disk2"));
-    assert_eq!(
-        properties,
-        [
-            ("bootindex", Property::Number(3)),
-            ("removable", Property::Flag(true)),
-            ("serial", text("X1")),
-        ]
-    );
+    let cache = ("blockdev.cache", Property::Text("none".to_owned()));
+    assert_eq!(properties, [("bootindex", Property::Number(3)), cache]);
     assert!(remarks.is_empty());
     let disk = |attributes: &str, rest: &str| {
         device(&format!("<disk {attributes}>{rest}<target dev='sda' bus='usb'/></disk>\n"))
     };
     assert_eq!(
         disk("type='block' device='disk'", "<source dev='/dev/sdb'/><readonly/>").0,
-        storage("/dev/sdb", ImageFormat::Raw, true)
+        Kind::Storage(storage("/dev/sdb", ImageFormat::Raw, true))
     );
-    let (kind, _, properties, remarks) =
-        disk("type='file' device='cdrom'", "<driver type='raw'/><source file='/a.iso'/>");
-    assert_eq!(kind, storage("/a.iso", ImageFormat::Raw, true));
-    assert_eq!(properties, [("removable", Property::Flag(false))]);
-    assert_eq!(remarks, ["a CD drive, which QEMU shows as a disk"]);
+    let iso = storage("/a.iso", ImageFormat::Raw, true);
+    for model in ["", " model='usb-storage'"] {
+        let (kind, _, properties, remarks) = disk(
+            &format!("type='file' device='cdrom'{model}"),
+            "<driver type='raw'/><source file='/a.iso'/>",
+        );
+        assert_eq!(kind, Kind::Storage(iso.clone()));
+        assert_eq!(properties, []);
+        assert_eq!(remarks, ["a CD drive, which QEMU presents as a disk"]);
+    }
+    let (kind, _, _, remarks) =
+        disk("type='file' device='cdrom' model='usb-bot'", "<source file='/a.iso'/>");
+    assert_eq!(kind, Kind::Storage(iso.with_media(Media::Cdrom)));
+    assert_eq!(remarks, [""; 0]);
     for (attributes, rest, why) in [
-        ("type='network'", "<source protocol='nbd' name='a'/>", "its content is of type network"),
-        ("type='volume'", "<source pool='a' volume='b'/>", "its content is of type volume"),
-        ("type='file' device='cdrom'", "", "there is nothing in it"),
+        ("type='network'", "<source protocol='nbd' name='a'/>", "its content has the type network"),
+        ("type='volume'", "<source pool='a' volume='b'/>", "its content has the type volume"),
+        ("type='file' device='cdrom'", "", "it is an empty CD drive"),
+        ("type='file'", "", "it is empty"),
+        (
+            "type='file'",
+            "<source file='/a'/><serial>a,b</serial>",
+            "`a,b` is not a serial number: it must have 1 to 126 printable ASCII characters, and neither `,` nor `\"`",
+        ),
         ("type='file'", "<driver type='vmdk'/><source file='/a'/>", "its format is vmdk"),
         (
             "type='file'",
@@ -467,7 +438,7 @@ fn disks_and_cd_drives() {
 }
 
 #[test]
-fn disks_come_first_and_by_their_names() {
+fn disks_come_first_in_the_order_of_their_names() {
     let disk =
         |dev| format!("<disk><source file='/{dev}'/><target dev='{dev}' bus='usb'/></disk>\n");
     let config = read(&domain(
@@ -483,7 +454,7 @@ fn disks_come_first_and_by_their_names() {
 }
 
 #[test]
-fn inputs_are_on_usb_where_libvirt_puts_them() {
+fn inputs_without_a_bus_are_where_libvirt_puts_them() {
     assert_eq!(kind("<input type='tablet'/>\n"), Kind::Tablet(V2));
     assert_eq!(kind("<input type='mouse' bus='usb'/>\n"), Kind::Mouse(V2));
     assert_eq!(kind("<input type='keyboard' bus='usb'/>\n"), Kind::Keyboard(V2));
@@ -491,7 +462,7 @@ fn inputs_are_on_usb_where_libvirt_puts_them() {
     assert!(read(&domain(inputs)).spec.devices.is_empty());
     let arm = domain(inputs).replace("x86_64", "aarch64");
     assert_eq!(read(&arm).spec.devices.len(), 2);
-    // Every input counts, also those on another bus.
+    // Inputs on other buses count, too.
     let text = domain("<input type='mouse'/><input type='tablet' bus='usb'/>\n");
     assert_eq!(read(&text).spec.devices[0].name, "input1".parse().ok());
 }
@@ -531,29 +502,29 @@ fn the_other_kinds() {
 }
 
 #[test]
-fn a_smart_card_brings_its_reader() {
+fn a_smart_card_implies_its_reader() {
     let (kind, name, _, remarks) = device("<smartcard mode='host'/>\n");
     assert_eq!((kind, name.as_deref()), (Kind::Ccid, Some("ccid0")));
-    assert_eq!(remarks, ["libvirt adds it for the smart card"]);
-    // One that is said is not added again.
+    assert_eq!(remarks, ["added by libvirt for the smart card"]);
+    // A reader with an element is not added again.
     let text = "<smartcard mode='host'><address type='ccid' controller='1' slot='0'/></smartcard><controller type='ccid' index='1'/>\n";
     assert_eq!(name_of(text), "ccid1");
 }
 
 #[test]
-fn names_are_libvirts_own_or_a_persons() {
+fn names_come_from_user_aliases_or_from_libvirt() {
     let hub = |alias: &str| name_of(&format!("<hub type='usb'><alias name='{alias}'/></hub>\n"));
     assert_eq!(hub("ua-stick"), "stick");
-    // What is no name without what it begins with keeps that.
+    // The prefix is kept if the rest is not a valid name.
     assert_eq!(hub("ua-04c2decd"), "ua-04c2decd");
-    // What would be taken for one of libvirt's own does so, too.
+    // It is also kept if the rest looks like an automatic alias.
     assert_eq!(hub("ua-input0"), "ua-input0");
-    // Others are dropped from what does not run, as libvirt does.
+    // libvirt drops other aliases of a domain that does not run.
     assert_eq!(hub("hub7"), "hub0");
 }
 
 #[test]
-fn a_persons_own_alias_takes_no_number_where_libvirt_counts_so() {
+fn devices_with_user_aliases_are_counted_as_libvirt_does() {
     let host = |alias: &str| {
         format!(
             "<hostdev type='usb'><source><address bus='1' device='2'/></source>{alias}</hostdev>\n"
@@ -569,27 +540,28 @@ fn a_persons_own_alias_takes_no_number_where_libvirt_counts_so() {
     let names: Vec<&str> =
         config.spec.devices.iter().map(|device| device.name.as_ref().unwrap().as_str()).collect();
     assert_eq!(names, ["hostdev1", "cam", "hostdev2"]);
-    // Hubs are counted by their place.
+    // Every hub counts, even one with a user alias.
     let text = domain("<hub type='usb'><alias name='ua-a'/></hub><hub type='usb'/>\n");
     assert_eq!(read(&text).spec.devices[1].name, "hub1".parse().ok());
 }
 
 #[test]
-fn where_each_thing_is_said() {
+fn positions_of_values() {
     let text = domain(
         "<controller type='usb' index='1' model='qemu-xhci' ports = \"4\"/><hub type='usb'><address type='usb' bus='1' port='1.2'/></hub>\n",
     );
     let config = read(&text);
-    let said =
-        |place: &vusb_formats::config::Place, field| text[place.fields[&field].clone()].to_owned();
+    let value = |source: &vusb_formats::config::ItemSource, field| {
+        text[source.fields[&field].clone()].to_owned()
+    };
     let controller = &config.controllers[0];
-    assert_eq!(said(controller, Field::Index), "1");
-    assert_eq!(said(controller, Field::Model), "qemu-xhci");
-    assert_eq!(said(controller, Field::Ports), "4");
+    assert_eq!(value(controller, Field::Index), "1");
+    assert_eq!(value(controller, Field::Model), "qemu-xhci");
+    assert_eq!(value(controller, Field::Ports), "4");
     let hub = &config.devices[0];
-    assert_eq!(said(hub, Field::Controller), "1");
-    assert_eq!(said(hub, Field::Port), "1.2");
-    assert_eq!(said(hub, Field::What), "usb");
+    assert_eq!(value(hub, Field::Controller), "1");
+    assert_eq!(value(hub, Field::Port), "1.2");
+    assert_eq!(value(hub, Field::What), "usb");
     assert_eq!(
         &text[hub.span.clone()],
         "<hub type='usb'><address type='usb' bus='1' port='1.2'/></hub>"
@@ -616,4 +588,81 @@ fn xml_in_all_its_forms() {
     ] {
         assert_eq!(read(&text).spec, wanted, "{text}");
     }
+}
+
+/// `virDomainInputDefPostParse`.
+#[test]
+fn inputs_without_a_bus_are_on_the_bus_of_the_machine() {
+    let inputs = "<input type='tablet'/><input type='mouse'/>";
+    let count = |arch: &str, os: &str| {
+        let text = domain(inputs).replace("x86_64", arch).replace("hvm", os);
+        read(&text).spec.devices.len()
+    };
+    assert_eq!(count("x86_64", "hvm"), 1);
+    assert_eq!(count("aarch64", "hvm"), 2);
+    // virtio, and Xen's own.
+    assert_eq!(count("s390x", "hvm"), 0);
+    assert_eq!(count("x86_64", "xen"), 0);
+}
+
+#[test]
+fn settings_of_a_disk_and_of_its_cache_are_properties() {
+    let (.., properties, _) = device(
+        "<disk type='file' device='disk'>
+          <driver name='qemu' type='raw' cache='directsync' discard='unmap'/>
+          <source file='/a.img'/><target dev='sda' bus='usb'/><boot order='1'/><shareable/>
+          <blockio logical_block_size='512' physical_block_size='4096'/>
+        </disk>",
+    );
+    let text = |text: &str| Property::Text(text.to_owned());
+    let expected = [
+        ("bootindex", Property::Number(1)),
+        ("blockdev.cache", text("directsync")),
+        ("blockdev.discard", text("unmap")),
+        ("logical_block_size", Property::Number(512)),
+        ("physical_block_size", Property::Number(4096)),
+        ("share-rw", Property::Flag(true)),
+    ];
+    assert_eq!(properties, expected);
+}
+
+#[test]
+fn options_of_a_character_device_are_properties() {
+    let (.., properties, _) = device(
+        "<redirdev bus='usb' type='tcp'>
+          <source mode='connect' host='localhost' service='1'><reconnect enabled='yes' timeout='5'/></source>
+          <log file='/a,b.log' append='on'/>
+        </redirdev>",
+    );
+    let text = |text: &str| Property::Text(text.to_owned());
+    let expected = [
+        ("chardev.reconnect", text("5")),
+        ("chardev.logfile", text("/a,b.log")),
+        ("chardev.logappend", text("on")),
+    ];
+    assert_eq!(properties, expected);
+}
+
+/// A guest that is started without libvirt would lack these settings.
+#[test]
+fn unsupported_settings_are_named() {
+    let disk = |inside: &str| {
+        format!("<disk type='file'><source file='/a'/><target dev='sda' bus='usb'/>{inside}</disk>")
+    };
+    for (element, what) in [
+        ("<smartcard mode='host'/>".to_owned(), "the smart card"),
+        (disk("<iotune/>"), "the limits of its throughput of usb-disk0"),
+        (disk("<transient/>"), "the transient content of usb-disk0"),
+        (disk("<driver name='qemu' copy_on_read='on'/>"), "the copy on read of usb-disk0"),
+    ] {
+        let config = read(&domain(&element));
+        let first = config.unsupported[0].to_string();
+        assert!(first.contains(&format!("vusb does not support {what}")), "{first}");
+    }
+    let text = domain("<controller type='usb' index='0' model='qemu-xhci'/>").replace(
+        "</domain>",
+        "<q:override xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'><q:device alias='usb'/></q:override></domain>",
+    );
+    let first = read(&text).unsupported[0].to_string();
+    assert!(first.contains("the changed properties of usb"), "{first}");
 }

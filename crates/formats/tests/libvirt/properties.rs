@@ -1,10 +1,10 @@
-//! What holds for every domain and every text.
+//! Properties of every domain and every text.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use vusb_formats::Format;
 use vusb_formats::config::{Config, Edit, Field};
+use vusb_formats::{ConfigFormat as _, Libvirt};
 use vusb_model::address::{Address, Index};
 use vusb_model::guest::Guest;
 use vusb_model::hardware::{Controller, Device, Hardware};
@@ -14,7 +14,7 @@ use vusb_model::spec::ControllerRef;
 use super::edits::{at, controller, device};
 use super::read;
 
-/// What may be between two elements.
+/// Text between two elements.
 const BETWEEN: [&str; 14] = [
     "\n    ",
     "\n    ",
@@ -24,7 +24,7 @@ const BETWEEN: [&str; 14] = [
     "",
     "  ",
     "<!-- here -->",
-    " <!-- behind -->\n  ",
+    " <!-- after -->\n  ",
     "\n  <!-- in\n  lines --> ",
     "\n<![CDATA[\n]]>\n",
     "\n  <unknown a=\"&gt;\" b='/>'>\n<hub type='usb'/></unknown>\n",
@@ -32,7 +32,7 @@ const BETWEEN: [&str; 14] = [
     "<?pi\n?>",
 ];
 
-/// Elements of `<devices>`, on USB and not.
+/// Elements of `<devices>`, on USB and on other buses.
 const ELEMENTS: [&str; 12] = [
     "<hub type='usb'/>",
     "<hub type=\"usb\"></hub>",
@@ -48,16 +48,18 @@ const ELEMENTS: [&str; 12] = [
     "<emulator>/usr/bin/qemu</emulator>",
 ];
 
-/// A domain with something odd everywhere, and a `<devices>` that is open.
+/// A domain with unusual text everywhere and a `<devices>` that is not self-closing.
 fn domain() -> impl Strategy<Value = String> {
     let part = (select(BETWEEN.to_vec()), select(ELEMENTS.to_vec()));
     let ends =
         (select(BETWEEN.to_vec()), select(BETWEEN.to_vec()), select(vec!["", "\n", "\u{feff}"]));
     (vec(part, 0..12), ends).prop_map(|(parts, (first, last, start))| {
-        // Each disk has a name of its own.
+        // Disk names and PCI addresses must be unique.
         let part = |(number, (between, element)): (usize, &(&str, &str))| {
             let name = char::from(b'a' + u8::try_from(number).unwrap());
-            format!("{between}{}", element.replace("'sdb'", &format!("'sd{name}'")))
+            let element = element.replace("'sdb'", &format!("'sd{name}'"));
+            let slot = format!("slot='{}'", number + 3);
+            format!("{between}{}", element.replace("slot='3'", &slot))
         };
         let parts: String = parts.iter().enumerate().map(part).collect();
         let start = if start == "\n" { "" } else { start };
@@ -65,7 +67,7 @@ fn domain() -> impl Strategy<Value = String> {
     })
 }
 
-/// A device that libvirt can say.
+/// A device that libvirt can express.
 fn kind() -> impl Strategy<Value = &'static str> {
     select(vec![
         "0781:5581",
@@ -96,17 +98,17 @@ fn new_controller() -> impl Strategy<Value = Controller> {
 
 fn added(kinds: &[&str]) -> Vec<(Address, Device)> {
     let one = |(number, kind): (usize, &&str)| {
-        let place = format!("{}:{}", number % 3, number + 1);
-        (at(&place), device(&format!("added{number}"), kind))
+        let address = format!("{}:{}", number % 3, number + 1);
+        (at(&address), device(&format!("added{number}"), kind))
     };
     kinds.iter().enumerate().map(one).collect()
 }
 
 fn edit(text: &str, edits: &[Edit<'_>]) -> String {
-    Format::Libvirt.edit(text, edits).unwrap_or_else(|error| panic!("{error:?}\n{text}"))
+    Libvirt.edit(text, edits).unwrap_or_else(|error| panic!("{error:?}\n{text}"))
 }
 
-/// The places of what has a name that begins so.
+/// The numbers of the devices whose names start with this.
 fn named<'a>(config: &'a Config, start: &'a str) -> impl Iterator<Item = usize> + 'a {
     let names = config.spec.devices.iter().map(|device| device.name.as_ref());
     names.enumerate().filter_map(move |(at, name)| name?.as_str().starts_with(start).then_some(at))
@@ -114,7 +116,7 @@ fn named<'a>(config: &'a Config, start: &'a str) -> impl Iterator<Item = usize> 
 
 proptest! {
     #[test]
-    fn what_was_added_is_there_and_what_is_removed_again_leaves_no_trace(
+    fn additions_are_read_back_and_their_removal_restores_the_text(
         text in domain(),
         one in new_controller(),
         kinds in vec(kind(), 0..6),
@@ -129,11 +131,11 @@ proptest! {
         let at: Vec<usize> = named(&config, "added").collect();
         prop_assert_eq!(at.len(), devices.len(), "{}", more);
         for (address, device) in &devices {
-            let there = at.iter().map(|at| &config.spec.devices[*at]).find(|spec| spec.name.as_ref() == Some(&device.name));
-            let there = there.unwrap();
-            prop_assert_eq!(&there.kind, &device.kind);
-            prop_assert_eq!(&there.controller, &Some(ControllerRef::Index(address.bus)));
-            prop_assert_eq!(there.port, Some(address.port));
+            let found = at.iter().map(|at| &config.spec.devices[*at]).find(|spec| spec.name.as_ref() == Some(&device.name));
+            let found = found.unwrap();
+            prop_assert_eq!(&found.kind, &device.kind);
+            prop_assert_eq!(&found.controller, &Some(ControllerRef::Index(address.bus)));
+            prop_assert_eq!(found.port, Some(address.port));
         }
         let new: Vec<usize> = (0..config.spec.controllers.len())
             .filter(|at| config.spec.controllers[*at].index == Some(one.index))
@@ -150,12 +152,12 @@ proptest! {
     }
 
     #[test]
-    fn a_removal_takes_one_element_and_the_rest_reads_as_before(text in domain(), pick: prop::sample::Index) {
+    fn a_removal_removes_one_element_and_keeps_the_rest(text in domain(), pick: prop::sample::Index) {
         let before = read(&text);
         prop_assume!(!before.spec.devices.is_empty());
         let gone = pick.index(before.spec.devices.len());
         let after = edit(&text, &[Edit::RemoveDevice(gone)]);
-        // Nothing but the element and spaces around it.
+        // Only the element and whitespace around it.
         let span = before.devices[gone].span.clone();
         let squeezed = |text: &str| text.split_ascii_whitespace().collect::<String>();
         let rest = squeezed(&text[..span.start]) + &squeezed(&text[span.end..]);
@@ -167,7 +169,7 @@ proptest! {
     }
 
     #[test]
-    fn a_pin_says_where_it_is_and_changes_nothing_else(text in domain(), pick: prop::sample::Index) {
+    fn a_pin_sets_the_address_and_changes_nothing_else(text in domain(), pick: prop::sample::Index) {
         let before = read(&text);
         prop_assume!(!before.spec.devices.is_empty());
         let which = pick.index(before.spec.devices.len());
@@ -179,28 +181,28 @@ proptest! {
         wanted[which].controller = Some(ControllerRef::Index(at("7:3.4").bus));
         wanted[which].port = Some(at("7:3.4").port);
         prop_assert_eq!(&after.spec.devices, &wanted);
-        // Pinned again it is as it is.
+        // A second pin changes nothing.
         prop_assert_eq!(edit(&pinned, &[Edit::PinDevice(which, at("7:3.4"))]), pinned);
     }
 
     #[test]
-    fn what_is_written_reads_as_what_it_was_written_from(kinds in vec(kind(), 0..30)) {
+    fn a_generated_domain_is_read_back_unchanged(kinds in vec(kind(), 0..30)) {
         let mut hardware = Hardware::new();
         for index in ["0", "1", "2"] {
             hardware.add_controller(controller(index, &format!("c{index}"), Model::QemuXhci, 15)).unwrap();
         }
         for (number, kind) in kinds.iter().enumerate() {
-            let place = format!("{}:{}", number / 15, number % 15 + 1);
-            hardware.plug(at(&place), device(&format!("added{number}"), kind)).unwrap();
+            let address = format!("{}:{}", number / 15, number % 15 + 1);
+            hardware.plug(at(&address), device(&format!("added{number}"), kind)).unwrap();
         }
-        let written = Format::Libvirt.write(&Guest::default(), &hardware);
+        let written = Libvirt.write(&Guest::default(), &hardware);
         prop_assert_eq!(&written.lost, &[]);
         let config = read(&written.text);
         prop_assert_eq!(config.spec.devices.len(), kinds.len());
         for spec in config.spec.devices {
             let Some(ControllerRef::Index(bus)) = spec.controller else { panic!() };
-            let there = hardware.device(Address { bus, port: spec.port.unwrap() }).unwrap();
-            prop_assert_eq!((&spec.kind, spec.name.as_ref()), (&there.kind, Some(&there.name)));
+            let original = hardware.device(Address { bus, port: spec.port.unwrap() }).unwrap();
+            prop_assert_eq!((&spec.kind, spec.name.as_ref()), (&original.kind, Some(&original.name)));
         }
         for (spec, one) in config.spec.controllers.iter().zip(hardware.controllers()) {
             prop_assert_eq!((spec.index, spec.model, spec.ports), (Some(one.index), Some(one.model), Some(15)));
@@ -208,21 +210,21 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_read_or_refused_with_a_place(text in nearly_a_domain()) {
-        match Format::Libvirt.read(&text, "a.xml") {
+    fn any_text_is_read_or_refused_with_a_position(text in nearly_a_domain()) {
+        match Libvirt.read(&text, "a.xml") {
             Ok(config) => {
                 prop_assert_eq!(config.spec.devices.len(), config.devices.len());
-                let places = config.controllers.iter().chain(&config.devices);
-                for place in places {
-                    prop_assert!(text.get(place.span.clone()).is_some());
-                    for (field, span) in &place.fields {
-                        let said = text.get(span.clone());
-                        prop_assert!(said.is_some(), "{:?}", field);
-                        prop_assert!(*field == Field::What || !said.unwrap_or_default().is_empty());
+                let sources = config.controllers.iter().chain(&config.devices);
+                for source in sources {
+                    prop_assert!(text.get(source.span.clone()).is_some());
+                    for (field, span) in &source.fields {
+                        let value = text.get(span.clone());
+                        prop_assert!(value.is_some(), "{:?}", field);
+                        prop_assert!(*field == Field::What || !value.unwrap_or_default().is_empty());
                     }
                 }
                 for number in 0..config.devices.len() {
-                    let _ = Format::Libvirt.edit(&text, &[Edit::RemoveDevice(number), Edit::PinDevice(number, at("0:1"))]);
+                    let _ = Libvirt.edit(&text, &[Edit::RemoveDevice(number), Edit::PinDevice(number, at("0:1"))]);
                 }
             }
             Err(error) => prop_assert!(error.line() >= 1 && error.column() >= 1),
@@ -230,7 +232,7 @@ proptest! {
     }
 }
 
-/// A text that looks like a domain, with the odd thing wrong.
+/// A text that resembles a domain, with occasional mistakes.
 fn nearly_a_domain() -> impl Strategy<Value = String> {
     let part = prop_oneof![
         4 => select(ELEMENTS.to_vec()).prop_map(str::to_owned),

@@ -1,13 +1,13 @@
-//! Changes: the one place that they concern, and all else as it was.
+//! Edits: each changes one entry, and everything else is kept as it is.
 
 use vusb_formats::config::Edit;
 use vusb_model::models::{Companion, Model};
-use vusb_model::resolve::libxl::QEMUS_OWN;
+use vusb_model::resolve::libxl::BOOT_BUS;
 use vusb_model::spec::{ControllerRef, DeviceSpec};
 
 use crate::support::{at, controller, device, edit, hardware, lines, with_device};
 
-/// `text` with one device more: host device 3.9 on port 7 of controller 0.
+/// Adds host device 3.9 to `text`, on port 7 of controller 0.
 fn stick(text: &str) -> String {
     let stick = device("003.009", "host0");
     edit(text, &[Edit::AddDevice(at("0:7"), &stick)]).unwrap()
@@ -15,9 +15,9 @@ fn stick(text: &str) -> String {
 
 const STICK: &str = "type=hostdev,hostbus=3,hostaddr=9,controller=0,port=7";
 
-/// A commented file of 200 lines, in which one line comes, and no other changes.
+/// In a commented file of 200 lines, one line is added and no other changes.
 #[test]
-fn one_line_of_two_hundred() {
+fn one_line_of_two_hundred_changes() {
     let mut text = String::from("# web1: the shop's web server\nname = \"web1\"\ntype = 'hvm'\n\n");
     for number in 0..180 {
         text += &format!("# note {number}: see the [ticket], it's \"done\"\n");
@@ -30,23 +30,23 @@ fn one_line_of_two_hundred() {
              \t'type=hostdev,hostbus=1,hostaddr=5',\n\
              ]\n\n\
              on_crash = 'restart'\n# the end\n";
-    let asked = DeviceSpec {
+    let requested = DeviceSpec {
         controller: Some(ControllerRef::Name("hci0".parse().unwrap())),
         port: "5".parse().ok(),
         ..DeviceSpec::new("003.009".parse().unwrap())
     };
-    let changed = with_device(&text, asked);
+    let changed = with_device(&text, requested);
     let new = "\t'type=hostdev,hostbus=3,hostaddr=9,controller=0,port=5',";
     let without: Vec<&str> = changed.lines().filter(|line| *line != new).collect();
     assert_eq!(without, text.lines().collect::<Vec<_>>());
     assert_eq!(changed.len(), text.len() + new.len() + 1);
 }
 
-/// An entry that comes looks like its neighbours.
+/// A new entry follows the style of its list.
 #[test]
-fn in_the_style_of_the_list() {
+fn a_new_entry_follows_the_style_of_its_list() {
     for (before, after) in [
-        // On one line.
+        // Everything on one line.
         ("usbdev = [ 'hostbus=1,hostaddr=2' ]\n", "usbdev = [ 'hostbus=1,hostaddr=2', 'STICK' ]\n"),
         ("usbdev=['hostbus=1,hostaddr=2']", "usbdev=['hostbus=1,hostaddr=2', 'STICK']"),
         (
@@ -57,7 +57,7 @@ fn in_the_style_of_the_list() {
             "usbdev = [ 'hostbus=1,hostaddr=2', ] # x\n",
             "usbdev = [ 'hostbus=1,hostaddr=2', 'STICK', ] # x\n",
         ),
-        // One a line.
+        // One entry per line.
         (
             "usbdev = [\n  'hostbus=1,hostaddr=2',\n]\n",
             "usbdev = [\n  'hostbus=1,hostaddr=2',\n  'STICK',\n]\n",
@@ -84,7 +84,7 @@ fn in_the_style_of_the_list() {
             "usbdev = [ 'hostbus=1,hostaddr=2' ]\nusbdev += [ 'hostbus=1,hostaddr=3' ]\n",
             "usbdev = [ 'hostbus=1,hostaddr=2' ]\nusbdev += [ 'hostbus=1,hostaddr=3', 'STICK' ]\n",
         ),
-        // With a comma where nobody else would put it.
+        // Commas at the start of lines.
         (
             "usbdev = [ 'hostbus=1,hostaddr=2'\n, 'hostbus=1,hostaddr=3'\n]\n",
             "usbdev = [ 'hostbus=1,hostaddr=2'\n, 'hostbus=1,hostaddr=3', 'STICK'\n]\n",
@@ -95,9 +95,9 @@ fn in_the_style_of_the_list() {
     }
 }
 
-/// A key that comes looks like its neighbours, and stands by them.
+/// A new key follows the style of its neighbours, and is added next to them.
 #[test]
-fn in_the_style_of_the_file() {
+fn a_new_key_follows_the_style_of_its_neighbours() {
     for (before, after) in [
         ("", "usbdev = [ 'STICK' ]\n"),
         ("name = 'x'\n", "name = 'x'\nusbdev = [ 'STICK' ]\n"),
@@ -119,9 +119,9 @@ fn in_the_style_of_the_file() {
     }
 }
 
-/// The first device of a guest brings its controller.
+/// The first device of a guest comes with a controller.
 #[test]
-fn a_controller_and_a_device() {
+fn the_first_device_comes_with_a_controller() {
     let text = "name = 'web1'\ntype = 'pv'\n";
     assert_eq!(
         with_device(text, DeviceSpec::new("003.009".parse().unwrap())),
@@ -129,7 +129,7 @@ fn a_controller_and_a_device() {
          usbctrl = [ 'type=qusb,version=2,ports=8' ]\n\
          usbdev = [ 'type=hostdev,hostbus=3,hostaddr=9,controller=0,port=1' ]\n"
     );
-    // A tablet beside it moves nothing, and is moved by nothing.
+    // The device does not go on the boot controller, which has a tablet: it still gets a new one.
     let text = "type = 'hvm'\nusb = 1\nusbdevice = 'tablet'\n";
     let with = with_device(text, DeviceSpec::new("003.009".parse().unwrap()));
     assert_eq!(
@@ -144,9 +144,10 @@ fn a_controller_and_a_device() {
     );
 }
 
-/// A controller that libxl adds by itself is said when another comes: else the devices would go there.
+/// A controller that libxl adds by itself gets an entry when another is added. Otherwise libxl
+/// would put the devices on the new one.
 #[test]
-fn a_controller_beside_one_that_nobody_has_said() {
+fn a_controller_that_libxl_adds_by_itself_gets_an_entry() {
     let text = "usbdev = [ 'type=hostdev,hostbus=1,hostaddr=2' ]\n";
     let second = controller(1, "pv1", Model::Xenusb1, 4);
     let with = edit(text, &[Edit::AddController(&second)]).unwrap();
@@ -166,27 +167,27 @@ fn a_controller_beside_one_that_nobody_has_said() {
 
 #[test]
 fn tablets_and_redirected_devices() {
-    let asked = |kind: &str| DeviceSpec::new(kind.parse().unwrap());
+    let requested = |kind: &str| DeviceSpec::new(kind.parse().unwrap());
     assert_eq!(
-        with_device("type = 'hvm'\n", asked("tablet")),
+        with_device("type = 'hvm'\n", requested("tablet")),
         "type = 'hvm'\nusb = 1\nusbdevice = [ 'tablet' ]\n"
     );
     assert_eq!(
-        with_device("type = 'hvm'\nspice = 1\n", asked("redir:spicevmc")),
+        with_device("type = 'hvm'\nspice = 1\n", requested("redir:spicevmc")),
         "type = 'hvm'\nspice = 1\nusbversion = 2\nspiceusbredirection = 1\n"
     );
     assert_eq!(
         with_device(
             "type = 'hvm'\nspice = 1\nspiceusbredirection = 2 # two\n",
-            asked("redir:spicevmc")
+            requested("redir:spicevmc")
         ),
         "type = 'hvm'\nspice = 1\nspiceusbredirection = 3 # two\n"
     );
 }
 
-/// What goes, goes with its line where it has one of its own.
+/// Removing an entry also removes its line if nothing else is on it.
 #[test]
-fn removing() {
+fn removing_an_entry_also_removes_its_line() {
     let one = "'hostbus=1,hostaddr=2'";
     let two = "'hostbus=1,hostaddr=3'";
     let three = "'hostbus=1,hostaddr=4'";
@@ -210,7 +211,7 @@ fn removing() {
         (
             2,
             "usbdev = [\n  ONE, # a\n  TWO, # b\n  THREE # c\n]\n",
-            // The last has no comma here.
+            // The last entry had no comma.
             "usbdev = [\n  ONE, # a\n  TWO # b\n]\n",
         ),
         (1, "usbdev = [\n  ONE,\n  TWO,\n]\n", "usbdev = [\n  ONE,\n]\n"),
@@ -227,9 +228,9 @@ fn removing() {
 }
 
 #[test]
-fn removing_what_qemu_is_started_with() {
+fn removing_devices_of_the_boot_controller() {
     let text = "type = 'hvm'\nusbdevice = [ 'tablet', 'mouse' ]\n";
-    // The controller was there for its devices alone, and stays.
+    // The controller only existed because of its devices, and is kept.
     let none = edit(text, &[Edit::RemoveDevice(0), Edit::RemoveDevice(1)]).unwrap();
     assert_eq!(lines(&hardware(&none)), ["4095 hci0 piix3-uhci 2"]);
     assert_eq!(none, "type = 'hvm'\nusb = 1\n");
@@ -240,7 +241,7 @@ fn removing_what_qemu_is_started_with() {
         "type = 'hvm'\nusbdevice = [ 'tablet' ]\n"
     );
     let moved = edit(text, &[Edit::RemoveDevice(0)]).unwrap_err();
-    assert!(moved.why.contains("those after it would move"), "{moved:?}");
+    assert!(moved.why.text.contains("those after it would move"), "{moved:?}");
 
     let text = "type = 'hvm'\nusbdevice = 'tablet'\nusb = 1\n";
     assert_eq!(edit(text, &[Edit::RemoveDevice(0)]).unwrap(), "type = 'hvm'\nusb = 1\n");
@@ -253,7 +254,7 @@ fn removing_what_qemu_is_started_with() {
 fn controllers_keep_their_numbers() {
     let text = "usbctrl = [ '', 'version=1' ]\nusbdev = [ 'hostbus=1,hostaddr=2,controller=1' ]\n";
     let first = edit(text, &[Edit::RemoveController(0)]).unwrap_err();
-    assert!(first.why.contains("by their place in usbctrl"), "{first:?}");
+    assert!(first.why.text.contains("by their position in usbctrl"), "{first:?}");
     let with_device = edit(text, &[Edit::RemoveController(1)]).unwrap_err();
     assert_eq!(with_device.what, "the devices on it");
     let both = [Edit::RemoveDevice(0), Edit::RemoveController(1)];
@@ -269,9 +270,9 @@ fn controllers_keep_their_numbers() {
     );
 }
 
-/// What was left open is said, and what else an entry says stays.
+/// Pinning adds the values that were left open, and keeps the rest of an entry.
 #[test]
-fn pinning() {
+fn pinning_specifies_the_values_that_were_left_open() {
     let text = "usbctrl = [ 'ports=8, type=PV', '' ]\nusbdev = [ \"hostbus=1,hostaddr=0x2\" ]\n";
     let second = controller(1, "pv1", Model::Xenusb2, 8);
     let first = controller(0, "pv0", Model::Xenusb2, 8);
@@ -294,7 +295,7 @@ fn pinning() {
 }
 
 #[test]
-fn what_xl_has_no_word_for() {
+fn hardware_that_xl_cannot_express() {
     let hvm = "type='hvm'\nusbctrl=['version=3']\nusb=1\n";
     let mut companions = controller(1, "hci1", Model::Ehci, 6);
     companions.companions = Companion::GROUP[..1].to_vec();
@@ -302,20 +303,17 @@ fn what_xl_has_no_word_for() {
     backend.backend = Some("usbvm".to_owned());
     let named = controller(1, "front", Model::Ehci, 6);
     for (what, controller) in [
-        ("only one group of them", &companions),
+        ("companions outside the ICH9 group", &companions),
         ("a backend", &backend),
         ("a name", &named),
         ("a model", &controller(1, "hci1", Model::QemuXhci, 8)),
         ("pv of version 3", &controller(1, "pv0", Model::Xenusb3, 8)),
         ("another index", &controller(5, "hci1", Model::Ehci, 6)),
-        (
-            "a second one that QEMU is started with",
-            &controller(QEMUS_OWN.get(), "hci1", Model::Piix3Uhci, 2),
-        ),
+        ("a second boot controller", &controller(BOOT_BUS.get(), "hci1", Model::Piix3Uhci, 2)),
     ] {
         assert!(edit(hvm, &[Edit::AddController(controller)]).is_err(), "{what}");
     }
-    for (place, kind, name) in [
+    for (address, kind, name) in [
         ("0:1", "1-4", "host0"),
         ("0:1", "0781:5581", "host0"),
         ("0:1", "tablet", "tablet0"),
@@ -327,20 +325,22 @@ fn what_xl_has_no_word_for() {
         ("4095:1", "audio", "audio0"),
     ] {
         assert!(
-            edit(hvm, &[Edit::AddDevice(at(place), &device(kind, name))]).is_err(),
-            "{kind} at {place}"
+            edit(hvm, &[Edit::AddDevice(at(address), &device(kind, name))]).is_err(),
+            "{kind} at {address}"
         );
     }
-    // Where it is plugged in is known, so that it can be said.
+    // It is known where this device is plugged in, so it can be expressed.
     let mut found = device("0781:5581", "host0");
     let vusb_model::device::Kind::Host(host) = &mut found.kind else { unreachable!() };
-    host.at = Some(vusb_model::selector::BusAddress { bus: 2, address: 7 });
-    let said = edit(hvm, &[Edit::AddDevice(at("0:1"), &found)]).unwrap();
-    assert!(said.contains("hostbus=2,hostaddr=7"), "{said}");
+    host.bus_address = Some(vusb_model::selector::BusAddress { bus: 2, address: 7 });
+    let text = edit(hvm, &[Edit::AddDevice(at("0:1"), &found)]).unwrap();
+    assert!(text.contains("hostbus=2,hostaddr=7"), "{text}");
     let broken = edit("name = 'x'\nusbctrl = [", &[]).unwrap_err();
-    assert_eq!(broken.why, "line 2: a list is not closed at the end of the file");
+    assert_eq!(broken.why.text, "line 2: a list is not closed at the end of the file");
     let many = "type='hvm'\nspice=1\nspiceusbredirection=9000000000000000000\n";
-    assert!(edit(many, &[Edit::RemoveDevice(0)]).unwrap_err().why.contains("cannot be redirected"));
+    assert!(edit(many, &[Edit::RemoveDevice(0)]).unwrap_err().why.text.contains("cannot redirect"));
     let parts = "type='hvm'\nusbdevice='tab'\nusbdevice+='let'\n";
-    assert!(edit(parts, &[Edit::RemoveDevice(0)]).unwrap_err().why.contains("several assignments"));
+    assert!(
+        edit(parts, &[Edit::RemoveDevice(0)]).unwrap_err().why.text.contains("several assignments")
+    );
 }

@@ -1,4 +1,4 @@
-//! xl's configurations: what they say, how they are changed, what is wrong with them.
+//! xl's configurations: reading, editing, writing, and mistakes in them.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod changes;

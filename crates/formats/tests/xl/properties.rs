@@ -1,12 +1,12 @@
-//! What holds for every text, every change and every hardware that xl can have.
+//! Properties of every text, every edit and all hardware that xl can have.
 
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use vusb_formats::Format;
 use vusb_formats::config::Edit;
+use vusb_formats::{ConfigFormat, LibxlJson, Xl};
 use vusb_model::diff::diff;
 use vusb_model::digest::digest;
 use vusb_model::hardware::Hardware;
@@ -26,7 +26,7 @@ fn ctrl() -> impl Strategy<Value = String> {
     ]
 }
 
-/// An entry of `usbdev`; all have another address.
+/// An entry of `usbdev`. Each `number` has a different address.
 fn dev(number: usize, place: Option<(u8, Option<u8>)>, typed: bool) -> String {
     let mut text = format!("hostbus={},hostaddr={}", 1 + number / 100, 1 + number % 100);
     if typed {
@@ -39,16 +39,16 @@ fn dev(number: usize, place: Option<(u8, Option<u8>)>, typed: bool) -> String {
     text
 }
 
-/// A list, in one of the ways in which people lay one out.
+/// A list, in one of several common layouts.
 fn list(entries: &[String], layout: u8) -> String {
-    let quote = if layout.is_multiple_of(2) { '\'' } else { '"' };
+    let quote = if layout % 2 == 0 { '\'' } else { '"' };
     let all: Vec<String> = entries.iter().map(|entry| format!("{quote}{entry}{quote}")).collect();
     match layout / 2 {
         0 => format!("[ {} ]", all.join(", ")),
         1 => format!("[{}]", all.join(",")),
         2 => format!(
             "[\n{}]",
-            all.iter().map(|it| format!("  {it},  # one's \"own\"\n")).collect::<String>()
+            all.iter().map(|it| format!("  {it},  # it's \"quoted\"\n")).collect::<String>()
         ),
         3 => format!("[ {} ]", all.join(",\n\t   ")),
         4 => format!("[\n  {}\n]", all.join("  # x\n  ,\n  ")),
@@ -57,7 +57,7 @@ fn list(entries: &[String], layout: u8) -> String {
 }
 
 prop_compose! {
-    /// A whole file, with comments and keys that are nobody's business here.
+    /// A whole file, with comments and unrelated keys.
     fn file()(
         hvm in any::<bool>(), usb in of(vec(prop_oneof![Just("tablet"), Just("mouse"), Just("host:46d:c52b")], 0..4)),
         ctrls in vec(ctrl(), 0..5), devs in vec((of((0u8..5, of(1u8..9))), any::<bool>()), 0..12),
@@ -82,14 +82,14 @@ prop_compose! {
     }
 }
 
-/// The hardware that a file says, if it says any that can be.
-fn possible(text: &str) -> Option<Hardware> {
-    let config = Format::Xl.read(text, "x.cfg").ok()?;
+/// The hardware that a file specifies, if it is valid.
+fn valid_hardware(text: &str) -> Option<Hardware> {
+    let config = Xl.read(text, "x.cfg").ok()?;
     resolve(&Hardware::new(), &config.spec, &capabilities(&config)).ok().map(|it| it.hardware)
 }
 
-/// A text that looks like a configuration, with the odd thing wrong.
-fn nearly() -> impl Strategy<Value = String> {
+/// A text that looks like a configuration, with some mistakes.
+fn almost_valid() -> impl Strategy<Value = String> {
     let part = prop_oneof![
         "(usbctrl|usbdev|usb|usbversion|usbdevice|spiceusbredirection|type|name|spice) ?\\+?= ?",
         "['\"](type=(pv|hostdev|auto)|version=[0-9]|ports=[0-9]{1,2}|controller=[0-9]|port=[0-9]|hostbus=[0-9]{1,4}|hostaddr=0?[0-9]{1,3}|tablet|hvm|,){0,4}['\"]",
@@ -101,8 +101,8 @@ fn nearly() -> impl Strategy<Value = String> {
     vec(part, 0..16).prop_map(|parts| parts.concat())
 }
 
-/// An error is in the text, and shows it.
-fn check(format: Format, text: &str) -> Result<(), TestCaseError> {
+/// Checks that each warning, or the error, has a position in the text.
+fn check(format: &dyn ConfigFormat, text: &str) -> Result<(), TestCaseError> {
     let shown = match format.read(text, "x") {
         Ok(config) => config.warnings,
         Err(error) => vec![error],
@@ -115,13 +115,13 @@ fn check(format: Format, text: &str) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// The properties below mean something: random files come to much hardware.
+/// Ensures that the properties below are not vacuous: random files contain much hardware.
 #[test]
-fn random_files_are_worth_it() {
+fn random_files_contain_hardware() {
     let mut runner = TestRunner::deterministic();
     let (mut good, mut devices, mut hubs) = (0, 0, 0);
     for _ in 0..300 {
-        let Some(made) = possible(&file().new_tree(&mut runner).unwrap().current()) else {
+        let Some(made) = valid_hardware(&file().new_tree(&mut runner).unwrap().current()) else {
             continue;
         };
         good += 1;
@@ -136,20 +136,20 @@ fn random_files_are_worth_it() {
 
 proptest! {
     #[test]
-    fn any_text_is_read_or_refused(text in "\\PC{0,200}") {
-        check(Format::Xl, &text)?;
-        check(Format::Json, &text)?;
+    fn any_text_is_read_or_rejected(text in "\\PC{0,200}") {
+        check(&Xl, &text)?;
+        check(&LibxlJson, &text)?;
     }
 
     #[test]
-    fn anything_like_a_configuration_is_read_or_refused(text in nearly()) {
-        check(Format::Xl, &text)?;
+    fn almost_valid_text_is_read_or_rejected(text in almost_valid()) {
+        check(&Xl, &text)?;
     }
 
-    /// Reading, then removing all that can be, leaves every other line as it was.
+    /// Adding a device and removing it leaves every other line as it was.
     #[test]
-    fn what_a_change_does_not_concern_stays(text in file(), product in 1u8..100) {
-        let Some(before) = possible(&text) else { return Ok(()) };
+    fn an_edit_changes_nothing_else(text in file(), product in 1u8..100) {
+        let Some(before) = valid_hardware(&text) else { return Ok(()) };
         let config = read(&text);
         let kind = format!("200.{product:03}").parse().unwrap();
         let spec = Spec { controllers: vec![], devices: vec![DeviceSpec::new(kind)], ..config.spec.clone() };
@@ -157,16 +157,17 @@ proptest! {
         let mut edits: Vec<Edit<'_>> = Vec::new();
         edits.extend(wanted.controllers().filter(|it| before.controller(it.index).is_none()).map(Edit::AddController));
         edits.extend(wanted.devices().filter(|(at, _)| before.device(*at).is_none()).map(|(at, device)| Edit::AddDevice(at, device)));
-        // A device that leaves its place open keeps it, for what comes is said with its place after it.
+        // A device without an address keeps its position, because the new one has an address and
+        // comes after it.
         let changed = edit(&text, &edits).unwrap();
         prop_assert_eq!(diff(&wanted, &hardware(&changed)), [], "{}\n----\n{}", text, changed);
         let added = changed.len() - text.len();
         prop_assert!(added < 200, "{}", changed);
-        // What was there is there, in its order.
+        // Everything that existed is still there, in order.
         let mut rest = changed.chars();
         prop_assert!(text.chars().all(|char| rest.any(|it| it == char)), "{}\n----\n{}", text, changed);
 
-        // And it goes again.
+        // The device can be removed again.
         let config = read(&changed);
         let last = config.spec.devices.len() - 1;
         let mut gone = vec![Edit::RemoveDevice(last)];
@@ -177,25 +178,25 @@ proptest! {
         prop_assert_eq!(diff(&before, &hardware(&back)), [], "{}\n----\n{}", changed, back);
     }
 
-    /// Any one host device can be taken out, and what stays, stays where it is if that is said.
+    /// Any host device can be removed, and the others keep their positions if those are pinned.
     #[test]
-    fn one_device_less(text in file(), pick in any::<prop::sample::Index>()) {
-        let Some(before) = possible(&text) else { return Ok(()) };
+    fn removing_a_device(text in file(), pick in any::<prop::sample::Index>()) {
+        let Some(before) = valid_hardware(&text) else { return Ok(()) };
         let config = read(&text);
         let resolved = resolve(&Hardware::new(), &config.spec, &capabilities(&config)).unwrap();
         if config.spec.devices.is_empty() {
             return Ok(());
         }
         let number = pick.index(config.spec.devices.len());
-        let at = resolved.devices[number].at;
+        let at = resolved.devices[number].address;
         if at.bus.get() == 4095 {
             return Ok(());
         }
         let mut edits = vec![Edit::RemoveDevice(number)];
         let others = (0..config.spec.devices.len()).filter(|other| *other != number);
-        edits.extend(others.map(|other| (other, resolved.devices[other].at)).filter(|(_, at)| at.bus.get() != 4095)
+        edits.extend(others.map(|other| (other, resolved.devices[other].address)).filter(|(_, at)| at.bus.get() != 4095)
             .map(|(other, at)| Edit::PinDevice(other, at)));
-        let bare: Vec<_> = resolved.added.iter().map(|index| before.controller(*index).unwrap().bare()).collect();
+        let bare: Vec<_> = resolved.added.iter().map(|index| before.controller(*index).unwrap().without_devices()).collect();
         edits.extend(bare.iter().map(Edit::AddController));
         let Ok(changed) = edit(&text, &edits) else { return Ok(()) };
         let mut wanted = before;
@@ -203,12 +204,12 @@ proptest! {
         prop_assert_eq!(diff(&wanted, &hardware(&changed)), [], "{}\n----\n{}", text, changed);
     }
 
-    /// What is written says the same, in both formats.
+    /// A generated text reads back as the same hardware, in both formats.
     #[test]
-    fn what_is_written_reads_back(text in file()) {
-        let Some(made) = possible(&text) else { return Ok(()) };
+    fn generated_text_reads_back(text in file()) {
+        let Some(made) = valid_hardware(&text) else { return Ok(()) };
         let guest = read(&text).guest;
-        for format in [Format::Xl, Format::Json] {
+        for format in [&Xl as &dyn ConfigFormat, &LibxlJson] {
             let written = format.write(&guest, &made);
             prop_assert_eq!(&written.lost, &[]);
             let config = format.read(&written.text, "written").unwrap();

@@ -1,7 +1,7 @@
-//! Reading and resolving in one go, and hardware in a line each.
+//! Helpers that read and resolve in one step, and render hardware with one line per item.
 
-use vusb_formats::Format;
-use vusb_formats::config::{Config, Edit, Unsayable};
+use vusb_formats::config::{Config, Edit, Inexpressible};
+use vusb_formats::{ConfigFormat as _, Xl};
 use vusb_model::address::{Address, Index};
 use vusb_model::capabilities::Capabilities;
 use vusb_model::hardware::{Controller, Device, Hardware};
@@ -10,7 +10,7 @@ use vusb_model::resolve::{Resolved, resolve};
 use vusb_model::spec::{DeviceSpec, Spec};
 
 pub(crate) fn read(text: &str) -> Config {
-    Format::Xl.read(text, "web1.cfg").unwrap_or_else(|error| panic!("{error}"))
+    Xl.read(text, "web1.cfg").unwrap_or_else(|error| panic!("{error}"))
 }
 
 pub(crate) fn capabilities(config: &Config) -> Capabilities {
@@ -27,7 +27,7 @@ pub(crate) fn hardware(text: &str) -> Hardware {
     resolved(text).hardware
 }
 
-/// Each controller and each device in a line.
+/// One line for each controller and each device.
 pub(crate) fn lines(hardware: &Hardware) -> Vec<String> {
     let controllers = hardware
         .controllers()
@@ -43,11 +43,11 @@ pub(crate) fn warnings(text: &str) -> Vec<String> {
 }
 
 pub(crate) fn error(text: &str) -> String {
-    Format::Xl.read(text, "web1.cfg").unwrap_err().to_string()
+    Xl.read(text, "web1.cfg").unwrap_err().to_string()
 }
 
-pub(crate) fn edit(text: &str, edits: &[Edit<'_>]) -> Result<String, Unsayable> {
-    Format::Xl.edit(text, edits)
+pub(crate) fn edit(text: &str, edits: &[Edit<'_>]) -> Result<String, Inexpressible> {
+    Xl.edit(text, edits)
 }
 
 pub(crate) fn device(kind: &str, name: &str) -> Device {
@@ -60,22 +60,22 @@ pub(crate) fn at(text: &str) -> Address {
 }
 
 pub(crate) fn controller(index: u16, name: &str, model: Model, ports: u8) -> Controller {
-    let ports = RootPorts::of(model, ports.try_into().unwrap());
+    let ports = RootPorts::uniform(model, ports.try_into().unwrap());
     Controller::new(Index::new(index).unwrap(), name.parse().unwrap(), model, ports)
 }
 
-/// The text with one device more, as a whole program does it: asked for, resolved, edited, and read again.
-pub(crate) fn with_device(text: &str, asked: DeviceSpec) -> String {
+/// Adds a device as the whole program does it: resolve the request, edit the text, read it again.
+pub(crate) fn with_device(text: &str, requested: DeviceSpec) -> String {
     let config = read(text);
     let before = hardware(text);
-    let spec = Spec { controllers: Vec::new(), devices: vec![asked], ..config.spec.clone() };
-    let wanted = resolve(&before, &spec, &capabilities(&config)).unwrap().hardware;
+    let spec = Spec { controllers: Vec::new(), devices: vec![requested], ..config.spec.clone() };
+    let target = resolve(&before, &spec, &capabilities(&config)).unwrap().hardware;
     let mut edits: Vec<Edit<'_>> = Vec::new();
-    let new = |index: &Controller| before.controller(index.index).is_none();
-    edits.extend(wanted.controllers().filter(|it| new(it)).map(Edit::AddController));
-    let devices = wanted.devices().filter(|(at, _)| before.device(*at).is_none());
+    let new = |it: &Controller| before.controller(it.index).is_none();
+    edits.extend(target.controllers().filter(|it| new(it)).map(Edit::AddController));
+    let devices = target.devices().filter(|(at, _)| before.device(*at).is_none());
     edits.extend(devices.map(|(at, device)| Edit::AddDevice(at, device)));
     let text = edit(text, &edits).unwrap();
-    assert_eq!(vusb_model::diff::diff(&wanted, &hardware(&text)), []);
+    assert_eq!(vusb_model::diff::diff(&target, &hardware(&text)), []);
     text
 }

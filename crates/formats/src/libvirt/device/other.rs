@@ -1,23 +1,29 @@
 //! Inputs, hubs, network and sound cards, folders and smart card readers.
 
+use std::collections::BTreeMap;
+
 use vusb_model::device::{Audio, Hub, Input, Kind, Mac, Mtp, Net, NetBackend};
 use vusb_model::models::UsbVersion;
 
-use super::{Plug, bootindex, flag};
-use crate::config::Property;
+use super::{InputBus, UsbDevice, bootindex, flag};
+use crate::config::{AUDIO_DRIVER, Property};
 use crate::error::Problem;
-use crate::libvirt::numbers::{Taken, decimal};
-use crate::libvirt::xml::{Node, attr, child};
+use crate::libvirt::numbers::{UsedNumbers, decimal};
+use crate::libvirt::xml::{Node, attr, child, elements};
 
-/// `<input>`. libvirt leaves QEMU's `usb_version` alone, and QEMU's own default is 2.
-pub(super) fn input(node: Node<'_>, number: usize, ps2: bool) -> Result<Option<Plug>, Problem> {
+/// `<input>`. libvirt does not set QEMU's `usb_version`, whose default is 2.
+pub(super) fn input<'d>(
+    node: Node<'d>,
+    number: usize,
+    default: InputBus,
+) -> Result<Option<UsbDevice<'d>>, Problem> {
     let kind = attr(node, "type");
     let word = kind.as_ref().map_or("", |kind| kind.value);
     let on_usb = match node.attribute("bus") {
         Some(bus) => bus == "usb",
         None => match word {
-            "tablet" => true,
-            "mouse" | "keyboard" => !ps2,
+            "tablet" => default != InputBus::Other,
+            "mouse" | "keyboard" => default == InputBus::Usb,
             _ => false,
         },
     };
@@ -26,60 +32,64 @@ pub(super) fn input(node: Node<'_>, number: usize, ps2: bool) -> Result<Option<P
     }
     let input = Input { usbversion: UsbVersion::V2 };
     let alias = format!("input{number}");
-    let plug = match word {
-        "tablet" => Plug::new(Kind::Tablet(input), alias),
-        "mouse" => Plug::new(Kind::Mouse(input), alias),
-        "keyboard" => Plug::new(Kind::Keyboard(input), alias),
+    let device = match word {
+        "tablet" => UsbDevice::new(Kind::Tablet(input), alias),
+        "mouse" => UsbDevice::new(Kind::Mouse(input), alias),
+        "keyboard" => UsbDevice::new(Kind::Keyboard(input), alias),
         _ => {
             let at = kind.map_or(node.range(), |kind| kind.span);
-            let what = "an input on USB is a tablet, a mouse or a keyboard";
+            let what = "a USB input is a tablet, a mouse or a keyboard";
             return Err(Problem::new(at, what));
         }
     };
-    Ok(Some(plug.at(kind)))
+    Ok(Some(device.at(kind)))
 }
 
 /// `<hub>`.
-pub(super) fn hub(node: Node<'_>, number: usize) -> Result<Option<Plug>, Problem> {
+pub(super) fn hub<'d>(node: Node<'d>, number: usize) -> Result<Option<UsbDevice<'d>>, Problem> {
     match attr(node, "type") {
-        Some(kind) if kind.value == "usb" => {
-            Ok(Some(Plug::new(Kind::Hub(Hub::default()), format!("hub{number}")).at(Some(kind))))
-        }
-        Some(kind) => {
-            Err(kind.refuse(format!("`{}` is no type of hub: the only one is usb", kind.short())))
-        }
+        Some(kind) if kind.value == "usb" => Ok(Some(
+            UsbDevice::new(Kind::Hub(Hub::default()), format!("hub{number}")).at(Some(kind)),
+        )),
+        Some(kind) => Err(kind
+            .problem(format!("`{}` is not a type of hub: the only type is usb", kind.excerpt()))),
         None => {
-            Err(Problem::new(node.range(), "this hub has no type").help("write <hub type='usb'/>"))
+            Err(Problem::new(node.range(), "the hub has no type").help("write <hub type='usb'/>"))
         }
     }
 }
 
-/// `<interface>`. Its back end is libvirt's to make, but for QEMU's own network: QEMU knows it as `hostnetN`.
-pub(super) fn net(node: Node<'_>, number: usize) -> Result<Option<Plug>, Problem> {
+/// `<interface>`. libvirt creates the back end, which QEMU knows as `hostnetN`, except for QEMU's
+/// user network.
+pub(super) fn net<'d>(node: Node<'d>, number: usize) -> Result<Option<UsbDevice<'d>>, Problem> {
     let model = child(node, "model").and_then(|model| attr(model, "type"));
     let Some(model) = model.filter(|model| model.value == "usb-net") else {
         return Ok(None);
     };
     let mac = child(node, "mac").and_then(|mac| attr(mac, "address"));
     let mac: Option<Mac> = mac
-        .map(|text| text.value.parse().map_err(|error| text.refuse(format!("{error}"))))
+        .map(|text| text.value.parse().map_err(|error| text.problem(format!("{error}"))))
         .transpose()?;
     let alias = format!("net{number}");
     let kind = node.attribute("type").unwrap_or("user");
     let (backend, remark) = match kind {
         "user" => (NetBackend::User, None),
         kind => {
-            let what = format!("host{alias}, which libvirt makes of the {kind} it is connected to");
+            let what = format!("back end host{alias}, which libvirt creates for the type {kind}");
             (NetBackend::Existing(format!("host{alias}")), Some(what))
         }
     };
-    let mut plug = Plug::new(Kind::Net(Net { backend, mac }), alias).at(Some(model));
-    plug.remarks.extend(remark);
-    Ok(Some(plug.with("bootindex", bootindex(node)?)))
+    let mut device = UsbDevice::new(Kind::Net(Net { backend, mac }), alias).at(Some(model));
+    device.remarks.extend(remark);
+    Ok(Some(device.with("bootindex", bootindex(node)?)))
 }
 
-/// `<sound>`. Its `<audio id='N'>` is what QEMU knows as `audioN`.
-pub(super) fn sound(node: Node<'_>, number: usize) -> Result<Option<Plug>, Problem> {
+/// `<sound>`. QEMU knows its `<audio id='N'>` as `audioN`.
+pub(super) fn sound<'d>(
+    node: Node<'d>,
+    number: usize,
+    audios: &BTreeMap<u32, Node<'d>>,
+) -> Result<Option<UsbDevice<'d>>, Problem> {
     let model = attr(node, "model").filter(|model| model.value == "usb");
     let Some(model) = model else {
         return Ok(None);
@@ -87,46 +97,72 @@ pub(super) fn sound(node: Node<'_>, number: usize) -> Result<Option<Plug>, Probl
     let audio =
         child(node, "audio").and_then(|audio| audio.attribute("id")).and_then(decimal::<u32>);
     let audiodev = audio.map(|id| format!("audio{id}"));
+    // A sound card that names no back end uses the first one, which libvirt adds if there is none.
+    let definition = audios.get(&audio.unwrap_or(1)).copied();
+    let driver = definition.and_then(|it| it.attribute("type")).map(|kind| match kind {
+        "pulseaudio" => "pa",
+        other => other,
+    });
     let multi = attr(node, "multichannel").map(|text| flag(&text, ["yes", "no"])).transpose()?;
-    let plug = Plug::new(Kind::Audio(Audio { audiodev }), format!("sound{number}"));
-    Ok(Some(plug.at(Some(model)).with("multi", multi.map(Property::Flag))))
+    let device = UsbDevice::new(Kind::Audio(Audio { audiodev }), format!("sound{number}"));
+    let driver = driver.map(|driver| Property::Text(driver.to_owned()));
+    let device = device.at(Some(model)).with("multi", multi.map(Property::Flag));
+    let mut device = device.with(AUDIO_DRIVER, driver);
+    let settings = |it: &Node<'d>| {
+        elements(*it).next().is_some()
+            || it.attributes().any(|it| !["id", "type"].contains(&it.name()))
+    };
+    device.unsupported.extend(
+        definition.filter(settings).map(|it| (it, "settings of its audio back end".to_owned())),
+    );
+    Ok(Some(device))
 }
 
-/// `<filesystem>` of the driver mtp. What it is called for the guest is its `<target dir=...>`.
-pub(super) fn mtp(node: Node<'_>, number: usize) -> Result<Option<Plug>, Problem> {
+/// `<filesystem>` with the driver mtp. The guest sees the name in its `<target dir=...>`.
+pub(super) fn mtp<'d>(node: Node<'d>, number: usize) -> Result<Option<UsbDevice<'d>>, Problem> {
     if child(node, "driver").and_then(|driver| driver.attribute("type")) != Some("mtp") {
         return Ok(None);
     }
     let dir = child(node, "source").and_then(|source| attr(source, "dir"));
     let Some(dir) = dir.filter(|dir| !dir.value.is_empty()) else {
-        return Err(Problem::new(node.range(), "this shows no folder")
+        return Err(Problem::new(node.range(), "the folder to share is missing")
             .help("add <source dir='/srv/photos'/>"));
     };
     let mtp = Mtp { dir: dir.value.to_owned(), writable: child(node, "readonly").is_none() };
-    let shown = child(node, "target").and_then(|target| target.attribute("dir"));
-    let plug = Plug::new(Kind::Mtp(mtp), format!("fs{number}")).at(Some(dir));
-    Ok(Some(plug.with("desc", shown.map(|name| Property::Text(name.to_owned())))))
+    let name = child(node, "target").and_then(|target| target.attribute("dir"));
+    let last = dir.value.rsplit('/').find(|part| !part.is_empty());
+    let device = UsbDevice::new(Kind::Mtp(mtp), format!("fs{number}")).at(Some(dir));
+    let mut device = device.with("desc", name.map(|name| Property::Text(name.to_owned())));
+    // Without a name, the guest sees the last part of the folder.
+    let other = name.filter(|name| Some(*name) != last);
+    device.settings.extend(other.map(|name| format!("the name {name} for the guest")));
+    Ok(Some(device))
 }
 
-/// `<controller type='ccid'>`: the reader that smart cards are in. `taken` are the indexes of those before it.
-pub(super) fn ccid(node: Node<'_>, taken: &mut Taken) -> Result<Option<Plug>, Problem> {
+/// `<controller type='ccid'>`: a reader for smart cards. `used` has the indexes of the readers
+/// before it.
+pub(super) fn ccid<'d>(
+    node: Node<'d>,
+    used: &mut UsedNumbers,
+) -> Result<Option<UsbDevice<'d>>, Problem> {
     let Some(kind) = attr(node, "type").filter(|kind| kind.value == "ccid") else {
         return Ok(None);
     };
     let number = match attr(node, "index") {
-        None => taken.free(None),
+        None => used.free(None),
         Some(text) => decimal::<u32>(text.value).ok_or_else(|| {
-            text.refuse(format!("`{}` is no index: it is a decimal number", text.short()))
+            text.problem(format!("`{}` is not an index: write a decimal number", text.excerpt()))
         })?,
     };
-    if !taken.take(number) {
+    if !used.insert(number) {
         let at = attr(node, "index").map_or(node.range(), |index| index.span);
-        return Err(Problem::new(at, format!("there is another reader with the index {number}")));
+        return Err(Problem::new(at, format!("another reader has the index {number}")));
     }
-    Ok(Some(Plug::new(Kind::Ccid, format!("ccid{number}")).at(Some(kind))))
+    Ok(Some(UsbDevice::new(Kind::Ccid, format!("ccid{number}")).at(Some(kind))))
 }
 
-/// The index of the reader that a `<smartcard>` is in: the one of its address, or libvirt puts it into the first.
+/// The index of the reader that a `<smartcard>` is in. Without an address libvirt puts it into
+/// reader 0.
 pub(super) fn reader_of(smartcard: Node<'_>) -> u32 {
     let address =
         child(smartcard, "address").filter(|address| address.attribute("type") == Some("ccid"));

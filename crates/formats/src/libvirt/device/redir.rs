@@ -1,33 +1,35 @@
-//! `<redirdev>`, devices that come over the network, and `<redirfilter>`, which of them may.
+//! `<redirdev>`, devices redirected over the network, and `<redirfilter>`, which restricts them.
 
 use vusb_model::device::{Kind, Redir};
 
-use super::{Plug, bootindex, stream};
+use super::{UsbDevice, bootindex, stream};
 use crate::config::Property;
 use crate::error::Problem;
 use crate::libvirt::numbers::base_zero;
 use crate::libvirt::xml::{Attr, Node, all, attr};
 
-pub(super) fn read(
-    node: Node<'_>,
+pub(super) fn read<'d>(
+    node: Node<'d>,
     number: usize,
     filter: Option<&str>,
-) -> Result<Option<Plug>, Problem> {
+) -> Result<Option<UsbDevice<'d>>, Problem> {
     if node.attribute("bus").is_some_and(|bus| bus != "usb") {
         return Ok(None);
     }
     let alias = format!("redir{number}");
-    let plug = match stream::chardev(node) {
-        Ok(chardev) => Plug::new(Kind::Redir(Redir { chardev }), alias),
-        Err(why) => Plug::other("usb-redir", why, alias),
+    let device = match stream::chardev(node) {
+        Ok(chardev) => UsbDevice::new(Kind::Redir(Redir { chardev }), alias),
+        Err(why) => UsbDevice::other("usb-redir", why, alias),
     };
     let filter = filter.map(|filter| Property::Text(filter.to_owned()));
-    let plug = plug.at(attr(node, "type")).with("filter", filter);
-    Ok(Some(plug.with("bootindex", bootindex(node)?)))
+    let device = stream::with_options(device, node);
+    let device = device.at(attr(node, "type")).with("filter", filter);
+    Ok(Some(device.with("bootindex", bootindex(node)?)))
 }
 
-/// The filter as QEMU takes it: `0x08:0x1234:-1:0x0200:1|-1:-1:-1:-1:0`, which is class, vendor, product, version and whether
-/// they are allowed, -1 for any. A filter without a rule is none.
+/// Reads the filter in QEMU's form: `0x08:0x1234:-1:0x0200:1|-1:-1:-1:-1:0`. Each rule has class,
+/// vendor, product, version and whether the device is allowed; -1 matches any. `None` if there are
+/// no rules.
 pub(super) fn filter(node: Node<'_>) -> Result<Option<String>, Problem> {
     let rules = all(node, "usbdev").map(rule).collect::<Result<Vec<_>, _>>()?;
     Ok((!rules.is_empty()).then(|| rules.join("|")))
@@ -42,9 +44,9 @@ fn rule(node: Node<'_>) -> Result<String, Problem> {
             .filter(|number| *number <= most)
             .map(|number| format!("0x{number:0width$X}"))
             .ok_or_else(|| {
-                text.refuse(format!(
-                    "`{}` is no {name}: it is a number up to {most:#x}, or -1 for any",
-                    text.short()
+                text.problem(format!(
+                    "`{}` is not a {name}: write a number up to {most:#x}, or -1 for any",
+                    text.excerpt()
                 ))
             }),
     };
@@ -57,7 +59,7 @@ fn rule(node: Node<'_>) -> Result<String, Problem> {
         None => {
             return Err(Problem::new(
                 node.range(),
-                "this does not say whether such devices are allowed",
+                "the rule does not specify whether matching devices are allowed",
             )
             .help("add allow='yes' or allow='no'"));
         }
@@ -65,7 +67,8 @@ fn rule(node: Node<'_>) -> Result<String, Problem> {
     Ok(format!("{class}:{vendor}:{product}:{version}:{}", u8::from(allow)))
 }
 
-/// A device's version in the binary-coded decimal of its descriptor (`bcdDevice`): `2.56` is 0x0256, and `2.5` 0x0250.
+/// Reads a device's version as the binary-coded decimal of its descriptor (`bcdDevice`): `2.56` is
+/// 0x0256, `2.5` is 0x0250.
 fn version(text: &Attr<'_>) -> Result<String, Problem> {
     if text.value == "-1" {
         return Ok("-1".to_owned());
@@ -75,9 +78,9 @@ fn version(text: &Attr<'_>) -> Result<String, Problem> {
     };
     match text.value.split_once('.').filter(|(major, minor)| digits(major) && digits(minor)) {
         Some((major, minor)) => Ok(format!("0x{major:0>2}{minor:0<2}")),
-        None => Err(text.refuse(format!(
-            "`{}` is no version of a device: it is such as 2.56, or -1 for any",
-            text.short()
+        None => Err(text.problem(format!(
+            "`{}` is not a device version: write one such as 2.56, or -1 for any",
+            text.excerpt()
         ))),
     }
 }
