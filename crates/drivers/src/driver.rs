@@ -1,145 +1,180 @@
-//! The trait that all drivers have in common, and what they answer.
+//! The trait of all drivers, and its results.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
 use thiserror::Error;
+use vusb_formats::HostNaming;
 use vusb_model::address::{Address, Index};
 use vusb_model::capabilities::Capabilities;
 use vusb_model::diff::Step;
-use vusb_model::hardware::Hardware;
+use vusb_model::hardware::{Device, Hardware};
 use vusb_model::name::Name;
 use vusb_model::profile::Profile;
 use vusb_model::refusal::Category;
+use vusb_model::remedy::{Reason, Remedy};
 use vusb_model::selector::BusAddress;
 use vusb_model::spec::Spec;
 
+use crate::identity::GuestIdentity;
+
 /// A domain's hypervisor.
-pub trait Driver {
-    /// What the guest has at this moment, whoever gave it.
+pub trait Driver: Send {
+    /// What the guest has now, whoever created it.
     ///
-    /// `recorded` is what was recorded of the domain (or nothing): a controller or device that is still there keeps the
-    /// index and the name that it has in the record. What is new gets the lowest free index, and its name from the
-    /// hypervisor's id for it or as the default would be.
+    /// `recorded` is the recorded hardware of the domain, empty if there is no record: a controller
+    /// or device that still exists keeps its recorded index and name. A new one gets the lowest
+    /// free index; its name comes from the hypervisor's ID for it, or is the default.
     ///
     /// # Errors
-    /// The hypervisor cannot be reached, does not answer in time, or answers what cannot be understood.
+    /// The hypervisor cannot be reached, does not reply in time, or its reply is unexpected.
     fn observe(&mut self, recorded: &Hardware) -> Result<Observed, Error>;
 
-    /// What this guest can be given. With `needed`, a driver may take for granted what it would have to ask about, as long as
-    /// [`Driver::check`] asks before the steps that come of that spec are taken: a question takes time, and most requests are for
-    /// what every hypervisor has. Without, everything is asked.
+    /// What this guest can be given. With `needed`, a driver may assume support instead of querying
+    /// it, if [`Driver::check`] queries it before the steps for that spec are taken: a query takes
+    /// time, and most requests are for what every hypervisor has. Without `needed`, everything is
+    /// queried.
     ///
     /// # Errors
     /// As [`Driver::observe`].
     fn capabilities(&mut self, needed: Option<&Spec>) -> Result<Capabilities, Error>;
 
-    /// Finds out whether the driver knows how to take these steps, as far as that can be known without taking them. Nothing
-    /// is touched. To be called after [`Driver::observe`].
+    /// Checks that the driver can take these steps, as far as that can be known without taking
+    /// them. Changes nothing. To be called after [`Driver::observe`].
     ///
     /// # Errors
-    /// [`Error::NotImplemented`] or [`Error::Missing`] for the first step that it does not.
+    /// Why the first step that it cannot take is refused: mostly [`Error::NotImplemented`] or
+    /// [`Error::Missing`]. As [`Driver::observe`], if the hypervisor has to be asked.
     fn check(&mut self, steps: &[Step]) -> Result<(), Error>;
 
-    /// Takes one step and waits until it is done: added means that the hypervisor has it, removed means that the guest has
-    /// let go of it. To be called after [`Driver::observe`].
+    /// Takes one step and waits for its end: an item is added once the hypervisor has it, and
+    /// removed once the guest has released it. To be called after [`Driver::observe`].
     ///
     /// # Errors
-    /// The step was not taken; the hardware is as before, unless the error says that this is not known
-    /// ([`Error::is_uncertain`]).
+    /// The step was not taken and the hardware is as before, unless [`Error::is_uncertain`].
     fn perform(&mut self, step: &Step) -> Result<(), Error>;
 
-    /// Takes all of these steps at once, where the driver can: all are taken, or none is. `None` where it takes them one by one.
-    fn perform_all(&mut self, steps: &[Step]) -> Option<Result<(), Error>> {
-        let _ = steps;
+    /// Why the device, which vusb manages, could not be plugged in again exactly as it is now;
+    /// `None` if it could. To be called after [`Driver::observe`].
+    fn not_restorable(&self, device: &Device) -> Option<String> {
+        let _ = device;
         None
     }
 
-    /// The rules by which the domain's own tool fills what is left open, where it has any. To be called after [`Driver::observe`].
+    /// Removes the back ends (an open image, a listening socket) that these devices of vusb have
+    /// left in the hypervisor. The guest no longer has the devices: an interrupted step or another
+    /// client removed them. A back end that does not exist is not an error. To be called after
+    /// [`Driver::observe`].
+    ///
+    /// # Errors
+    /// One of them cannot be removed, or the hypervisor does not reply.
+    fn remove_backends(&mut self, devices: &[Device]) -> Result<(), Error> {
+        let _ = devices;
+        Ok(())
+    }
+
+    /// How to take several steps at once. `None` if the driver takes them one by one. To be called
+    /// after [`Driver::observe`].
+    fn all_at_once(&mut self) -> Option<&mut dyn AllAtOnce> {
+        None
+    }
+
+    /// The profile of the domain's own tool, if it has one. To be called after [`Driver::observe`].
     fn profile(&self) -> Option<Profile> {
         None
     }
 
-    /// What the domain's own tool calls it, where a record does not say it. To be called after [`Driver::observe`].
-    fn called(&self) -> Option<String> {
+    /// The guest's name in its own tool, for a domain without a recorded name. To be called after
+    /// [`Driver::observe`].
+    fn guest_name(&self) -> Option<String> {
         None
     }
 
-    /// The backend domain that `asked` names, as [`Driver::observe`] says it; `None` is domain 0. To be called after that.
+    /// Which guest this is, whatever address was used. `None` if it cannot be told apart from
+    /// others. To be called after [`Driver::observe`].
+    fn identity(&mut self) -> Option<GuestIdentity> {
+        None
+    }
+
+    /// How the domain's own tool names host devices.
+    fn host_naming(&self) -> HostNaming {
+        HostNaming::Durable
+    }
+
+    /// The canonical name of the backend domain that `requested` names, as [`Driver::observe`]
+    /// returns it; `None` is this machine. To be called after [`Driver::observe`].
     ///
     /// # Errors
-    /// [`Error::Missing`] if there is no such domain.
-    fn backend(&mut self, asked: &str) -> Result<Option<String>, Error> {
-        Ok(Some(asked.to_owned()))
+    /// [`Error::Missing`] if there is no such domain; or as [`Driver::observe`].
+    fn backend(&mut self, requested: &str) -> Result<Option<String>, Error> {
+        Ok(Some(requested.to_owned()))
     }
 }
 
-/// What a guest has.
+/// A driver that takes several steps as one change, such as the edit of a file.
+pub trait AllAtOnce {
+    /// Takes all of these steps, or none of them. To be called after [`Driver::observe`].
+    ///
+    /// # Errors
+    /// None of the steps was taken.
+    fn perform_all(&mut self, steps: &[Step]) -> Result<(), Error>;
+}
+
+/// The observed hardware of a guest, with its state.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
     /// The hardware.
     pub hardware: Hardware,
-    /// What was made by vusb, and not by the command line or another tool: names of controllers and devices.
+    /// The names of the controllers and devices that vusb created, rather than the hypervisor's
+    /// command line or another tool.
     pub ours: BTreeSet<Name>,
-    /// The state of each device. One that is not named is attached.
+    /// The states of devices. Devices without an entry are attached.
     pub states: BTreeMap<Address, DeviceState>,
-    /// For a host device, where it was plugged in when it was given to the guest.
+    /// The bus and address that host devices had when they were attached.
     pub given: BTreeMap<Address, BusAddress>,
-    /// USB controllers that vusb has no model for: they are shown and left alone.
+    /// The terminals of this machine that are the other end of a serial adapter: `/dev/pts/3`.
+    pub terminals: BTreeMap<Address, String>,
+    /// USB controllers that have no model. They are listed and not touched.
     pub foreign: Vec<Foreign>,
-    /// The controllers that are there and carry nothing any more, each with the reason: they have to be made anew.
+    /// The disconnected controllers, each with the reason. They have to be recreated.
     pub broken: BTreeMap<Index, String>,
-    /// What a controller has carried so far, where that is counted.
+    /// The traffic of each controller that counts it.
     pub counters: BTreeMap<Index, Counters>,
-    /// What else a person should know, each a sentence.
+    /// Further notes for the user, each a sentence.
     pub notes: Vec<String>,
+    /// The controllers that the guest does not have before its next start.
+    pub configured: BTreeSet<Index>,
+    /// Whether the guest does not run. Its hardware is then what it starts with.
+    pub off: bool,
 }
 
-/// What a controller has carried since the guest connected to it.
+/// A controller's traffic since the guest connected to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Transfers that the guest asked for.
+    /// Transfers that the guest requested.
     pub requests: u64,
-    /// Bytes that devices sent to the guest.
+    /// Bytes from devices to the guest.
     pub bytes_in: u64,
-    /// Bytes that the guest sent to devices.
+    /// Bytes from the guest to devices.
     pub bytes_out: u64,
     /// Transfers that failed.
     pub errors: u64,
-    /// Transfers that have not ended yet.
+    /// Transfers in flight.
     pub in_flight: u64,
-}
-
-impl Counters {
-    /// Reads `requests=N bytes-in=N bytes-out=N errors=N in-flight=N`. What is not known is passed over; `None` if one of these is not
-    /// there.
-    pub(crate) fn parse(text: &str) -> Option<Counters> {
-        let value = |key: &str| {
-            let mut words = text.split_ascii_whitespace();
-            words.find_map(|word| word.strip_prefix(key)?.strip_prefix('=')?.parse().ok())
-        };
-        Some(Counters {
-            requests: value("requests")?,
-            bytes_in: value("bytes-in")?,
-            bytes_out: value("bytes-out")?,
-            errors: value("errors")?,
-            in_flight: value("in-flight")?,
-        })
-    }
 }
 
 /// Whether the guest sees the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceState {
-    /// It does.
+    /// The guest sees it.
     Attached,
-    /// It does not: the device has its port, but the thing behind it is not there (an unplugged host device, a redirection
-    /// that nobody is connected to).
+    /// It has its port, but nothing is behind it: the host device is unplugged, or a redirection
+    /// has no peer.
     Absent,
-    /// It was told of the device, and has not taken it yet.
+    /// The guest was notified of it and has not taken it yet.
     Offered,
-    /// It does not run: it will, when it is started.
+    /// The guest does not have it before its next start.
     Configured,
 }
 
@@ -154,95 +189,138 @@ impl fmt::Display for DeviceState {
     }
 }
 
-/// A USB controller that vusb has no model for.
+/// A USB controller that has no model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Foreign {
-    /// What the hypervisor calls it.
+    /// The hypervisor's name for its type.
     pub driver: String,
-    /// The hypervisor's id for it; empty if it has none.
+    /// The hypervisor's ID for it; empty if it has none.
     pub id: String,
-    /// What is plugged into it: port and the hypervisor's name for each.
+    /// Its devices: the port and the hypervisor's name of each.
     pub devices: Vec<(String, String)>,
 }
 
-/// Why a driver did not do what it was told.
+/// Why a driver failed.
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The hypervisor cannot be reached, or went away.
-    #[error("{domain} cannot be reached: {why}")]
+    /// The hypervisor cannot be reached, or the connection was lost.
+    #[error("cannot reach {domain}: {why}")]
     Unreachable {
-        /// The domain, as the user named it.
+        /// The domain, as it was addressed.
         domain: String,
-        /// Why, and what to do.
-        why: String,
-        /// Whether it went away in the middle of a step, so that the step may have been taken.
+        /// Why.
+        why: Reason,
+        /// Whether a step was under way, so that it may have been taken.
         midway: bool,
     },
-    /// The hypervisor, or the guest, did not do it in time.
-    #[error("{what} took longer than {} s: {why}", .limit.as_secs_f32())]
+    /// The hypervisor does not let this user do it.
+    #[error("no access to {domain}: {why}")]
+    Denied {
+        /// The domain, as it was addressed.
+        domain: String,
+        /// Why.
+        why: Reason,
+    },
+    /// Another program uses the hypervisor's interface, which serves one program at a time.
+    #[error("{domain} is busy: {why}")]
+    Busy {
+        /// The domain, as it was addressed.
+        domain: String,
+        /// Who uses it, and what to do.
+        why: Reason,
+    },
+    /// Another process has locked a file that the step needs.
+    #[error("{what} failed: {why}")]
+    Locked {
+        /// What was tried.
+        what: String,
+        /// The response, and who has locked the file.
+        why: Reason,
+    },
+    /// The hypervisor or the guest did not respond in time.
+    #[error("{what} timed out after {} s: {why}", .limit.as_secs_f32())]
     TimedOut {
         /// What was waited for.
         what: String,
-        /// How long.
+        /// The limit.
         limit: Duration,
-        /// Why that may be, and what to do.
-        why: String,
+        /// The likely reason.
+        why: Reason,
     },
     /// This hypervisor cannot do it.
     #[error("{what}: not implemented by {by}: {why}")]
     NotImplemented {
-        /// What was asked for.
+        /// What was requested.
         what: String,
         /// The hypervisor.
         by: String,
-        /// Why it cannot, and what to do.
-        why: String,
+        /// Why it cannot.
+        why: Reason,
     },
-    /// The controller does not take the device at any speed that it can be had at here.
+    /// The controller does not accept the device at any of the speeds that are possible here.
     #[error("{what} does not fit: {why}")]
     WrongSpeed {
         /// The device.
         what: String,
-        /// Why, and what would take it.
-        why: String,
+        /// Why.
+        why: Reason,
     },
-    /// Something that the step needs is not there.
+    /// Something that the step needs is missing.
     #[error("{what} is not there: {why}")]
     Missing {
         /// What is missing.
         what: String,
-        /// Why, and what to do.
-        why: String,
+        /// Why.
+        why: Reason,
     },
-    /// The hypervisor or the guest said no.
+    /// The hypervisor or the guest refused.
     #[error("{what} failed: {why}")]
     Failed {
         /// What was tried.
         what: String,
-        /// What was answered.
-        why: String,
+        /// The response.
+        why: Reason,
     },
-    /// A configuration cannot be read, or says what cannot be.
+    /// A configuration cannot be parsed, or asks for something impossible.
     #[error("{message}")]
     Text {
-        /// What is wrong and where, in several lines.
+        /// What is wrong and where. May have several lines.
         message: String,
-        /// What sort of refusal it is, if it is one; else the text itself is wrong.
+        /// The category of the refusal; `None` if the text cannot be parsed.
         category: Option<Category>,
+        /// What the caller can do about it.
+        remedies: Vec<Remedy>,
     },
-    /// The hypervisor says what cannot be understood.
-    #[error("{domain} says what cannot be understood: {why}")]
+    /// The hypervisor's response is unexpected.
+    #[error("unexpected response from {domain}: {why}")]
     Confused {
         /// The domain.
         domain: String,
-        /// What it says.
-        why: String,
+        /// What is unexpected.
+        why: Reason,
     },
 }
 
 impl Error {
-    /// Whether the step may have been taken all the same, now or later, so that one must look.
+    /// What the caller can do about it.
+    pub fn remedies(&self) -> &[Remedy] {
+        match self {
+            Error::Unreachable { why, .. }
+            | Error::Denied { why, .. }
+            | Error::Busy { why, .. }
+            | Error::Locked { why, .. }
+            | Error::TimedOut { why, .. }
+            | Error::NotImplemented { why, .. }
+            | Error::WrongSpeed { why, .. }
+            | Error::Missing { why, .. }
+            | Error::Failed { why, .. }
+            | Error::Confused { why, .. } => &why.remedies,
+            Error::Text { remedies, .. } => remedies,
+        }
+    }
+
+    /// Whether the step may have been taken, or may still be taken: the domain has to be observed.
     pub const fn is_uncertain(&self) -> bool {
         matches!(self, Error::TimedOut { .. } | Error::Unreachable { midway: true, .. })
     }

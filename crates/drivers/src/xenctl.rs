@@ -1,163 +1,86 @@
-//! `xen:NAME-or-ID`: a guest of Xen, by way of xenstore, and for emulated controllers of its device model.
+//! `xen:NAME-or-ID`: a Xen guest, through xenstore, and through its device model for emulated
+//! controllers.
 //!
 //! ```text
-//!                     ┌── PVUSB: three folders in xenstore ──▶ vusb-backend (any domain) ◀──▶ guest's xen-hcd
+//!                     ┌── PVUSB: folders in xenstore ──▶ vusb-backend (any domain) ◀──▶ xen-hcd
 //!  Step ─▶ which type?┤
-//!                     └── emulated (HVM alone): the device model's QMP, as `qemu` does it, and libxl's list
+//!                     └── emulated (HVM only): QMP of the device model, through the driver `qemu`; libxl's list
 //! ```
 //!
-//! What is in xenstore is laid out in `docs/xenstore.md`: as libxl does it, so that `xl usb-list` shows it, and `xl destroy` and a
-//! guest's shutdown clean it up. A controller of either type has its own index, whichever of the two it is. What vusb made has a `name`
-//! there, or in QEMU an id that says it; all else is another tool's.
+//! `docs/xenstore.md` describes the nodes in xenstore. They are libxl's, so that `xl usb-list`
+//! shows the controllers, and `xl destroy` and a guest's shutdown clean them up. Controllers of
+//! both types share one range of indexes. A controller that vusb created has a `name` there, or an
+//! id of vusb's form in QEMU; any other was created by another tool.
 //!
-//! A controller that a QEMU serves by the same protocol (libxl's `qusb`) is shown, and devices go on and off it. That QEMU says nothing of
-//! what becomes of them.
+//! A controller that a QEMU serves by the same protocol (libxl's `qusb`) is shown, and devices can
+//! be plugged into it and unplugged. That QEMU does not report the status of its ports.
 
+mod access;
+mod backend;
 mod controller;
+mod controller_source;
 mod device;
 mod domain;
 mod entry;
-mod listed;
+mod libxl_list;
 mod observe;
-mod paths;
-mod presence;
-mod tree;
-mod ways;
+mod printable;
+mod scheme;
+mod watch;
+mod xenstore;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use vusb_host::{Host, HostDevice};
 use vusb_model::address::{Address, Index};
 use vusb_model::capabilities::{Capabilities, KINDS, Support};
-use vusb_model::device::Kind;
+use vusb_model::device::{HostRef, Kind};
 use vusb_model::diff::Step;
 use vusb_model::hardware::{Controller, Device, Hardware};
 use vusb_model::models::{ControllerType, Model};
-use vusb_model::selector::Selector;
+use vusb_model::remedy::{Reason, Remedy};
+use vusb_model::selector::BusId;
 use vusb_model::spec::Spec;
 use vusb_model::speed::{Speed, SpeedSet};
 use vusb_xen::DomId;
+use vusb_xen::usb::{BackendKind, ControllerId, ControllerPaths};
 
-use self::controller::{Manner, Place};
-use self::device::{Socket, Wait, Wanted};
-use self::domain::{Domain, Guest};
-use self::entry::{Ends, Entry};
-use self::observe::{Handle, Handles, Known};
-pub use self::presence::Lendable;
-use self::tree::Tree;
-pub(crate) use self::ways::support;
-pub use self::ways::{Way, way};
+use self::access::recorded_backend;
+pub use self::access::{XenAccess, is_domain_id};
+use self::controller::Removal;
+use self::controller_source::NO_VERSION_3;
+pub(crate) use self::controller_source::support;
+pub use self::controller_source::{ControllerSource, controller_source};
+use self::device::{PlugRequest, Wait, plugging_in};
+use self::domain::{Domain, GuestKind};
+use self::entry::ControllerEntry;
+use self::observe::{Context, Handle, Handles};
+pub use self::scheme::XenScheme;
+use self::xenstore::Xenstore;
 use crate::driver::{Driver, Error, Observed};
+use crate::identity::GuestIdentity;
+use crate::limits::Limits;
 use crate::qemu::Qemu;
 
-/// libxl's name for the kind of backend that a vusb-backend is.
-const BACKEND_KIND: &str = "vusb";
+/// How long a forced unplug waits for the backend.
+const FORCED_DETACH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a device that is taken by force is waited for.
-const BY_FORCE: Duration = Duration::from_secs(2);
-
-/// Where Xen is reached.
-#[derive(Clone, Debug)]
-pub struct Reach {
-    /// The socket of xenstored; `None` is where it always is.
-    pub xenstored: Option<PathBuf>,
-    /// The folder of the device models' QMP sockets.
-    pub qmp: PathBuf,
-    /// The machine whose USB devices domain 0 has.
-    pub host: Host,
-}
-
-impl Reach {
-    /// Where libxl's device models listen (`libxl__run_dir_path` of `libxl_qmp.c`; the folder is chosen when Xen is built, and all
-    /// distributions have this one).
-    pub const QMP: &'static str = "/var/run/xen";
-
-    /// This machine's Xen.
-    pub fn system(host: Host) -> Reach {
-        Reach { xenstored: None, qmp: Reach::QMP.into(), host }
-    }
-
-    fn open(&self, limit: Duration) -> Result<Tree, Error> {
-        Tree::open(self.xenstored.as_deref(), limit)
-    }
-
-    /// The QMP socket that libxl makes for a guest's device model (`libxl_dm.c`).
-    fn qmp(&self, guest: DomId) -> PathBuf {
-        self.qmp.join(format!("qmp-libxl-{guest}"))
-    }
-
-    /// The name of the domain that has this number; `None` if it has none.
-    ///
-    /// # Errors
-    /// There is no such domain, or xenstore cannot be reached.
-    pub fn name_of(&self, id: &str, limit: Duration) -> Result<Option<String>, Error> {
-        let mut tree = self.open(limit)?;
-        let id = domain::find_id(&mut tree, id)?;
-        domain::name(&mut tree, id)
-    }
-
-    /// The backend domain that `asked` names, by name or number, as it is recorded: by its name, which outlives a restart, else by its
-    /// number. `None` is domain 0.
-    ///
-    /// # Errors
-    /// As [`Reach::name_of`].
-    pub fn backend(&self, asked: &str, limit: Duration) -> Result<Option<String>, Error> {
-        backend(&mut self.open(limit)?, asked)
-    }
-
-    /// Whether a vusb-backend answers in domain 0. `None` if there is no xenstored to ask.
-    ///
-    /// # Errors
-    /// There is one, and it does not let itself be asked.
-    pub fn pv_served(&self, limit: Duration) -> Result<Option<bool>, Error> {
-        let tree = Tree::open_if_there(self.xenstored.as_deref(), limit)?;
-        tree.map(|mut tree| presence::is_alive(&mut tree, DomId::ZERO, limit)).transpose()
-    }
-
-    /// The devices that the vusb-backend of a domain could lend.
-    ///
-    /// # Errors
-    /// There is no such domain, or no vusb-backend answers there.
-    pub fn lendable(&self, backend: &str, limit: Duration) -> Result<Vec<Lendable>, Error> {
-        let mut tree = self.open(limit)?;
-        let id = domain::find_id(&mut tree, backend)?;
-        presence::lendable(&mut tree, id, limit)
-    }
-}
-
-/// See [`Reach::backend`]. Domain 0 need have no name.
-fn backend(tree: &mut Tree, asked: &str) -> Result<Option<String>, Error> {
-    if domain::number(asked) == Some(DomId::ZERO) {
-        return Ok(None);
-    }
-    let id = domain::find_id(tree, asked)?;
-    if id == DomId::ZERO {
-        return Ok(None);
-    }
-    Ok(Some(domain::name(tree, id)?.unwrap_or_else(|| id.to_string())))
-}
-
-/// Whether a text is the number of a domain, rather than its name.
-pub fn is_number(text: &str) -> bool {
-    domain::number(text).is_some()
-}
-
-/// A guest of Xen.
+/// A Xen guest.
 pub struct Xen {
-    reach: Reach,
-    asked: String,
-    limit: Duration,
+    access: XenAccess,
+    /// The guest's name or id.
+    guest: String,
+    limits: Limits,
     force: bool,
-    /// What was found out when it was last observed.
-    seen: Option<Seen>,
+    /// The result of the last [`Driver::observe`].
+    observation: Option<Observation>,
 }
 
-struct Seen {
-    tree: Tree,
+struct Observation {
+    store: Xenstore,
     domain: Domain,
-    entries: Vec<Entry>,
+    entries: Vec<ControllerEntry>,
     handles: Handles,
     emulation: Emulation,
 }
@@ -166,267 +89,283 @@ struct Seen {
 enum Emulation {
     /// Its device model.
     Qemu(Box<Qemu>),
-    /// Nobody, for this reason.
-    None(String),
+    /// It has no emulated controllers, for this reason.
+    Unavailable(String),
 }
 
 impl Xen {
-    /// The guest that `asked` names, by name or number. No wait will be longer than `limit`. With `force`, what is removed is removed
-    /// without asking the guest.
-    pub fn at(asked: &str, reach: &Reach, limit: Duration, force: bool) -> Xen {
-        Xen { reach: reach.clone(), asked: asked.to_owned(), limit, force, seen: None }
+    /// The guest with this name or id. No wait is longer than `limits` allow. With `force`,
+    /// removals do not wait for the guest.
+    pub fn at(guest: &str, access: &XenAccess, limits: impl Into<Limits>, force: bool) -> Xen {
+        let (access, guest) = (access.clone(), guest.to_owned());
+        Xen { access, guest, limits: limits.into(), force, observation: None }
     }
 
-    fn seen(&mut self) -> Result<&mut Seen, Error> {
-        self.seen.as_mut().ok_or_else(|| Error::Failed {
+    fn connect(&self) -> Result<Xenstore, Error> {
+        let mut store = self.access.open(self.limits.next_wait())?;
+        store.set_limits(self.limits.clone());
+        Ok(store)
+    }
+
+    fn observation(&mut self) -> Result<&mut Observation, Error> {
+        self.observation.as_mut().ok_or_else(|| Error::Failed {
             what: "a step".to_owned(),
-            why: "the guest has not been looked at yet".to_owned(),
+            why: "the guest has not been observed yet".into(),
         })
     }
 
-    fn emulation(reach: &Reach, domain: &Domain, limit: Duration) -> Emulation {
-        let socket = reach.qmp(domain.id);
-        match domain.guest {
-            Guest::Hvm if socket.exists() => Emulation::Qemu(Box::new(Qemu::at(&socket, limit))),
-            Guest::Hvm => Emulation::None(format!(
-                "its device model has no QMP socket {} (is it in a stub domain?)",
+    fn emulation(access: &XenAccess, domain: &Domain, limits: Limits) -> Emulation {
+        let socket = access.qmp_socket(domain.id);
+        match domain.kind {
+            GuestKind::Hvm if socket.exists() => {
+                Emulation::Qemu(Box::new(Qemu::at(&socket, limits)))
+            }
+            GuestKind::Hvm => Emulation::Unavailable(format!(
+                "its device model has no QMP socket {} (does it run in a stub domain?)",
                 socket.display()
             )),
-            guest => Emulation::None(format!("a {} guest has no device model", guest.name())),
+            kind => Emulation::Unavailable(format!("a {} guest has no device model", kind.name())),
         }
     }
 
-    /// The device as its backend knows it, by where it is plugged in.
-    fn socket(&mut self, backend: DomId, device: &Device) -> Result<(Socket, Selector), Error> {
-        let Kind::Host(host) = &device.kind else { return Err(only_host(device)) };
+    /// The host device as its backend domain reports it, found by its bus and address there.
+    fn host_device(&mut self, backend: DomId, host: &HostRef) -> Result<HostDevice, Error> {
         let absent =
-            |why: &str| Error::Missing { what: host.selector.to_string(), why: why.to_owned() };
-        let at = host.at.ok_or_else(|| absent("it is not plugged in; plug it in"))?;
+            |why: &str| Error::Missing { what: host.selector.to_string(), why: why.into() };
+        let at = host.bus_address.ok_or_else(|| absent(NOT_PLUGGED_IN))?;
         let devices: Vec<HostDevice> = if backend == DomId::ZERO {
-            here(&self.reach.host)?
+            self.access.host.devices().map_err(|error| Error::Failed {
+                what: "listing this machine's USB devices".to_owned(),
+                why: error.to_string().into(),
+            })?
         } else {
-            let limit = self.limit;
-            let seen = self.seen()?;
-            let all = presence::lendable(&mut seen.tree, backend, limit)?;
+            let limit = self.limits.next_wait();
+            let all = backend::devices(&mut self.observation()?.store, backend, limit)?;
             all.into_iter().map(|it| it.device).collect()
         };
-        let found = devices.into_iter().find(|it| it.at == at);
-        let found = found.ok_or_else(|| absent("it was pulled out just now; plug it in"))?;
-        let socket = Socket { bus_id: found.bus_id, id: found.id, serial: found.serial };
-        Ok((socket, host.selector.clone()))
+        let found = devices.into_iter().find(|it| it.bus_address == at);
+        found.ok_or_else(|| absent("it was unplugged just now; plug it in"))
     }
 
     fn add_pv(&mut self, controller: &Controller) -> Result<(), Error> {
-        let limit = self.limit;
-        let seen = self.seen()?;
-        let backend = match &controller.backend {
-            None => DomId::ZERO,
-            Some(asked) => domain::find_id(&mut seen.tree, asked)?,
-        };
-        presence::ensure(&mut seen.tree, backend, limit)?;
-        // Another tool may have added one since.
-        seen.entries = entry::read_all(&mut seen.tree, seen.domain.id)?;
-        let devid = listed::number(&seen.entries, controller.index);
-        let path = paths::backend(backend, BACKEND_KIND, seen.domain.id, devid);
-        let place = Place { guest: seen.domain.id, devid, ends: Ends { backend, path } };
-        controller::add(&mut seen.tree, &place, controller, limit)?;
-        let handle = Handle { place, model: controller.model, told: true, broken: None };
-        seen.handles.insert(controller.index, handle);
+        let limit = self.limits.next_wait();
+        let observation = self.observation()?;
+        let (store, guest) = (&mut observation.store, observation.domain.id);
+        let backend = backend_id(store, controller.backend.as_deref())?;
+        backend::require(store, backend, limit)?;
+        // Another tool may have added a controller since the last observation.
+        observation.entries = entry::read_all(store, guest)?;
+        let devid = libxl_list::allocate_devid(&observation.entries, controller.index);
+        let id = ControllerId { guest, devid };
+        let paths = ControllerPaths { id, backend, kind: BackendKind::Vusb };
+        controller::add(store, &paths, controller, limit)?;
+        let handle = Handle { paths, model: controller.model, reports_status: true, broken: None };
+        observation.handles.insert(controller.index, handle);
         Ok(())
     }
 
     fn remove_pv(&mut self, controller: &Controller, handle: &Handle) -> Result<(), Error> {
-        let manner =
-            if self.force || handle.broken.is_some() { Manner::AtOnce } else { Manner::Asked };
+        let immediate = self.force || handle.broken.is_some();
+        let removal = if immediate { Removal::Immediate } else { Removal::Graceful };
         let what = format!("removing controller {} ({})", controller.name, controller.model);
-        let limit = self.limit;
-        let seen = self.seen()?;
-        controller::remove(&mut seen.tree, &handle.place, &what, manner, limit)?;
-        seen.handles.remove(&controller.index);
+        let limit = self.limits.next_wait();
+        let observation = self.observation()?;
+        controller::remove(&mut observation.store, &handle.paths, &what, removal, limit)?;
+        observation.handles.remove(&controller.index);
         Ok(())
     }
 
     fn plug_pv(&mut self, at: Address, device: &Device, handle: &Handle) -> Result<(), Error> {
         if let Some(why) = &handle.broken {
-            let what = format!("plugging in {} ({})", device.name, device.kind);
-            let why = format!(
-                "the controller carries nothing any more: {why}; `vusb apply xen:{}` makes it anew",
-                self.asked
-            );
-            return Err(Error::Failed { what, why });
+            let why = Reason::from(format!("the controller is disconnected: {why}"));
+            let domain = format!("xen:{}", self.guest);
+            let why = why.remedy(Remedy::Restore { domain });
+            return Err(Error::Failed { what: plugging_in(device), why });
         }
-        let (socket, selector) = self.socket(handle.place.ends.backend, device)?;
-        let limit = self.limit;
-        let (port, told) = (at.port.root_port(), handle.told);
-        let wanted = Wanted { device, selector: &selector, socket: &socket, port, told };
-        device::plug(&mut self.seen()?.tree, &handle.place, &wanted, limit)
+        let Kind::Host(host) = &device.kind else { return Err(only_host(device)) };
+        let host_device = self.host_device(handle.paths.backend, host)?;
+        let limit = self.limits.next_wait();
+        let request = PlugRequest {
+            device,
+            selector: &host.selector,
+            host_device: &host_device,
+            port: at.port.root_port(),
+            reports_status: handle.reports_status,
+        };
+        device::plug(&mut self.observation()?.store, &handle.paths, &request, limit)
     }
 
     fn unplug_pv(&mut self, at: Address, device: &Device, handle: &Handle) -> Result<(), Error> {
         let what = format!("unplugging {} ({})", device.name, device.kind);
-        let (limit, force) = (self.limit, self.force);
-        let seen = self.seen()?;
-        let alive = |tree: &mut Tree| presence::is_alive(tree, handle.place.ends.backend, limit);
-        let wait = match force {
-            _ if !handle.told || handle.broken.is_some() => Wait::No,
-            true if alive(&mut seen.tree)? => Wait::Politely(limit.min(BY_FORCE)),
-            true => Wait::No,
-            false => Wait::For(limit),
+        let (limit, force) = (self.limits.next_wait(), self.force);
+        let store = &mut self.observation()?.store;
+        let wait = if !handle.reports_status || handle.broken.is_some() {
+            Wait::No
+        } else if !force {
+            Wait::Required(limit)
+        } else if backend::is_running(store, handle.paths.backend, limit)? {
+            Wait::BestEffort(limit.min(FORCED_DETACH_TIMEOUT))
+        } else {
+            Wait::No
         };
-        device::unplug(&mut seen.tree, &handle.place, at.port.root_port(), &what, wait)
+        device::unplug(store, &handle.paths, at.port.root_port(), &what, wait)
     }
 
-    /// Takes a step on the device model, and keeps libxl's list right.
+    /// Performs a step through the device model, and updates libxl's list.
     fn emulate(&mut self, step: &Step) -> Result<(), Error> {
-        let host = self.reach.host.clone();
-        let seen = self.seen()?;
-        let Emulation::Qemu(qemu) = &mut seen.emulation else {
-            return Err(seen.no_emulation(step));
+        let host = self.access.host.clone();
+        let observation = self.observation()?;
+        let Emulation::Qemu(qemu) = &mut observation.emulation else {
+            return Err(observation.no_emulation(step));
         };
         qemu.perform(step)?;
-        let (tree, guest) = (&mut seen.tree, seen.domain.id);
+        let (store, guest) = (&mut observation.store, observation.domain.id);
         let listed = match step {
-            Step::AddController(it) => listed::add(tree, guest, it),
-            Step::RemoveController(it) => listed::remove(tree, guest, it.index),
+            Step::AddController(it) => libxl_list::add(store, guest, it),
+            Step::RemoveController(it) => libxl_list::remove(store, guest, it.index),
             Step::Plug(at, device) => match bus_id(&host, device) {
-                Some(bus_id) => listed::set_port(tree, guest, *at, Some(&bus_id)),
+                Some(bus_id) => libxl_list::set_port(store, guest, *at, Some(&bus_id)),
                 None => Ok(()),
             },
             Step::Unplug(at, Device { kind: Kind::Host(_), .. }) => {
-                listed::set_port(tree, guest, *at, None)
+                libxl_list::set_port(store, guest, *at, None)
             }
             Step::Unplug(..) => Ok(()),
         };
         if let Err(error) = listed {
-            tracing::warn!(%error, "it is done, and libxl's list does not say so");
+            tracing::warn!(%error, "the step succeeded, but libxl's list of USB controllers in xenstore could not be updated");
         }
         Ok(())
     }
 }
 
-impl Seen {
+impl Observation {
     fn no_emulation(&self, step: &Step) -> Error {
         let why = match &self.emulation {
-            Emulation::None(why) => why.clone(),
+            Emulation::Unavailable(why) => why.clone(),
             Emulation::Qemu(_) => String::new(),
         };
-        Error::NotImplemented { what: step.to_string(), by: self.hypervisor(), why }
+        Error::NotImplemented { what: step.to_string(), by: self.hypervisor(), why: why.into() }
     }
 
     fn hypervisor(&self) -> String {
-        format!("Xen ({} guest)", self.domain.guest.name())
+        format!("Xen ({} guest)", self.domain.kind.name())
     }
 }
 
 fn only_host(device: &Device) -> Error {
     Error::NotImplemented {
-        what: format!("plugging in {} ({})", device.name, device.kind),
+        what: plugging_in(device),
         by: "PVUSB".to_owned(),
-        why: NOT_CARRIED.to_owned(),
+        why: NOT_CARRIED.into(),
     }
 }
 
-/// Why a pv controller takes no tablet.
-const NOT_CARRIED: &str = "PVUSB carries real devices of the backend's machine and makes none up";
+/// Why a pv controller cannot have an emulated device, such as a tablet.
+const NOT_CARRIED: &str =
+    "PVUSB carries real devices of the backend's machine and cannot emulate any";
 
-/// This machine's devices.
-fn here(host: &Host) -> Result<Vec<HostDevice>, Error> {
-    let failed = |error: vusb_host::HostError| Error::Failed {
-        what: "looking for this machine's USB devices".to_owned(),
-        why: error.to_string(),
-    };
-    host.devices().map_err(failed)
+const NOT_PLUGGED_IN: &str = "it is not plugged in; plug it in";
+
+/// The domain of a recorded backend; `None` is domain 0.
+fn backend_id(store: &mut Xenstore, backend: Option<&str>) -> Result<DomId, Error> {
+    backend.map_or(Ok(DomId::ZERO), |name| domain::find_id(store, name))
 }
 
-/// The bus and port of a device of this machine, for a list; `None` if that is not known.
-fn bus_id(host: &Host, device: &Device) -> Option<vusb_model::selector::BusId> {
+/// Where a host device of this machine is plugged in, for libxl's list; `None` if that is not
+/// known.
+fn bus_id(host: &Host, device: &Device) -> Option<BusId> {
     let Kind::Host(reference) = &device.kind else { return None };
-    let at = reference.at?;
-    host.devices().ok()?.into_iter().find(|it| it.at == at).map(|it| it.bus_id)
+    let at = reference.bus_address?;
+    host.devices().ok()?.into_iter().find(|it| it.bus_address == at).map(|it| it.bus_id)
 }
 
 impl Driver for Xen {
+    fn identity(&mut self) -> Option<GuestIdentity> {
+        let observation = self.observation.as_mut()?;
+        let uuid = domain::uuid(&mut observation.store, observation.domain.id).ok()??;
+        Some(GuestIdentity::new("xen", uuid))
+    }
+
     fn observe(&mut self, recorded: &Hardware) -> Result<Observed, Error> {
-        let (mut tree, before) = match self.seen.take() {
-            Some(Seen { tree, domain, emulation, .. }) => (tree, Some((domain.id, emulation))),
-            None => (self.reach.open(self.limit)?, None),
+        let (mut store, before) = match self.observation.take() {
+            Some(Observation { store, domain, emulation, .. }) => {
+                (store, Some((domain.id, emulation)))
+            }
+            None => (self.connect()?, None),
         };
-        let domain = match domain::find(&mut tree, &self.asked) {
-            // A connection that was lost is made anew.
+        let domain = match domain::find(&mut store, &self.guest) {
+            // The connection was lost: connect again.
             Err(Error::Unreachable { .. }) => {
-                tree = self.reach.open(self.limit)?;
-                domain::find(&mut tree, &self.asked)
+                store = self.connect()?;
+                domain::find(&mut store, &self.guest)
             }
             found => found,
         }?;
-        let entries = entry::read_all(&mut tree, domain.id)?;
-        // A device model talks to one at a time: a second connection would wait for the first.
+        let entries = entry::read_all(&mut store, domain.id)?;
+        // A device model serves one connection at a time: a second one would wait for the first.
         let mut emulation = match before {
             Some((id, emulation @ Emulation::Qemu(_))) if id == domain.id => emulation,
             before => {
                 drop(before);
-                Xen::emulation(&self.reach, &domain, self.limit)
+                Xen::emulation(&self.access, &domain, self.limits.clone())
             }
         };
         let mut observed = match &mut emulation {
-            Emulation::Qemu(qemu) => qemu.observe(&observe::reserved(&entries, recorded))?,
-            Emulation::None(_) => Observed::default(),
+            Emulation::Qemu(qemu) => qemu.observe(&observe::reserve_indexes(&entries, recorded))?,
+            Emulation::Unavailable(_) => Observed::default(),
         };
-        let backends = backends(&mut tree, &entries)?;
-        let known = Known { guest: domain.id, recorded, backends: &backends };
-        let handles = observe::add_entries(&entries, &known, &mut observed);
-        self.seen = Some(Seen { tree, domain, entries, handles, emulation });
+        let backends = backend_names(&mut store, &entries)?;
+        let context = Context { recorded, backends: &backends };
+        let handles = observe::add_entries(&entries, &context, &mut observed);
+        self.observation = Some(Observation { store, domain, entries, handles, emulation });
         Ok(observed)
     }
 
     fn capabilities(&mut self, needed: Option<&Spec>) -> Result<Capabilities, Error> {
-        let seen = self.seen()?;
-        let pv = |model| match model {
-            Model::Xenusb1 | Model::Xenusb2 => Some(Support::Hot),
-            Model::Xenusb3 => Some(Support::No {
-                why: "the PVUSB protocol (usbif.h) has no version 3".to_owned(),
-            }),
-            _ => None,
-        };
-        let hypervisor = seen.hypervisor();
-        let mut capabilities = match &mut seen.emulation {
+        let observation = self.observation()?;
+        let hypervisor = observation.hypervisor();
+        let mut capabilities = match &mut observation.emulation {
             Emulation::Qemu(qemu) => {
                 let qemu = qemu.capabilities(needed)?;
-                let kinds = qemu
-                    .kinds
-                    .into_iter()
-                    .map(|(word, support)| (word, on_emulated(word, support)));
+                let kinds = qemu.kinds.into_iter();
+                let kinds = kinds.map(|(word, support)| (word, with_emulation(word, support)));
                 let hypervisor = format!("{hypervisor}, {}", qemu.hypervisor);
                 Capabilities { hypervisor, kinds: kinds.collect(), ..qemu }
             }
-            Emulation::None(why) => Capabilities {
+            Emulation::Unavailable(why) => Capabilities {
                 hypervisor,
                 default_type: ControllerType::Pv,
                 running: true,
-                models: Model::ALL.map(|model| (model, Support::No { why: why.clone() })).into(),
-                kinds: KINDS.map(|word| (word, carried(word))).into(),
+                models: Model::ALL
+                    .map(|model| (model, Support::Unsupported { why: why.clone() }))
+                    .into(),
+                kinds: KINDS.map(|word| (word, without_emulation(word))).into(),
                 slots: None,
                 guest: vusb_model::guest::Guest::default(),
             },
         };
-        // What is emulated by default stays so while the device model cannot be asked.
-        if seen.domain.guest == Guest::Hvm {
+        // Emulated stays the default while the device model cannot be reached.
+        if observation.domain.kind == GuestKind::Hvm {
             capabilities.default_type = ControllerType::Emulated;
         }
-        capabilities.models.extend(Model::ALL.into_iter().filter_map(|it| Some((it, pv(it)?))));
+        capabilities.models.insert(Model::Xenusb1, Support::Hot);
+        capabilities.models.insert(Model::Xenusb2, Support::Hot);
+        let no_version_3 = Support::Unsupported { why: NO_VERSION_3.to_owned() };
+        capabilities.models.insert(Model::Xenusb3, no_version_3);
         Ok(capabilities)
     }
 
     fn check(&mut self, steps: &[Step]) -> Result<(), Error> {
-        let (limit, mut backends) = (self.limit, BTreeSet::new());
-        let mut emulated = Vec::new();
+        let limit = self.limits.next_wait();
+        let observation = self.observation()?;
+        let (mut backends, mut emulated) = (BTreeSet::new(), Vec::new());
         let mut added: BTreeMap<Index, Model> = BTreeMap::new();
         for step in steps {
-            let seen = self.seen()?;
             if let Step::AddController(it) = step {
                 added.insert(it.index, it.model);
             }
-            let Some(model) = pv_model(seen, &added, step) else {
+            let Some(model) = pv_model(&observation.handles, &added, step) else {
                 emulated.push(step.clone());
                 continue;
             };
@@ -434,39 +373,24 @@ impl Driver for Xen {
                 Step::AddController(it) => {
                     backends.insert(it.backend.clone());
                 }
-                Step::Plug(_, Device { kind: Kind::Host(host), .. }) if host.at.is_none() => {
-                    let why = "it is not plugged in; plug it in".to_owned();
-                    return Err(Error::Missing { what: host.selector.to_string(), why });
-                }
-                Step::Plug(_, device @ Device { kind: Kind::Host(host), .. })
-                    if model == Model::Xenusb1 && host.speeds.is_some_and(is_fast) =>
-                {
-                    return Err(too_fast(device, model));
-                }
-                Step::Plug(_, device) if !matches!(device.kind, Kind::Host(_)) => {
-                    return Err(only_host(device));
-                }
-                _ => {}
+                Step::Plug(_, device) => check_pv_plug(device, model)?,
+                Step::RemoveController(_) | Step::Unplug(..) => {}
             }
         }
-        let seen = self.seen()?;
         for backend in backends {
-            let id = match backend {
-                None => DomId::ZERO,
-                Some(asked) => domain::find_id(&mut seen.tree, &asked)?,
-            };
-            presence::ensure(&mut seen.tree, id, limit)?;
+            let id = backend_id(&mut observation.store, backend.as_deref())?;
+            backend::require(&mut observation.store, id, limit)?;
         }
-        match (&mut seen.emulation, emulated.first()) {
+        match (&mut observation.emulation, emulated.first()) {
             (_, None) => Ok(()),
             (Emulation::Qemu(qemu), Some(_)) => qemu.check(&emulated),
-            (Emulation::None(_), Some(step)) => Err(seen.no_emulation(step)),
+            (Emulation::Unavailable(_), Some(step)) => Err(observation.no_emulation(step)),
         }
     }
 
     fn perform(&mut self, step: &Step) -> Result<(), Error> {
-        let seen = self.seen()?;
-        let handle = |index: Index| seen.handles.get(&index).cloned();
+        let handles = &self.observation()?.handles;
+        let handle = |index: Index| handles.get(&index).cloned();
         match step {
             Step::AddController(it) if it.model.controller_type() == ControllerType::Pv => {
                 self.add_pv(it)
@@ -488,64 +412,84 @@ impl Driver for Xen {
         }
     }
 
-    fn backend(&mut self, asked: &str) -> Result<Option<String>, Error> {
-        backend(&mut self.seen()?.tree, asked)
+    fn remove_backends(&mut self, devices: &[Device]) -> Result<(), Error> {
+        match &mut self.observation()?.emulation {
+            Emulation::Qemu(qemu) => qemu.remove_backends(devices),
+            Emulation::Unavailable(_) => Ok(()),
+        }
+    }
+
+    fn backend(&mut self, requested: &str) -> Result<Option<String>, Error> {
+        recorded_backend(&mut self.observation()?.store, requested)
     }
 }
 
-/// The model of the paravirtual controller that a step is about; `None`: it is an emulated one.
-fn pv_model(seen: &Seen, added: &BTreeMap<Index, Model>, step: &Step) -> Option<Model> {
+/// The model of the paravirtual controller that a step concerns; `None` if it is an emulated one.
+fn pv_model(handles: &Handles, added: &BTreeMap<Index, Model>, step: &Step) -> Option<Model> {
     let model = match step {
         Step::AddController(it) | Step::RemoveController(it) => Some(it.model),
-        Step::Plug(at, _) | Step::Unplug(at, _) => added
-            .get(&at.bus)
-            .copied()
-            .or_else(|| seen.handles.get(&at.bus).map(|handle| handle.model)),
+        Step::Plug(at, _) | Step::Unplug(at, _) => {
+            added.get(&at.bus).copied().or_else(|| handles.get(&at.bus).map(|handle| handle.model))
+        }
     };
     model.filter(|model| model.controller_type() == ControllerType::Pv)
 }
 
+/// Refuses a device that a pv controller of this model cannot have.
+fn check_pv_plug(device: &Device, model: Model) -> Result<(), Error> {
+    let Kind::Host(host) = &device.kind else { return Err(only_host(device)) };
+    if host.bus_address.is_none() {
+        let what = host.selector.to_string();
+        return Err(Error::Missing { what, why: NOT_PLUGGED_IN.into() });
+    }
+    // A device runs at its own speed whatever the guest is told, and its packets have that speed's
+    // sizes. PVUSB can only hide the difference between high speed and faster ones.
+    if model == Model::Xenusb1 && host.speeds.is_some_and(is_fast) {
+        return Err(Error::WrongSpeed {
+            what: format!("{} ({})", device.name, device.kind),
+            why: format!(
+                "it runs at high speed or faster, and a {model} carries only low and full speed; plug it into a USB 2 controller"
+            )
+            .into(),
+        });
+    }
+    Ok(())
+}
+
 /// Whether a device runs at high speed or faster.
 fn is_fast(speeds: SpeedSet) -> bool {
-    !speeds.and(SpeedSet::of(&[Speed::High, Speed::Super])).is_empty()
+    !speeds.intersection(SpeedSet::of(&[Speed::High, Speed::Super])).is_empty()
 }
 
-/// A device runs as fast as it does whatever the guest is told, and its packets have the sizes of its own speed. PVUSB can hide no more of that
-/// than the difference between high speed and what is faster.
-fn too_fast(device: &Device, model: Model) -> Error {
-    Error::WrongSpeed {
-        what: format!("{} ({})", device.name, device.kind),
-        why: format!(
-            "it runs at high speed, and a {model} carries low and full speed; plug it into a controller of USB 2"
-        ),
-    }
-}
-
-/// What each backend domain of these controllers is called; none that is gone.
-fn backends(tree: &mut Tree, entries: &[Entry]) -> Result<BTreeMap<DomId, Option<String>>, Error> {
-    let ids: BTreeSet<DomId> = entries.iter().filter_map(|it| Some(it.ends()?.backend)).collect();
-    let mut called = BTreeMap::from([(DomId::ZERO, None)]);
+/// The recorded name of each backend domain of these controllers. A domain that is gone has no
+/// entry.
+fn backend_names(
+    store: &mut Xenstore,
+    entries: &[ControllerEntry],
+) -> Result<BTreeMap<DomId, Option<String>>, Error> {
+    let ids: BTreeSet<DomId> = entries.iter().filter_map(|it| Some(it.paths()?.backend)).collect();
+    let mut names = BTreeMap::from([(DomId::ZERO, None)]);
     for id in ids.into_iter().filter(|id| *id != DomId::ZERO) {
-        match backend(tree, &id.to_string()) {
+        match recorded_backend(store, &id.to_string()) {
             Ok(name) => {
-                called.insert(id, name);
+                names.insert(id, name);
             }
             Err(Error::Missing { .. }) => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(called)
+    Ok(names)
 }
 
-/// What a kind that QEMU has comes to where pv controllers are beside its own.
-fn on_emulated(word: &str, support: Support) -> Support {
+/// Support for a kind that QEMU has, in a guest that can have pv controllers as well.
+fn with_emulation(word: &str, support: Support) -> Support {
     match support {
-        Support::Hot if word != "host" => Support::Emulated { why: NOT_CARRIED.to_owned() },
+        Support::Hot if word != "host" => Support::EmulatedOnly { why: NOT_CARRIED.to_owned() },
         support => support,
     }
 }
 
-/// What PVUSB alone carries.
-fn carried(word: &str) -> Support {
-    if word == "host" { Support::Hot } else { Support::No { why: NOT_CARRIED.to_owned() } }
+/// Support for a kind in a guest that can only have pv controllers.
+fn without_emulation(word: &str) -> Support {
+    if word == "host" { Support::Hot } else { Support::Unsupported { why: NOT_CARRIED.to_owned() } }
 }

@@ -1,4 +1,5 @@
-//! The QEMU driver on a guest that runs: the guest's own kernel sees what comes, and lets go of what goes.
+//! The QEMU driver on a running guest: the guest's own kernel detects the controllers that are
+//! added, and releases those that are removed.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail")]
 
@@ -13,10 +14,10 @@ use vusb_model::spec::{ControllerSpec, Spec};
 use vusb_rig::Guest;
 
 const BOOT: Duration = Duration::from_secs(180);
-/// What a guest may take to find a device or to let go of one, on a busy machine without KVM.
+/// How long a guest may take to detect or release a device, on a busy machine without KVM.
 const SHORT: Duration = Duration::from_secs(60);
 
-/// Every model that can be hot added, and the kernel's driver for it.
+/// Every model that each version of QEMU can hot add, and the kernel's driver for it.
 const MODELS: [(&str, &str); 5] = [
     ("piix3-uhci", "uhci_hcd"),
     ("piix4-uhci", "uhci_hcd"),
@@ -33,8 +34,8 @@ fn all_models() -> Spec {
     Spec { controllers: MODELS.map(controller).to_vec(), ..Spec::default() }
 }
 
-/// A guest to which controllers come, and from which they go again.
-fn come_and_go(machine: &str, spare_slots: u8) {
+/// Adds a controller of each model to a guest, and removes them again.
+fn add_and_remove_all(machine: &str, spare_slots: u8) {
     let slots = arguments(&Hardware::new(), &ArgumentOptions { spare_slots }).unwrap();
     let guest = Guest::builder().machine(machine).args(slots).start().unwrap();
     guest.wait_booted(BOOT).unwrap();
@@ -45,7 +46,7 @@ fn come_and_go(machine: &str, spare_slots: u8) {
     for step in diff(&before, &all) {
         driver.perform(&step).unwrap();
     }
-    // Each of them is bound to its driver: two UHCIs, an EHCI and two xHCIs, of which each makes two buses.
+    // Each is bound to its driver: two UHCIs, an EHCI, and two xHCIs with two buses each.
     guest.wait_until("[ $(ls -d /sys/bus/usb/devices/usb* | wc -l) = 7 ]", SHORT).unwrap();
     let mut drivers: Vec<String> =
         guest.pci_tree().unwrap().into_iter().filter_map(|device| device.driver).collect();
@@ -62,12 +63,12 @@ fn come_and_go(machine: &str, spare_slots: u8) {
 
 #[test]
 #[ignore = "boots a guest; run by cargo xtask test"]
-fn controllers_come_and_go_on_i440fx() {
-    come_and_go("pc", 0);
+fn controllers_are_added_and_removed_on_i440fx() {
+    add_and_remove_all("pc", 0);
 }
 
 #[test]
 #[ignore = "boots a guest; run by cargo xtask test"]
-fn controllers_come_and_go_on_q35() {
-    come_and_go("q35", 5);
+fn controllers_are_added_and_removed_on_q35() {
+    add_and_remove_all("q35", 5);
 }

@@ -1,5 +1,5 @@
-//! Any text is a device tree with hardware in it that is sound, or none: a guest's devices and the host's put strings of their
-//! own into what QEMU prints.
+//! Assembling hardware from any text does not panic. QEMU's output contains strings from devices of
+//! the guest and of the host.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,19 +1,24 @@
-//! What QEMU is told to make a controller or a device: the same properties for `device_add` and for `-device`.
+//! The properties of controllers, devices and back ends: the same for `device_add` and for
+//! `-device`.
 
-mod as_libvirt;
+mod libvirt;
+#[cfg(test)]
+mod tests;
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use vusb_model::address::{Address, PortPath};
-use vusb_model::device::{Chardev, Kind, NetBackend, Redir, Serial, Storage};
+use vusb_model::device::{Chardev, HostRef, Kind, Media, NetBackend, Redir, Serial, Storage};
 use vusb_model::hardware::{Controller, Device, Hardware};
 use vusb_model::models::ICH9_EHCI_FUNCTION;
+use vusb_model::remedy::{Reason, Remedy};
+use vusb_model::selector::Selector;
 
-pub use self::as_libvirt::{Details, arguments_as_libvirt};
-use super::names::{controller_driver, controller_id, device_id, driver_of};
+pub use self::libvirt::{DeviceProperties, libvirt_arguments};
+use super::names::{CD_DRIVE, controller_driver, controller_id, device_id, driver_of};
 use crate::driver::Error;
 
-/// The properties of something that QEMU makes.
+/// The properties of an object in QEMU.
 pub(super) type Properties = Map<String, Value>;
 
 fn properties(pairs: Value) -> Properties {
@@ -23,7 +28,8 @@ fn properties(pairs: Value) -> Properties {
     }
 }
 
-/// A controller without its companions. `None` for a model that QEMU does not have.
+/// The properties of a controller, without its companions. `None` for a model that QEMU does not
+/// have.
 pub(super) fn controller(controller: &Controller) -> Option<Properties> {
     let driver = controller_driver(controller.model)?;
     let id = controller_id(controller);
@@ -39,7 +45,8 @@ pub(super) fn controller(controller: &Controller) -> Option<Properties> {
     Some(all)
 }
 
-/// A device on QEMU's USB bus `bus`. The back ends that it needs come first: see [`backend`].
+/// The properties of a device on QEMU's USB bus `bus`. Its back end has to be added before it: see
+/// [`backend`].
 pub(super) fn device(device: &Device, bus: &str, port: PortPath) -> Properties {
     let id = device_id(device.name.as_str());
     let mut all = properties(
@@ -47,14 +54,16 @@ pub(super) fn device(device: &Device, bus: &str, port: PortPath) -> Properties {
     );
     let own = backend_id(device.name.as_str());
     let more = match &device.kind {
-        Kind::Host(host) => host.at.map(|at| json!({"hostbus": at.bus, "hostaddr": at.address})),
-        Kind::Storage(_) => Some(json!({"drive": own})),
-        // Said, and not left to the machine type, whose default differs from one to the next.
+        Kind::Host(host) => {
+            host.bus_address.map(|at| json!({"hostbus": at.bus, "hostaddr": at.address}))
+        }
+        Kind::Storage(storage) => Some(Value::Object(disk(storage, &own))),
+        // Always set, because the default depends on the machine type.
         Kind::Tablet(input) | Kind::Mouse(input) | Kind::Keyboard(input) => {
             Some(json!({"usb_version": u8::from(input.usbversion)}))
         }
         Kind::Hub(hub) => Some(json!({"ports": hub.ports})),
-        // Without the last, the guest loses the adapter whenever nobody holds the other end.
+        // Without `always-plugged`, the guest loses the adapter whenever no peer is connected.
         Kind::Serial(serial) => {
             Some(json!({"chardev": chardev_id(&serial.chardev, own), "always-plugged": true}))
         }
@@ -77,8 +86,36 @@ pub(super) fn device(device: &Device, bus: &str, port: PortPath) -> Properties {
     all
 }
 
-/// The id of a device's own back end: `vusb-` and its name; a name that does not fit is hashed, for a block node's name has 31
-/// characters (`node_name` in QEMU's `block_int-common.h`).
+/// The properties of a disk, or of the USB part of a CD drive.
+fn disk(storage: &Storage, node: &str) -> Properties {
+    let mut all = match storage.media {
+        Media::Disk => properties(json!({"drive": node})),
+        Media::Cdrom => properties(json!({})),
+    };
+    // QEMU's default is a disk that is not removable.
+    all.extend(storage.removable.then(|| ("removable".to_owned(), true.into())));
+    all.extend(storage.serial.as_ref().map(|it| ("serial".to_owned(), it.as_str().into())));
+    all
+}
+
+/// The properties of the drive that belongs to the device, if the device is only its USB part. To
+/// be added after the device.
+pub(super) fn drive(device: &Device) -> Option<Properties> {
+    let Kind::Storage(storage) = &device.kind else { return None };
+    let id = device_id(device.name.as_str());
+    let mut drive = properties(json!({
+        "driver": CD_DRIVE,
+        "bus": format!("{id}.0"),
+        "lun": 0,
+        "drive": backend_id(device.name.as_str()),
+    }));
+    drive.extend(storage.serial.as_ref().map(|it| ("serial".to_owned(), it.as_str().into())));
+    (storage.media == Media::Cdrom).then_some(drive)
+}
+
+/// The id of a device's own back end: `vusb-` and the device's name. A name that is too long is
+/// hashed, because the name of a block node has at most 31 characters (`node_name` in QEMU's
+/// `block_int-common.h`).
 pub(super) fn backend_id(name: &str) -> String {
     let plain = device_id(name);
     if plain.len() <= 31 {
@@ -96,9 +133,9 @@ fn chardev_id(chardev: &Chardev, own: String) -> String {
     }
 }
 
-/// What is behind a device and has to be made before it.
+/// The back end of a device, which has to be added before it.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Backend {
+pub(super) enum DeviceBackend {
     /// A block node, as `blockdev-add` takes it.
     Block(Properties),
     /// A character device: its id, and its backend as `chardev-add` takes it.
@@ -107,36 +144,50 @@ pub(super) enum Backend {
     Netdev(Properties),
 }
 
-/// What a device needs behind it.
-pub(super) fn backend(device: &Device) -> Option<Backend> {
+/// The back end that a device needs, if vusb has to add one.
+pub(super) fn backend(device: &Device) -> Option<DeviceBackend> {
     let own = backend_id(device.name.as_str());
     let stream = |chardev: &Chardev| {
-        chardev_backend(chardev).map(|backend| Backend::Chardev(own.clone(), backend))
+        chardev_backend(chardev).map(|backend| DeviceBackend::Chardev(own.clone(), backend))
     };
     match &device.kind {
-        Kind::Storage(storage) => Some(Backend::Block(block(storage, &own))),
+        Kind::Storage(storage) => Some(DeviceBackend::Block(block(storage, &own))),
         Kind::Serial(serial) => stream(&serial.chardev),
         Kind::Redir(redir) => stream(&redir.chardev),
         Kind::Net(net) if net.backend == NetBackend::User => {
-            Some(Backend::Netdev(properties(json!({"type": "user", "id": own}))))
+            Some(DeviceBackend::Netdev(properties(json!({"type": "user", "id": own}))))
         }
         _ => None,
     }
 }
 
-/// What was made for a device of vusb's own and is to be removed with it. A stream that QEMU does not describe (a file) is known by
-/// its id alone.
-pub(super) fn left_behind(device: &Device) -> Option<Backend> {
-    let own = backend_id(device.name.as_str());
+/// The back end of vusb's own device, which has to be removed with it.
+pub(super) fn backend_to_remove(device: &Device) -> Option<DeviceBackend> {
+    if has_unknown_chardev(device) {
+        let own = backend_id(device.name.as_str());
+        return Some(DeviceBackend::Chardev(own, Value::Null));
+    }
+    backend(device)
+}
+
+/// Whether the device's own character device is only known by its id: it has a form that QEMU does
+/// not show (a file), and it is not recorded.
+fn has_unknown_chardev(device: &Device) -> bool {
     match &device.kind {
         Kind::Serial(Serial { chardev: Chardev::Existing(id) })
-        | Kind::Redir(Redir { chardev: Chardev::Existing(id) })
-            if *id == own =>
-        {
-            Some(Backend::Chardev(own, Value::Null))
+        | Kind::Redir(Redir { chardev: Chardev::Existing(id) }) => {
+            *id == backend_id(device.name.as_str())
         }
-        _ => backend(device),
+        _ => false,
     }
+}
+
+/// Why vusb's own device could not be added again exactly as it is.
+pub(super) fn not_restorable(device: &Device) -> Option<&'static str> {
+    if has_unknown_chardev(device) {
+        return Some("QEMU does not show what its character device is, and it is not recorded");
+    }
+    matches!(device.kind, Kind::Other(_)).then_some("vusb does not know all of its properties")
 }
 
 fn block(storage: &Storage, node: &str) -> Properties {
@@ -144,8 +195,19 @@ fn block(storage: &Storage, node: &str) -> Properties {
         "driver": storage.format.to_string(),
         "node-name": node,
         "read-only": storage.readonly,
-        "file": {"driver": "file", "filename": storage.file},
+        "file": {"driver": protocol(&storage.file), "filename": storage.file},
     }))
+}
+
+/// QEMU's driver for a file or a block device: each refuses the other.
+fn protocol(path: &str) -> &'static str {
+    use std::os::unix::fs::FileTypeExt as _;
+    let is_block = match std::fs::metadata(path) {
+        Ok(metadata) => metadata.file_type().is_block_device(),
+        // The arguments may be for another machine.
+        Err(_) => path.starts_with("/dev/"),
+    };
+    if is_block { "host_device" } else { "file" }
 }
 
 fn chardev_backend(chardev: &Chardev) -> Option<Value> {
@@ -176,65 +238,68 @@ fn chardev_backend(chardev: &Chardev) -> Option<Value> {
     })
 }
 
-/// How to write the arguments for a cold start.
+/// What to add to the arguments of a cold start.
 #[derive(Clone, Debug, Default)]
 pub struct ArgumentOptions {
-    /// How many empty PCI Express root ports to give the guest, for controllers that are added while it runs. For q35 and
-    /// other machines whose root bus takes no hot plug; i440fx needs none.
+    /// The number of empty PCI Express root ports for controllers that are added while the guest
+    /// runs. They are needed on q35 and other machines whose root bus does not support hot plug,
+    /// but not on i440fx.
     pub spare_slots: u8,
 }
 
-/// The slots of ICH9 groups, in the order in which they are taken: where a real ICH9 has its two (datasheet, section 5.1.8), and
-/// then downwards, far from where QEMU puts what has no address.
-const GROUP_SLOTS: [u8; 8] = [0x1d, 0x1a, 0x1b, 0x19, 0x18, 0x17, 0x16, 0x15];
+/// The slots of ICH9 groups, in order of preference: first those of the two groups in a real ICH9
+/// (datasheet, section 5.1.8), then downwards, far from the slots that QEMU gives to devices
+/// without an address.
+const ICH9_SLOTS: [u8; 8] = [0x1d, 0x1a, 0x1b, 0x19, 0x18, 0x17, 0x16, 0x15];
 
-/// QEMU's arguments for this hardware, to be added to those of a machine that is started with no USB of its own: a QEMU
-/// that is started with them is observed to have just this hardware.
+/// QEMU's arguments for this hardware, to be added to those of a machine without USB of its own. A
+/// QEMU that is started with them is observed to have exactly this hardware.
 ///
 /// # Errors
-/// QEMU cannot have it: a paravirtual controller, a host device that is not plugged in, a device of another tool.
+/// QEMU cannot be started with a paravirtual controller, a host device that is not plugged in, or a
+/// device of another tool. There is no slot for more than 8 ICH9 groups without a PCI address.
 pub fn arguments(hardware: &Hardware, options: &ArgumentOptions) -> Result<Vec<String>, Error> {
     let mut out = Vec::new();
     for slot in 0..options.spare_slots {
         let port = json!({"driver": "pcie-root-port", "id": format!("vusb-slot{slot}"), "chassis": 100 + u16::from(slot)});
         out.extend(["-device".to_owned(), port.to_string()]);
     }
-    let mut group_slots = GROUP_SLOTS.into_iter();
+    let mut group_slots = ICH9_SLOTS.into_iter();
     for controller in hardware.controllers() {
-        cold_controller(controller, &mut group_slots, &mut out)?;
+        command_line_controller(controller, &mut group_slots, &mut out)?;
         let bus = format!("{}.0", controller_id(controller));
         for (port, device) in controller.devices() {
-            cold_device(device, &bus, Address { bus: controller.index, port }, &mut out)?;
+            command_line_device(device, &bus, Address { bus: controller.index, port }, &mut out)?;
         }
     }
     Ok(out)
 }
 
 fn refuse(what: String, why: &str) -> Error {
-    Error::NotImplemented { what, by: "QEMU".to_owned(), why: why.to_owned() }
+    Error::NotImplemented { what, by: "QEMU".to_owned(), why: why.into() }
 }
 
-fn cold_controller(
-    it: &Controller,
+fn command_line_controller(
+    item: &Controller,
     group_slots: &mut impl Iterator<Item = u8>,
     out: &mut Vec<String>,
 ) -> Result<(), Error> {
-    let Some(mut main) = controller(it) else {
+    let Some(mut main) = controller(item) else {
         return Err(refuse(
-            format!("a {} controller", it.model),
+            format!("a {} controller", item.model),
             "it has no paravirtual USB controller outside Xen",
         ));
     };
     let mut push =
         |device: Properties| out.extend(["-device".to_owned(), Value::Object(device).to_string()]);
-    // The functions of a group share a slot, which therefore has to be said.
-    let slot = match (&it.pci, it.companions.is_empty()) {
+    // The functions of a group share a slot, so the slot has to be explicit.
+    let slot = match (&item.pci, item.companions.is_empty()) {
         (_, true) => None,
         (Some(pci), false) => Some(pci.slot),
         (None, false) => Some(
             group_slots
                 .next()
-                .ok_or_else(|| refuse(it.describe(), "there are 8 such groups already"))?,
+                .ok_or_else(|| refuse(item.describe(), "there are already 8 such groups"))?,
         ),
     };
     if let Some(slot) = slot {
@@ -246,7 +311,7 @@ fn cold_controller(
         main.get("bus").cloned(),
     );
     push(main);
-    for companion in &it.companions {
+    for companion in &item.companions {
         let mut device = properties(json!({
             "driver": controller_driver(companion.model.model()),
             "masterbus": format!("{id}.0"),
@@ -262,41 +327,76 @@ fn cold_controller(
     Ok(())
 }
 
-fn cold_device(it: &Device, bus: &str, at: Address, out: &mut Vec<String>) -> Result<(), Error> {
-    match &it.kind {
-        Kind::Host(host) if host.at.is_none() => {
-            let why = "plug it in, or take it out of the spec; `vusb apply` can add it to the running guest later";
-            return Err(Error::Missing { what: host.selector.to_string(), why: why.to_owned() });
+fn command_line_device(
+    item: &Device,
+    bus: &str,
+    at: Address,
+    out: &mut Vec<String>,
+) -> Result<(), Error> {
+    match &item.kind {
+        Kind::Host(host) if host.bus_address.is_none() => {
+            let why = Reason::from(
+                "it is not plugged into this machine; plug it in, or remove it from the spec",
+            )
+            .remedy(Remedy::RestoreLater);
+            return Err(Error::Missing { what: host.selector.to_string(), why });
         }
         Kind::Other(other) => {
             return Err(refuse(
                 format!("a {}", other.driver),
-                "another tool's device is not made anew",
+                "vusb cannot recreate a device of another tool",
             ));
         }
         _ => {}
     }
-    match backend(it) {
-        Some(Backend::Block(node)) => {
+    match backend(item) {
+        Some(DeviceBackend::Block(node)) => {
             out.extend(["-blockdev".to_owned(), Value::Object(node).to_string()]);
         }
-        Some(Backend::Netdev(netdev)) => {
+        Some(DeviceBackend::Netdev(netdev)) => {
             let id = netdev.get("id").and_then(Value::as_str).unwrap_or_default();
             out.extend(["-netdev".to_owned(), format!("user,id={id}")]);
         }
-        Some(Backend::Chardev(id, _)) => {
-            if let Kind::Serial(Serial { chardev }) | Kind::Redir(Redir { chardev }) = &it.kind {
-                out.extend(["-chardev".to_owned(), cold_chardev(chardev, &id)]);
+        Some(DeviceBackend::Chardev(id, _)) => {
+            if let Kind::Serial(Serial { chardev }) | Kind::Redir(Redir { chardev }) = &item.kind {
+                out.extend(["-chardev".to_owned(), command_line_chardev(chardev, &id)]);
             }
         }
         None => {}
     }
-    out.extend(["-device".to_owned(), Value::Object(device(it, bus, at.port)).to_string()]);
+    let mut device = device(item, bus, at.port);
+    if let Kind::Host(host) = &item.kind {
+        use_lasting_conditions(&mut device, host);
+    }
+    out.extend(["-device".to_owned(), Value::Object(device).to_string()]);
+    if let Some(drive) = drive(item) {
+        out.extend(["-device".to_owned(), Value::Object(drive).to_string()]);
+    }
     Ok(())
 }
 
-/// `-chardev` takes no JSON: a comma in a value is written twice.
-fn cold_chardev(chardev: &Chardev, id: &str) -> String {
+/// Names a host device by vendor and product if it was selected by these, and by its port
+/// otherwise. Its address, which changes with each plug, may no longer hold when the guest is
+/// started; it stays only if the port is unknown. QEMU has no condition for a serial number: the
+/// port stands in for it.
+fn use_lasting_conditions(device: &mut Properties, host: &HostRef) {
+    let port = match &host.selector {
+        Selector::Port(port) => Some(port),
+        _ => host.port.as_ref(),
+    };
+    let conditions = match (&host.selector, port) {
+        (Selector::Id { id, serial: None }, _) => {
+            json!({"vendorid": id.vendor, "productid": id.product})
+        }
+        (_, Some(port)) => json!({"hostbus": port.bus(), "hostport": port.chain_text()}),
+        (_, None) => return,
+    };
+    device.retain(|key, _| !matches!(key.as_str(), "hostbus" | "hostaddr"));
+    device.extend(properties(conditions));
+}
+
+/// The value of `-chardev`, which is not JSON: a comma in a value has to be doubled.
+fn command_line_chardev(chardev: &Chardev, id: &str) -> String {
     let escaped = |text: &str| text.replace(',', ",,");
     let mode = |server: bool| if server { ",server=on,wait=off" } else { "" };
     match chardev {

@@ -1,145 +1,169 @@
-//! From what was found in QEMU to hardware: which index, which name, which model, which device.
+//! Turns what was found in QEMU into hardware: indexes, names and models. `kinds.rs` adds the kinds
+//! of devices.
 //!
-//! A controller that vusb made says its index and name in its id. One that another tool made keeps what the record says of the
-//! controller at its PCI address; without a record it gets the index that libvirt's alias for it says (`usb` is 0, `usb2` is 2),
-//! or the lowest free one in the order in which they were made: what is added later is numbered later, wherever it sits.
+//! The id of a controller that vusb added contains its index and name. A controller of another tool
+//! keeps the index and name that the record has for its PCI address, or for its model if it is a
+//! part of the machine without such an address. Without a record, its index is the one in the alias
+//! of libvirt (`usb` is 0, `usb2` is 2) or libxl (`xenusb-2`), or else the lowest free one. Free
+//! indexes are given out in the order in which the controllers were created, so that a controller
+//! that is added later gets a higher index, whatever its slot.
+
+mod kinds;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU8;
 
-use serde_json::Value;
 use vusb_model::address::{Address, Index};
-use vusb_model::device::{
-    Audio, Chardev, HostRef, Hub, ImageFormat, Input, Kind, Mtp, Net, NetBackend, Other, Redir,
-    Serial, Storage,
-};
+use vusb_model::device::{Kind, Other};
 use vusb_model::hardware::{Controller, Device, Hardware, Item, PciAddress};
-use vusb_model::models::{Companion, Model, RootPorts, UsbVersion};
+use vusb_model::models::{Companion, Model, QEMU_XHCI_PORTS, RootPorts};
 use vusb_model::name::Name;
-use vusb_model::selector::{BusAddress, Selector, UsbId};
+use vusb_model::selector::Selector;
 
 use super::details::Details;
-use super::names::{companion_of, model_of, own_controller, own_device};
+use super::names::{CD_BRIDGE, companion_model, model_of, parse_controller_id, parse_device_id};
 use super::qtree::Dev;
-use super::scan::{Found, FoundDevice, Scan};
+use super::scan::{Scan, ScannedController, ScannedDevice};
 use crate::driver::{DeviceState, Foreign, Observed};
 
-/// How to address what was found.
+/// How to address each controller and device in QEMU.
 #[derive(Debug, Default)]
 pub(super) struct View {
     pub(super) controllers: BTreeMap<Index, Handle>,
     pub(super) devices: BTreeMap<Address, Handle>,
 }
 
-/// How to address one thing.
+/// How to address one object.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Handle {
-    /// Its id; empty if it has none.
+    /// Empty if the object has none.
     pub(super) id: String,
-    /// Its place in the object model.
-    pub(super) path: String,
-    /// For a controller, QEMU's name of its USB bus.
+    /// Its path in QEMU's object model. Empty if it was not found.
+    pub(super) qom_path: String,
+    /// QEMU's name for the USB bus of a controller.
     pub(super) bus: String,
 }
 
 impl Handle {
-    /// What `device_del` takes: the id, or the path of what has none.
+    /// What `device_del` takes: the id, or the path if there is no id.
     pub(super) fn target(&self) -> &str {
-        if self.id.is_empty() { &self.path } else { &self.id }
+        if self.id.is_empty() { &self.qom_path } else { &self.id }
     }
 }
 
-/// Puts it together.
+/// Assembles the hardware.
 pub(super) fn assemble(scan: &Scan, details: &Details, recorded: &Hardware) -> (Observed, View) {
-    let mut house =
-        House { recorded, details, observed: Observed::default(), view: View::default() };
-    let (known, unknown): (Vec<&Found>, Vec<&Found>) = scan
-        .controllers
-        .iter()
-        .filter(|found| found.is_controller())
-        .partition(|found| controller(scan, found).is_some());
-    for (found, index) in indexes(&known, recorded) {
-        house.add(scan, found, index);
+    let mut assembly =
+        Assembly { recorded, details, observed: Observed::default(), view: View::default() };
+    let controllers: Vec<&ScannedController> =
+        scan.controllers.iter().filter(|scanned| scanned.is_controller()).collect();
+    for (scanned, index) in assign_indexes(&controllers, recorded) {
+        assembly.add_controller(scan, scanned, index);
     }
-    house.observed.foreign = unknown.into_iter().map(foreign).collect();
-    (house.observed, house.view)
+    (assembly.observed, assembly.view)
 }
 
-/// The model, ports and companions of what was found. `None` for what vusb has no model of.
-fn controller(scan: &Scan, found: &Found) -> Option<(Model, RootPorts, Vec<Companion>)> {
-    let model = model_of(&found.driver).filter(|_| found.pci.is_some())?;
-    let ports = match (model.is_xhci(), found.halves) {
-        (true, Some((usb2, usb3))) => RootPorts::xhci(usb2, usb3)?,
-        // QEMU's default where it could not be asked: `NUMPORTS` in its `hcd-xhci.h`.
-        (true, None) => RootPorts::xhci(4, 4)?,
-        (false, _) => RootPorts::of(model, NonZeroU8::new(*model.port_range().end())?),
+/// The model of a controller.
+fn shown_model(scanned: &ScannedController) -> Model {
+    model_of(&scanned.driver).unwrap_or(Model::OtherUsb)
+}
+
+/// The ports and companions of a controller. `None` if it has no ports.
+fn controller(scan: &Scan, scanned: &ScannedController) -> Option<(RootPorts, Vec<Companion>)> {
+    let model = shown_model(scanned);
+    let uniform = |ports: u8| Some(RootPorts::uniform(model, NonZeroU8::new(ports)?));
+    let ports = match (model, scanned.port_counts) {
+        (model, Some((usb2, usb3))) if model.is_xhci() => RootPorts::xhci(usb2, usb3)?,
+        // QEMU did not answer the query: assume its default.
+        (model, None) if model.is_xhci() => RootPorts::xhci(QEMU_XHCI_PORTS, QEMU_XHCI_PORTS)?,
+        (Model::SysbusOhci, _) => {
+            let range = model.port_range();
+            uniform(scanned.ports.filter(|ports| range.contains(ports)).unwrap_or(1))?
+        }
+        // Every bus has a first port. Whether there are more than those in use is not known.
+        (Model::OtherUsb, _) => uniform(highest_port(scanned).clamp(1, *model.port_range().end()))?,
+        _ => uniform(*model.port_range().end())?,
     };
-    let companion = |other: &Found| {
+    let companion = |other: &ScannedController| {
         let (bus, first_port) = other.serves.as_ref()?;
-        let mine = found.usb_bus.as_ref() == Some(bus);
-        mine.then_some(Companion { model: companion_of(&other.driver)?, first_port: *first_port })
+        let serves_this = scanned.usb_bus.as_ref() == Some(bus);
+        serves_this.then_some(Companion {
+            model: companion_model(&other.driver)?,
+            first_port: *first_port,
+        })
     };
     let mut companions: Vec<Companion> = scan.controllers.iter().filter_map(companion).collect();
     companions.sort_by_key(|companion| companion.first_port);
-    Some((model, ports, companions))
+    Some((ports, companions))
 }
 
-fn foreign(found: &Found) -> Foreign {
-    let port = |device: &FoundDevice| match device.dev.usb.as_ref().map(|usb| &usb.port) {
+/// The highest of its own ports that is in use; 0 if none is.
+fn highest_port(scanned: &ScannedController) -> u8 {
+    let ports = scanned.devices.iter().filter_map(|device| {
+        let port = device.dev.usb.as_ref()?.port.as_ref().ok()?;
+        port.numbers().next()
+    });
+    ports.max().unwrap_or(0)
+}
+
+fn foreign(scanned: &ScannedController) -> Foreign {
+    let port = |device: &ScannedDevice| match device.dev.usb.as_ref().map(|usb| &usb.port) {
         Some(Ok(port)) => port.to_string(),
         Some(Err(port)) => port.clone(),
         None => String::new(),
     };
-    Foreign {
-        driver: found.driver.clone(),
-        id: found.id.clone(),
-        devices: found
-            .devices
-            .iter()
-            .map(|device| (port(device), device.dev.driver.clone()))
-            .collect(),
-    }
+    let devices = scanned.devices.iter().map(|device| (port(device), device.dev.driver.clone()));
+    Foreign { driver: scanned.driver.clone(), id: scanned.id.clone(), devices: devices.collect() }
 }
 
-/// A rule that may say which index a controller has.
-type Claim<'a> = &'a dyn Fn(&Found) -> Option<Index>;
+/// A rule that may determine the index of a controller.
+type IndexRule<'a> = &'a dyn Fn(&ScannedController) -> Option<Index>;
 
-/// Gives each controller its index. What is recorded and not found keeps its own.
-fn indexes<'a>(found: &[&'a Found], recorded: &Hardware) -> Vec<(&'a Found, Index)> {
+/// Gives each controller its index. A recorded controller that was not found keeps its own.
+fn assign_indexes<'a>(
+    scanned: &[&'a ScannedController],
+    recorded: &Hardware,
+) -> Vec<(&'a ScannedController, Index)> {
     let is_recorded = |index: Index| recorded.controller(index).is_some();
     let mut taken: BTreeSet<Index> = BTreeSet::new();
-    let mut settled: Vec<(&Found, Index)> = Vec::new();
-    let mut rest = found.to_vec();
-    // What says its own index, then what the record knows, then what has an alias of libvirt's.
-    let own = |found: &Found| Index::new(own_controller(&found.id)?.index);
-    let known = |found: &Found| recorded_index(found, recorded);
-    let aliased = |found: &Found| alias(&found.id);
-    // An alias says nothing of what the record means, and what is recorded there may come back.
-    let claims: [(Claim<'_>, bool); 3] = [(&own, true), (&known, true), (&aliased, false)];
-    for (claim, knows) in claims {
-        rest.retain(|found| {
-            let free = |index: &Index| (knows || !is_recorded(*index)) && taken.insert(*index);
-            let index = claim(found).filter(free);
-            settled.extend(index.map(|index| (*found, index)));
+    let mut assigned: Vec<(&ScannedController, Index)> = Vec::new();
+    let mut rest = scanned.to_vec();
+    let own = |scanned: &ScannedController| Index::new(parse_controller_id(&scanned.id)?.index);
+    let known = |scanned: &ScannedController| recorded_index(scanned, recorded);
+    let aliased = |scanned: &ScannedController| alias_index(&scanned.id);
+    // In order of precedence, each with whether it may assign a recorded index. An alias may not:
+    // it does not prove that this is the recorded controller, which may come back.
+    let rules: [(IndexRule<'_>, bool); 3] = [(&own, true), (&known, true), (&aliased, false)];
+    for (rule, may_be_recorded) in rules {
+        rest.retain(|scanned| {
+            let free =
+                |index: &Index| (may_be_recorded || !is_recorded(*index)) && taken.insert(*index);
+            let index = rule(scanned).filter(free);
+            assigned.extend(index.map(|index| (*scanned, index)));
             index.is_none()
         });
     }
-    let mut unclaimed = Index::all().filter(|index| !is_recorded(*index) && !taken.contains(index));
-    settled.extend(rest.into_iter().zip(&mut unclaimed));
-    settled
+    let mut free = Index::all().filter(|index| !is_recorded(*index) && !taken.contains(index));
+    assigned.extend(rest.into_iter().zip(&mut free));
+    assigned
 }
 
-/// The index of the recorded controller that sits where this one does, and is of its model.
-fn recorded_index(found: &Found, recorded: &Hardware) -> Option<Index> {
-    let pci = pci_address(found)?;
+/// The index of the recorded controller of the same model at the same PCI address. For a part of
+/// the machine that is not on PCI, it is the first recorded one of the same model without an
+/// address.
+fn recorded_index(scanned: &ScannedController, recorded: &Hardware) -> Option<Index> {
+    let pci = pci_address(scanned);
+    let model = shown_model(scanned);
     let same = |controller: &&Controller| {
-        controller.pci.as_ref() == Some(&pci) && Some(controller.model) == model_of(&found.driver)
+        let can_be_compared = pci.is_some() || model.is_built_in();
+        controller.pci == pci && controller.model == model && can_be_compared
     };
     recorded.controllers().find(same).map(|controller| controller.index)
 }
 
-/// libvirt's alias for the controller at index 0 is `usb`, at index N `usbN`. libxl's id for its controller N is `xenusb-N`.
-fn alias(id: &str) -> Option<Index> {
+/// The index in another tool's alias: libvirt's alias for index 0 is `usb` and for index N `usbN`;
+/// libxl's for index N is `xenusb-N`.
+fn alias_index(id: &str) -> Option<Index> {
     if let Some(number) = id.strip_prefix("xenusb-") {
         return number.parse().ok();
     }
@@ -149,35 +173,39 @@ fn alias(id: &str) -> Option<Index> {
     }
 }
 
-fn pci_address(found: &Found) -> Option<PciAddress> {
-    let (bus, slot, function) = found.pci.clone()?;
+fn pci_address(scanned: &ScannedController) -> Option<PciAddress> {
+    let (bus, slot, function) = scanned.pci.clone()?;
     Some(PciAddress { bus, slot, function })
 }
 
-/// What is being put together.
-struct House<'a> {
+/// The state of [`assemble`].
+struct Assembly<'a> {
     recorded: &'a Hardware,
     details: &'a Details,
     observed: Observed,
     view: View,
 }
 
-impl House<'_> {
-    fn add(&mut self, scan: &Scan, found: &Found, index: Index) {
-        let Some((model, ports, companions)) = controller(scan, found) else { return };
-        let own = own_controller(&found.id).and_then(|own| own.name.parse::<Name>().ok());
+impl Assembly<'_> {
+    fn add_controller(&mut self, scan: &Scan, scanned: &ScannedController, index: Index) {
+        let model = shown_model(scanned);
+        let Some((ports, companions)) = controller(scan, scanned) else {
+            self.observed.foreign.push(foreign(scanned));
+            return;
+        };
+        let own = parse_controller_id(&scanned.id).and_then(|id| id.name.parse::<Name>().ok());
         let recorded = self.recorded.controller(index).map(|controller| controller.name.clone());
-        // What is recorded under this name and is not this one may come back.
-        let id = found.id.parse().ok().filter(|name| self.recorded.named(name).is_none());
+        // An id that is a recorded name belongs to that controller or device, which may come back.
+        let id = scanned.id.parse().ok().filter(|name| self.recorded.named(name).is_none());
         let name = self.free_name([recorded, own.clone(), id], "hci");
         let mut new = Controller::new(index, name.clone(), model, ports);
-        new.pci = pci_address(found);
+        new.pci = pci_address(scanned);
         new.companions = companions;
-        // Companions that no model has are left out rather than the controller with them.
+        // If the model does not have these companions, show the controller without them.
         if self.observed.hardware.add_controller(new.clone()).is_err() {
             new.companions.clear();
             if self.observed.hardware.add_controller(new).is_err() {
-                self.observed.foreign.push(foreign(found));
+                self.observed.foreign.push(foreign(scanned));
                 return;
             }
         }
@@ -185,36 +213,56 @@ impl House<'_> {
             self.observed.ours.insert(name);
         }
         let handle = Handle {
-            id: found.id.clone(),
-            path: found.path.clone().unwrap_or_default(),
-            bus: found.usb_bus.clone().unwrap_or_default(),
+            id: scanned.id.clone(),
+            qom_path: scanned.qom_path.clone().unwrap_or_default(),
+            bus: scanned.usb_bus.clone().unwrap_or_default(),
         };
         self.view.controllers.insert(index, handle);
-        let mut devices: Vec<&FoundDevice> = found.devices.iter().collect();
-        // A hub comes before what is behind it.
+        let mut devices: Vec<&ScannedDevice> = scanned.devices.iter().collect();
+        // A hub has to be added before the devices behind it.
         devices.sort_by_key(|device| device.dev.usb.as_ref().and_then(|usb| usb.port.clone().ok()));
         for device in devices {
-            self.plug(index, device);
+            self.add_device(index, device);
         }
     }
 
-    fn plug(&mut self, bus: Index, found: &FoundDevice) {
-        let Some(usb) = &found.dev.usb else { return };
-        // QEMU's hubs go one deeper than an address can say; what is there is left alone.
+    fn add_device(&mut self, bus: Index, scanned: &ScannedDevice) {
+        let Some(usb) = &scanned.dev.usb else { return };
+        // QEMU's port paths can be one level longer than an address. Such devices are not shown.
         let Ok(port) = usb.port else { return };
         let at = Address { bus, port };
-        let own = own_device(&found.dev.id).and_then(|name| name.parse::<Name>().ok());
-        let kind = self.kind(&found.dev, own.as_ref(), at);
-        let recorded = self.recorded.device(at).filter(|device| device.kind.word() == kind.word());
+        let own = parse_device_id(&scanned.dev.id).and_then(|name| name.parse::<Name>().ok());
+        if let Some(name) = own.as_ref().filter(|_| is_unfinished(&scanned.dev)) {
+            self.observed.notes.push(format!(
+                "a CD drive {name} was left unfinished by an interrupted command, and the guest does not see it; adding {name} again completes it"
+            ));
+            return;
+        }
+        let recorded = self.recorded.device(at);
+        let same_name = recorded.filter(|device| Some(&device.name) == own.as_ref());
+        let kind = kinds::kind(&scanned.dev, same_name.map(|device| &device.kind), self.details);
+        let recorded = recorded.filter(|device| device.kind.name() == kind.name());
         let recorded = recorded.map(|device| device.name.clone());
-        let controllers =
+        let is_controller =
             |name: &Name| matches!(self.recorded.named(name), Some(Item::Controller(_)));
-        let id = found.dev.id.parse().ok().filter(|name| !controllers(name));
-        let name = self.free_name([own.clone(), recorded, id], kind.word());
+        let id = scanned.dev.id.parse().ok().filter(|name| !is_controller(name));
+        let name = self.free_name([own.clone(), recorded, id], kind.name());
+        let several = (scanned.dev.driver == "usb-host")
+            .then(|| kinds::given_selector(&scanned.dev, &self.details.passed_paths))
+            .flatten()
+            .filter(Selector::may_match_several);
+        if let Some(selector) = several {
+            self.observed.notes.push(format!(
+                "{name}: QEMU takes any device of this machine that matches {selector}"
+            ));
+        }
         let device = |kind: Kind| Device { name: name.clone(), kind };
-        let other = Kind::Other(Other { driver: found.dev.driver.clone() });
-        let given = given(&kind);
-        // What QEMU has and the model says cannot be is shown as what it is: somebody else's.
+        let other = Kind::Other(Other { driver: scanned.dev.driver.clone() });
+        let given = match &kind {
+            Kind::Host(host) => host.bus_address,
+            _ => None,
+        };
+        // A device that QEMU has although the model rules it out is shown by its driver.
         let plugged = self.observed.hardware.plug(at, device(kind)).is_ok()
             || self.observed.hardware.plug(at, device(other)).is_ok();
         if !plugged {
@@ -227,226 +275,288 @@ impl House<'_> {
             self.observed.states.insert(at, DeviceState::Absent);
         }
         self.observed.given.extend(given.map(|given| (at, given)));
+        let terminal = scanned.dev.property("chardev").and_then(|id| self.details.chardevs.get(id));
+        let terminal = terminal.and_then(|text| text.strip_prefix("pty:"));
+        self.observed.terminals.extend(terminal.map(|path| (at, path.to_owned())));
         let handle = Handle {
-            id: found.dev.id.clone(),
-            path: found.path.clone().unwrap_or_default(),
+            id: scanned.dev.id.clone(),
+            qom_path: scanned.qom_path.clone().unwrap_or_default(),
             bus: String::new(),
         };
         self.view.devices.insert(at, handle);
     }
 
-    /// The first of the names that nobody else has, or `stemN` that nobody is recorded to have.
-    fn free_name<const N: usize>(&self, wanted: [Option<Name>; N], stem: &str) -> Name {
+    /// The first of the `preferred` names that is free, or else the first free `prefixN` that is
+    /// not recorded either.
+    fn free_name<const N: usize>(&self, preferred: [Option<Name>; N], prefix: &str) -> Name {
         let hardware = &self.observed.hardware;
         let numbered = (0u32..)
-            .filter_map(|number| format!("{stem}{number}").parse().ok())
+            .filter_map(|number| format!("{prefix}{number}").parse().ok())
             .filter(|name| self.recorded.named(name).is_none());
-        let mut all = wanted.into_iter().flatten().chain(numbered);
+        let mut names = preferred.into_iter().flatten().chain(numbered);
         #[expect(
             clippy::expect_used,
-            reason = "there are more numbers than names, and each makes a name"
+            reason = "the numbered names never run out, and only finitely many are used"
         )]
-        all.find(|name| hardware.named(name).is_none()).expect("an endless list ends")
+        names.find(|name| hardware.named(name).is_none()).expect("the iterator does not end")
+    }
+}
+
+/// Whether it is the USB part of a CD drive that the guest does not see yet: adding a drive takes
+/// several commands, and the last one attaches it.
+fn is_unfinished(dev: &Dev) -> bool {
+    dev.driver == CD_BRIDGE && dev.usb.as_ref().is_some_and(|usb| !usb.attached)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::qtree::Usb;
+    use super::*;
+
+    /// A device in QEMU's tree.
+    pub(super) fn dev(driver: &str, properties: &[(&str, &str)]) -> Dev {
+        let property = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        Dev {
+            driver: driver.to_owned(),
+            properties: properties.iter().map(property).collect(),
+            ..Dev::default()
+        }
     }
 
-    /// What the device is. What cannot be seen from outside (which selector a host device was asked for by) is as recorded.
-    fn kind(&self, dev: &Dev, own: Option<&Name>, at: Address) -> Kind {
-        let recorded = self
-            .recorded
-            .device(at)
-            .filter(|device| Some(&device.name) == own)
-            .map(|device| &device.kind);
-        let input = || {
-            let high = dev.number("usb_version").is_none_or(|version| version >= 2);
-            Input { usbversion: if high { UsbVersion::V2 } else { UsbVersion::V1 } }
+    #[test]
+    fn a_cd_drive_is_unfinished_until_it_is_attached() {
+        let with = |driver: &str, attached| {
+            let usb = Usb { port: Ok("1".parse().unwrap()), attached };
+            is_unfinished(&Dev { usb: Some(usb), ..dev(driver, &[]) })
         };
-        let stream = || self.chardev(dev.property("chardev").unwrap_or_default(), recorded);
-        match dev.driver.as_str() {
-            "usb-tablet" => Kind::Tablet(input()),
-            "usb-mouse" => Kind::Mouse(input()),
-            "usb-kbd" => Kind::Keyboard(input()),
-            "usb-hub" => Kind::Hub(Hub { ports: hub_ports(dev) }),
-            "usb-serial" => Kind::Serial(Serial { chardev: stream() }),
-            "usb-redir" => Kind::Redir(Redir { chardev: stream() }),
-            "usb-audio" => Kind::Audio(audio(dev, recorded)),
-            "usb-net" => Kind::Net(net(dev, recorded)),
-            "usb-mtp" => Kind::Mtp(mtp(dev)),
-            "usb-ccid" => Kind::Ccid,
-            "usb-storage" => self.storage(dev),
-            "usb-host" => host(dev, recorded),
-            driver => Kind::Other(Other { driver: driver.to_owned() }),
-        }
+        assert!(with("usb-bot", false));
+        assert!(!with("usb-bot", true));
+        assert!(!with("usb-storage", false));
     }
 
-    fn storage(&self, dev: &Dev) -> Kind {
-        let other = || Kind::Other(Other { driver: dev.driver.clone() });
-        let disks = dev.buses.iter().flat_map(|bus| &bus.devices);
-        let Some(drive) =
-            disks.filter_map(|disk| disk.property("drive")).find(|drive| !drive.is_empty())
-        else {
-            return other();
+    /// There is a note if QEMU takes any device that matches.
+    #[test]
+    fn conditions_that_several_devices_can_meet_are_noted() {
+        let notes = |properties: &[(&str, &str)]| {
+            let mut xhci = scanned("qemu-xhci", "x", 1);
+            let usb = Usb { port: Ok("1".parse().unwrap()), attached: true };
+            let dev = Dev { usb: Some(usb), id: "stick".to_owned(), ..dev("usb-host", properties) };
+            xhci.devices = vec![ScannedDevice { dev, qom_path: None }];
+            assembled(vec![xhci], &Hardware::new()).notes
         };
-        let Some(block) =
-            self.details.blocks.iter().find(|block| block.names.iter().any(|name| name == drive))
-        else {
-            return other();
+        let note = |selector: &str| {
+            [format!("stick: QEMU takes any device of this machine that matches {selector}")]
         };
-        let Ok(format) = block.format.parse::<ImageFormat>() else { return other() };
-        Kind::Storage(Storage { file: block.file.clone(), format, readonly: block.readonly })
+        assert_eq!(notes(&[("hostbus", "1"), ("hostport", "\"2\"")]), [""; 0]);
+        assert_eq!(notes(&[("hostbus", "1"), ("hostaddr", "4")]), [""; 0]);
+        assert_eq!(notes(&[("hostbus", "1"), ("hostaddr", "4"), ("vendorid", "9")]), [""; 0]);
+        assert_eq!(notes(&[("vendorid", "1921")]), note("vendorid=0x0781"));
+        assert_eq!(notes(&[("vendorid", "1921"), ("productid", "1")]), note("0781:0001"));
+        assert_eq!(notes(&[]), note("hostbus=any"));
     }
 
-    /// Where a stream goes. QEMU prints what it was told, with more words where somebody is connected.
-    fn chardev(&self, id: &str, recorded: Option<&Kind>) -> Chardev {
-        if let Some(Kind::Serial(Serial { chardev }) | Kind::Redir(Redir { chardev })) = recorded {
-            return chardev.clone();
-        }
-        let existing = || Chardev::Existing(id.to_owned());
-        let Some(text) = self.details.chardevs.get(id) else { return existing() };
-        stream(text, self.details.addresses.get(id)).unwrap_or_else(existing)
-    }
-}
-
-/// Reads the `filename` of a `query-chardev` answer: `pty:/dev/pts/3`, `unix:/run/s,server=on`,
-/// `disconnected:tcp:::1:4000`, `tcp:127.0.0.1:4000,server=on <-> 127.0.0.1:5234`; and for a socket its address.
-fn stream(text: &str, address: Option<&Value>) -> Option<Chardev> {
-    let text = text.strip_prefix("disconnected:").unwrap_or(text);
-    let (here, there) =
-        text.split_once(" <-> ").map_or((text, None), |(here, there)| (here, Some(there)));
-    // A path may have commas of its own: only an ending that QEMU writes is an option.
-    let (place, server) =
-        match here.strip_suffix(",server=on").or_else(|| here.strip_suffix(",server")) {
-            Some(place) => (place, true),
-            None => (here, false),
+    /// The bus address by which a host device was given is reported separately.
+    #[test]
+    fn the_bus_address_of_a_host_device_is_known() {
+        let device = |port: &str, driver: &str| ScannedDevice {
+            dev: Dev {
+                usb: Some(Usb { port: Ok(port.parse().unwrap()), attached: true }),
+                ..dev(driver, &[("hostbus", "1 (0x1)"), ("hostaddr", "4 (0x4)")])
+            },
+            qom_path: None,
         };
-    if let Some(socket) = address.and_then(|address| socket(address, server)) {
-        return Some(socket);
+        let mut xhci = scanned("qemu-xhci", "x", 1);
+        xhci.devices = vec![device("1", "usb-kbd"), device("2", "usb-host")];
+        let observed = assembled(vec![xhci], &Hardware::new());
+        let given = observed.given.iter().map(|(at, given)| format!("{at} {given}"));
+        assert_eq!(given.collect::<Vec<_>>(), ["0:2 001.004"]);
+        assert!(observed.states.is_empty());
     }
-    match place.split_once(':') {
-        Some(("pty", _)) => Some(Chardev::Pty),
-        Some(("unix", path)) if !path.is_empty() => {
-            Some(Chardev::Unix { path: path.to_owned(), server })
+
+    #[test]
+    fn an_alias_contains_an_index() {
+        let index = |id: &str| alias_index(id).map(Index::get);
+        for (id, expected) in [
+            ("usb", Some(0)),
+            ("usb0", Some(0)),
+            ("usb12", Some(12)),
+            ("xenusb-3", Some(3)),
+            ("xenusb-", None),
+            ("usbx", None),
+            ("hci0", None),
+            ("", None),
+        ] {
+            assert_eq!(index(id), expected, "{id}");
         }
-        Some(("tcp", rest)) => {
-            // A client is at an address of its own; what it was told is the other end.
-            let (host, port) = there.filter(|_| !server).unwrap_or(rest).rsplit_once(':')?;
-            Some(Chardev::Tcp { host: bracketed(host), port: port.parse().ok()?, server })
+    }
+
+    fn scanned(driver: &str, id: &str, slot: u8) -> ScannedController {
+        ScannedController {
+            driver: driver.to_owned(),
+            id: id.to_owned(),
+            pci: Some(("pci.0".to_owned(), slot, 0)),
+            usb_bus: Some(format!("{id}.0")),
+            ..ScannedController::default()
         }
-        None if place == "null" => Some(Chardev::Null),
-        None if place == "spicevmc" => Some(Chardev::Spicevmc),
-        _ => None,
     }
-}
 
-/// Reads a `SocketAddress`: `{"type": "inet", "host": "::1", "port": "4000"}`, `{"type": "unix", "path": "/run/s"}`.
-fn socket(address: &Value, server: bool) -> Option<Chardev> {
-    let text = |key: &str| address.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
-    match text("type")? {
-        "inet" => {
-            let (host, port) = (bracketed(text("host")?), text("port")?.parse().ok()?);
-            Some(Chardev::Tcp { host, port, server })
-        }
-        "unix" => Some(Chardev::Unix { path: text("path")?.to_owned(), server }),
-        _ => None,
+    fn assembled(controllers: Vec<ScannedController>, recorded: &Hardware) -> Observed {
+        let scan = Scan { controllers, ..Scan::default() };
+        assemble(&scan, &Details::default(), recorded).0
     }
-}
 
-/// An IPv6 address in the brackets that it is written in before a port.
-fn bracketed(host: &str) -> String {
-    let bare = host.contains(':') && !host.starts_with('[');
-    if bare { format!("[{host}]") } else { host.to_owned() }
-}
-
-fn hub_ports(dev: &Dev) -> u8 {
-    dev.number("ports")
-        .and_then(|ports| u8::try_from(ports).ok())
-        .unwrap_or(vusb_model::device::HUB_PORTS)
-}
-
-/// What QEMU calls its own audio back end where none was named: by the name of its driver (`audio_drivers` and the modules in
-/// its `audio` folder).
-const DEFAULT_AUDIO: [&str; 12] = [
-    "alsa",
-    "coreaudio",
-    "dbus",
-    "dsound",
-    "jack",
-    "none",
-    "oss",
-    "pa",
-    "pipewire",
-    "sdl",
-    "sndio",
-    "spice",
-];
-
-/// The audio back end is as recorded where vusb made the device, for QEMU names its own default where none was said.
-fn audio(dev: &Dev, recorded: Option<&Kind>) -> Audio {
-    if let Some(Kind::Audio(audio)) = recorded {
-        return audio.clone();
+    fn names(observed: &Observed) -> Vec<String> {
+        let controllers = observed.hardware.controllers();
+        controllers.map(|controller| format!("{} {}", controller.index, controller.name)).collect()
     }
-    let named = |id: &&str| !id.is_empty() && !DEFAULT_AUDIO.contains(id);
-    Audio { audiodev: dev.property("audiodev").filter(named).map(str::to_owned) }
-}
 
-fn net(dev: &Dev, recorded: Option<&Kind>) -> Net {
-    let mac = dev.property("mac").and_then(|mac| mac.parse().ok());
-    let backend = match (recorded, dev.property("netdev").unwrap_or_default()) {
-        (Some(Kind::Net(net)), _) => net.backend.clone(),
-        (_, "") => NetBackend::None,
-        (_, id) if own_device(id).is_some() => NetBackend::User,
-        (_, id) => NetBackend::Existing(id.to_owned()),
-    };
-    Net { backend, mac }
-}
-
-fn mtp(dev: &Dev) -> Mtp {
-    Mtp {
-        dir: dev.property("rootdir").unwrap_or_default().to_owned(),
-        writable: dev.property("readonly") == Some("false"),
+    /// An id of vusb comes before the record, the record before an alias, and an alias does not
+    /// take a recorded index.
+    #[test]
+    fn indexes_have_an_order_of_precedence() {
+        let mut recorded = Hardware::new();
+        let mut controller = assembled(vec![scanned("usb-ehci", "usb5", 9)], &recorded)
+            .hardware
+            .controllers()
+            .next()
+            .unwrap()
+            .clone();
+        controller.name = "front".parse().unwrap();
+        recorded.add_controller(controller).unwrap();
+        let own = |slot| scanned("usb-ehci", "vusb-5-own", slot);
+        let expect = |controllers: Vec<ScannedController>, expected: &[&str]| {
+            assert_eq!(names(&assembled(controllers, &recorded)), expected);
+        };
+        expect(vec![scanned("usb-ehci", "x", 9)], &["5 front"]);
+        expect(vec![scanned("usb-ehci", "x", 9), own(3)], &["0 x", "5 front"]);
+        expect(vec![scanned("usb-ehci", "usb5", 3)], &["0 usb5"]);
+        expect(vec![scanned("usb-ehci", "front", 3)], &["0 hci0"]);
+        // Of another model, or at another address.
+        expect(vec![scanned("piix3-usb-uhci", "x", 9)], &["0 x"]);
+        expect(vec![scanned("usb-ehci", "x", 8)], &["0 x"]);
     }
-}
 
-/// A host device. Which selector it was asked for by is in the record alone; without one it is named by where it was.
-fn host(dev: &Dev, recorded: Option<&Kind>) -> Kind {
-    let at = host_address(dev);
-    let selector = match (recorded, at) {
-        (Some(Kind::Host(host)), _) => host.selector.clone(),
-        (_, Some(at)) => Selector::Address(at),
-        (_, None) => match host_ids(dev) {
-            Some(id) => Selector::Id { id, serial: None },
-            // Any device, or the one behind a port: which one is QEMU's secret.
-            None => return Kind::Other(Other { driver: dev.driver.clone() }),
-        },
-    };
-    Kind::Host(HostRef { at, ..HostRef::new(selector) })
-}
+    /// Two controllers cannot have one index or one name.
+    #[test]
+    fn indexes_and_names_are_unique() {
+        let none = Hardware::new();
+        let observed = assembled(
+            vec![
+                scanned("usb-ehci", "vusb-1-a", 2),
+                scanned("usb-ehci", "vusb-1-b", 3),
+                scanned("usb-ehci", "a", 4),
+                scanned("usb-ehci", "usb1", 5),
+            ],
+            &none,
+        );
+        assert_eq!(names(&observed), ["0 b", "1 a", "2 hci0", "3 usb1"]);
+        let ours: Vec<String> = observed.ours.iter().map(ToString::to_string).collect();
+        assert_eq!(ours, ["a", "b"]);
+    }
 
-/// Where the device was when it was given: `hostbus` and `hostaddr`, or `/dev/bus/usb/001/004`.
-fn host_address(dev: &Dev) -> Option<BusAddress> {
-    let numbers = || {
-        let bus = u16::try_from(dev.number("hostbus")?).ok()?;
-        let address = u8::try_from(dev.number("hostaddr")?).ok()?;
-        Some(BusAddress { bus, address })
-    };
-    let node = || {
-        let mut parts = dev.property("hostdevice")?.strip_prefix("/dev/bus/usb/")?.split('/');
-        Some(BusAddress { bus: parts.next()?.parse().ok()?, address: parts.next()?.parse().ok()? })
-    };
-    let real = |at: &BusAddress| at.bus > 0 && at.address > 0;
-    numbers().filter(real).or_else(|| node().filter(real))
-}
+    /// The ICH9 companions belong to the EHCI controller whose bus they serve. A controller with
+    /// impossible companions is shown without them: an EHCI has 6 ports.
+    #[test]
+    fn companions_belong_to_the_bus_that_they_serve() {
+        let companion = |driver: &str, bus: &str, first_port: u8| ScannedController {
+            driver: driver.to_owned(),
+            serves: Some((bus.to_owned(), first_port)),
+            ..ScannedController::default()
+        };
+        let observed = assembled(
+            vec![
+                scanned("ich9-usb-ehci1", "a", 2),
+                companion("ich9-usb-uhci3", "a.0", 4),
+                companion("ich9-usb-uhci1", "a.0", 0),
+                companion("ich9-usb-uhci2", "a.0", 2),
+                scanned("ich9-usb-ehci1", "b", 3),
+                scanned("usb-ehci", "c", 4),
+                companion("ich9-usb-uhci1", "c.0", 0),
+                scanned("ich9-usb-ehci1", "d", 5),
+                companion("ich9-usb-uhci1", "d.0", 6),
+            ],
+            &Hardware::new(),
+        );
+        let companions = observed.hardware.controllers().map(|controller| {
+            let ports = controller.companions.iter().map(|companion| companion.first_port);
+            ports.collect::<Vec<u8>>()
+        });
+        assert_eq!(companions.collect::<Vec<_>>(), [vec![0, 2, 4], vec![], vec![0], vec![]]);
+    }
 
-/// The ids of the device that QEMU looks for by itself: `vendorid` and `productid`.
-fn host_ids(dev: &Dev) -> Option<UsbId> {
-    let number = |name| dev.number(name).and_then(|number| u16::try_from(number).ok());
-    let id = UsbId { vendor: number("vendorid")?, product: number("productid")? };
-    (id.vendor > 0 && id.product > 0).then_some(id)
-}
+    /// A controller that is part of a machine, or whose driver is not known, takes devices.
+    #[test]
+    fn every_usb_bus_is_a_controller() {
+        let port = |port: Result<&str, &str>| Usb {
+            port: port.map(|port| port.parse().unwrap()).map_err(str::to_owned),
+            attached: true,
+        };
+        let device = |usb: Usb| ScannedDevice {
+            dev: Dev { usb: Some(usb), ..dev("usb-kbd", &[]) },
+            qom_path: None,
+        };
+        let of = |driver: &str, ports: Option<u8>| {
+            let mut controller = ScannedController { pci: None, ports, ..scanned(driver, "", 1) };
+            controller.devices = vec![device(port(Ok("1"))), device(port(Err("1.2.3.4.5")))];
+            let observed = assembled(vec![controller], &Hardware::new());
+            assert!(observed.foreign.is_empty(), "{driver}");
+            let controller = observed.hardware.controllers().next().unwrap();
+            assert_eq!((controller.devices().len(), &controller.pci), (1, &None));
+            format!("{} {}", controller.model, controller.ports.count())
+        };
+        assert_eq!(of("sysbus-xhci", None), "sysbus-xhci 4");
+        assert_eq!(of("dwc2-usb", None), "dwc2 1");
+        assert_eq!(of("platform-ehci-usb", None), "platform-ehci 6");
+        assert_eq!(of("sysbus-ohci", Some(2)), "sysbus-ohci 2");
+        assert_eq!(of("sysbus-ohci", Some(99)), "sysbus-ohci 1");
+        assert_eq!(of("musb-hdrc", None), "other-usb 1");
+        // This model is a PCI device elsewhere.
+        assert_eq!(of("qemu-xhci", None), "qemu-xhci 4");
+    }
 
-/// For a host device, where it was when it was given.
-fn given(kind: &Kind) -> Option<BusAddress> {
-    match kind {
-        Kind::Host(host) => host.at,
-        _ => None,
+    /// Only the ports in use and the first one are known to exist.
+    #[test]
+    fn an_unknown_controller_has_the_ports_in_use() {
+        let mut unknown = ScannedController { pci: None, ..scanned("musb-hdrc", "", 1) };
+        let usb = Usb { port: Ok("3.1".parse().unwrap()), attached: true };
+        unknown.devices =
+            vec![ScannedDevice { dev: Dev { usb: Some(usb), ..Dev::default() }, qom_path: None }];
+        assert_eq!(controller(&Scan::default(), &unknown).unwrap().0.count(), 3);
+        unknown.devices.clear();
+        assert_eq!(controller(&Scan::default(), &unknown).unwrap().0.count(), 1);
+    }
+
+    /// A controller without a PCI address keeps its recorded index and name.
+    #[test]
+    fn a_part_of_the_machine_is_recognized() {
+        let xhci = || ScannedController { pci: None, ..scanned("sysbus-xhci", "", 1) };
+        let mut recorded = Hardware::new();
+        let first = assembled(vec![xhci()], &recorded);
+        let mut controller = first.hardware.controllers().next().unwrap().clone();
+        controller.index = Index::new(7).unwrap();
+        controller.name = "front".parse().unwrap();
+        recorded.add_controller(controller).unwrap();
+        assert_eq!(names(&assembled(vec![xhci()], &recorded)), ["7 front"]);
+    }
+
+    /// Without an answer, an xHCI has QEMU's default of 4 ports of each kind (`NUMPORTS` in its
+    /// `hcd-xhci.h`).
+    #[test]
+    fn an_xhci_has_the_reported_ports_or_the_default() {
+        let mut known = scanned("nec-usb-xhci", "b", 2);
+        known.port_counts = Some((8, 3));
+        let observed = assembled(vec![scanned("qemu-xhci", "a", 1), known], &Hardware::new());
+        let ports = observed.hardware.controllers().map(|it| (it.ports.usb2(), it.ports.usb3()));
+        assert_eq!(ports.collect::<Vec<_>>(), [(4, 4), (8, 3)]);
+    }
+
+    #[test]
+    fn device_del_takes_an_id_or_else_a_path() {
+        let handle = |id: &str| Handle {
+            id: id.to_owned(),
+            qom_path: "/machine/x".to_owned(),
+            bus: String::new(),
+        };
+        assert_eq!((handle("a").target(), handle("").target()), ("a", "/machine/x"));
     }
 }

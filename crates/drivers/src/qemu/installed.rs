@@ -1,12 +1,13 @@
-//! The QEMU that is installed, asked what it has: one is started without a machine, answers, and is ended again.
+//! Probes the installed QEMU: starts it without a machine, queries its features, and kills it.
 //!
 //! ```text
 //!  qemu-system-ARCH -machine none ──▶ greeting: its version
 //!      qom-list-types ───────────────▶ the devices that it was built with
-//!      info qdm ─────────────────────▶ those of them that nobody can add: `no-user`
+//!      info qdm ─────────────────────▶ those of them that cannot be added: `no-user`
 //! ```
 //!
-//! There is no guest, and nothing of a guest's is opened. What does not answer in time is ended.
+//! There is no guest, and no file of a guest is opened. A program that does not answer in time is
+//! killed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -22,12 +23,14 @@ use vusb_model::models::Model;
 use vusb_qmp::codec::{Decoder, encode};
 use vusb_qmp::{Deadline, Greeting, Message};
 
-use super::offers::{Offers, type_names};
+use super::features::{Features, type_names};
 
-/// The folders that programs are in, below a machine's root. RHEL has its QEMU in the third, NixOS its programs in the last.
-const FOLDERS: [&str; 4] = ["usr/local/bin", "usr/bin", "usr/libexec", "run/current-system/sw/bin"];
+/// The directories with programs, below a machine's root. RHEL has its QEMU in the third, NixOS has
+/// its programs in the last.
+const PROGRAM_DIRS: [&str; 4] =
+    ["usr/local/bin", "usr/bin", "usr/libexec", "run/current-system/sw/bin"];
 
-/// The options of a QEMU that only answers: no machine, no screen, no configuration files.
+/// The options of a QEMU that only answers queries: no machine, no display, no configuration files.
 const ARGUMENTS: [&str; 9] = [
     "-machine",
     "none",
@@ -40,10 +43,10 @@ const ARGUMENTS: [&str; 9] = [
     "stdio",
 ];
 
-/// The most that is read of what it says, in bytes: the answers of version 7.2 take 60 kB.
-const MOST: usize = 4 << 20;
+/// The maximum length of its output, in bytes: the answers of version 7.2 take 60 kB.
+const MAX_OUTPUT: usize = 4 << 20;
 
-/// The numbers of the questions.
+/// The ids of the queries.
 const TYPES: u64 = 1;
 const DEVICES: u64 = 2;
 
@@ -52,57 +55,59 @@ const DEVICES: u64 = 2;
 pub struct Installed {
     /// `QEMU 7.2.22`.
     pub version: String,
-    /// What it can do with each model.
+    /// Whether it supports each model.
     pub models: BTreeMap<Model, Support>,
 }
 
-/// The program of the QEMU for this machine's own architecture, on the machine whose root is `root`. `None` if it has none.
+/// Finds the QEMU for this machine's architecture below the root directory `root`. `None` if none
+/// is installed.
 pub fn find(root: &Path) -> Option<PathBuf> {
     let names = [format!("qemu-system-{}", std::env::consts::ARCH), "qemu-kvm".to_owned()];
-    let programs = names.iter().flat_map(|name| FOLDERS.map(|folder| root.join(folder).join(name)));
+    let programs = names.iter().flat_map(|name| PROGRAM_DIRS.map(|dir| root.join(dir).join(name)));
     programs.into_iter().find(|program| program.is_file())
 }
 
-/// Asks the QEMU `program` what it has, for `limit` at the longest.
+/// Probes the QEMU `program`. It has to answer within `limit`.
 ///
 /// # Errors
-/// It cannot be started, or does not answer as a QEMU does: why.
-pub fn ask(program: &Path, limit: Duration) -> Result<Installed, String> {
+/// Why it cannot be started, or why its answers are not those of a QEMU.
+pub fn probe(program: &Path, limit: Duration) -> Result<Installed, String> {
     let deadline = Deadline::after(limit);
-    let mut running = Running::start(program).map_err(|error| error.to_string())?;
-    let Answers { greeting, types, devices } = Answers::read(&running.speak(), deadline)?;
-    let hidden = not_for_users(devices.as_str().unwrap_or_default());
+    let mut process = Process::start(program).map_err(|error| error.to_string())?;
+    let Answers { greeting, types, devices } = Answers::read(&process.send_queries(), deadline)?;
+    let hidden = not_user_creatable(devices.as_str().unwrap_or_default());
     let drivers: Vec<String> =
         type_names(&types).into_iter().filter(|name| !hidden.contains(name.as_str())).collect();
-    let offers = Offers::of(&drivers);
+    let features = Features::of_drivers(&drivers);
     let version = greeting.version;
     Ok(Installed {
         version: format!("QEMU {}.{}.{}", version.major, version.minor, version.micro),
-        models: Model::ALL.map(|model| (model, offers.model(model))).into(),
+        models: Model::ALL.map(|model| (model, features.model(model))).into(),
     })
 }
 
-/// A QEMU that is ended when it is no longer needed.
-struct Running(Child);
+/// A QEMU that is killed on drop.
+struct Process(Child);
 
-impl Drop for Running {
+impl Drop for Process {
     fn drop(&mut self) {
-        // One that has ended by itself cannot be ended, and is waited for all the same.
+        // A process that has exited cannot be killed, but still has to be waited for.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-impl Running {
-    fn start(program: &Path) -> std::io::Result<Running> {
+impl Process {
+    fn start(program: &Path) -> std::io::Result<Process> {
         let mut command = Command::new(program);
         command.args(ARGUMENTS).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        command.spawn().map(Running)
+        command.spawn().map(Process)
     }
 
-    /// Asks all questions, and has what comes back sent, piece by piece. The questions fit into a pipe, so that this does not wait.
-    fn speak(&mut self) -> Receiver<Vec<u8>> {
-        let questions = [
+    /// Sends all queries, and returns a channel with the output. The queries fit into a pipe, so
+    /// this does not block.
+    fn send_queries(&mut self) -> Receiver<Vec<u8>> {
+        let queries = [
             encode(0, "qmp_capabilities", &Value::Null),
             encode(
                 TYPES,
@@ -111,16 +116,17 @@ impl Running {
             ),
             encode(DEVICES, "human-monitor-command", &json!({"command-line": "info qdm"})),
         ];
-        // Whether it was still there to read them is seen by its answers.
-        let _ = self.0.stdin.as_mut().map(|stdin| stdin.write_all(&questions.concat()));
-        // Reading a pipe cannot be bounded in time; waiting for a thread that reads can. It ends with the pipe, and that with QEMU.
+        // If it has exited already, the missing answers show it.
+        let _ = self.0.stdin.as_mut().map(|stdin| stdin.write_all(&queries.concat()));
+        // A read from a pipe has no timeout, but the wait for a thread that reads has one. The
+        // thread ends when QEMU closes the pipe.
         let (sender, receiver) = sync_channel(1);
         if let Some(mut stdout) = self.0.stdout.take() {
             thread::spawn(move || {
                 let mut buffer = vec![0; 64 << 10];
                 while let Ok(length @ 1..) = stdout.read(&mut buffer) {
-                    let piece = buffer.get(..length).unwrap_or_default().to_vec();
-                    if sender.send(piece).is_err() {
+                    let chunk = buffer.get(..length).unwrap_or_default().to_vec();
+                    if sender.send(chunk).is_err() {
                         break;
                     }
                 }
@@ -130,7 +136,7 @@ impl Running {
     }
 }
 
-/// What QEMU said.
+/// QEMU's answers.
 struct Answers {
     greeting: Greeting,
     types: Value,
@@ -138,18 +144,18 @@ struct Answers {
 }
 
 impl Answers {
-    fn read(said: &Receiver<Vec<u8>>, deadline: Deadline) -> Result<Answers, String> {
+    fn read(output: &Receiver<Vec<u8>>, deadline: Deadline) -> Result<Answers, String> {
         let mut decoder = Decoder::new();
         let (mut greeting, mut types, mut devices) = (None, None, None);
         let mut read = 0;
         loop {
             while let Some(message) = decoder.next_message().map_err(|error| error.to_string())? {
                 match message {
-                    Message::Greeting(it) => greeting = Some(it),
+                    Message::Greeting(received) => greeting = Some(received),
                     Message::Return { id, value } if id == Some(TYPES.into()) => {
                         types = Some(value);
                     }
-                    // Without a human monitor, or with another wording, nothing is hidden.
+                    // Without a human monitor, or with output of another form, no device is hidden.
                     Message::Return { id, value } if id == Some(DEVICES.into()) => {
                         devices = Some(value);
                     }
@@ -157,7 +163,7 @@ impl Answers {
                         devices = Some(Value::Null);
                     }
                     Message::Error { desc, .. } => {
-                        return Err(format!("it refused a question: {desc}"));
+                        return Err(format!("it refused a query: {desc}"));
                     }
                     _ => {}
                 }
@@ -168,24 +174,26 @@ impl Answers {
                 }
                 incomplete => incomplete,
             };
-            let piece = said.recv_timeout(deadline.remaining()).map_err(|error| match error {
-                std::sync::mpsc::RecvTimeoutError::Timeout => "it does not answer".to_owned(),
+            let chunk = output.recv_timeout(deadline.remaining()).map_err(|error| match error {
+                std::sync::mpsc::RecvTimeoutError::Timeout => {
+                    "it did not answer in time".to_owned()
+                }
                 std::sync::mpsc::RecvTimeoutError::Disconnected => {
-                    "it ended without an answer".to_owned()
+                    "it exited without answering".to_owned()
                 }
             })?;
-            read += piece.len();
-            if read > MOST {
-                return Err("it says more than any QEMU has to say".to_owned());
+            read += chunk.len();
+            if read > MAX_OUTPUT {
+                return Err("its output is longer than that of any QEMU".to_owned());
             }
-            decoder.feed(&piece);
+            decoder.feed(&chunk);
         }
     }
 }
 
-/// The devices that `info qdm` marks as parts of a machine, which nobody can add:
+/// The devices that cannot be added because they are part of a machine. `info qdm` marks them:
 /// `name "vt82c686b-usb-uhci", bus PCI, no-user`.
-fn not_for_users(listed: &str) -> BTreeSet<&str> {
+fn not_user_creatable(listed: &str) -> BTreeSet<&str> {
     let marked = listed.lines().filter(|line| line.trim_end().ends_with(", no-user"));
     marked.filter_map(|line| line.strip_prefix("name \"")?.split('"').next()).collect()
 }
@@ -199,19 +207,19 @@ mod tests {
 
     use super::*;
 
-    /// Asks a program that says `script`'s words. One test at a time: a file that another thread's child still has open for writing cannot
-    /// be started.
-    fn asked(script: &str, limit: Duration) -> Result<Installed, String> {
+    /// Probes a program that is a shell script. One test at a time: a file that a child of another
+    /// thread still has open for writing cannot be executed.
+    fn probe_script(script: &str, limit: Duration) -> Result<Installed, String> {
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let _one = ONE_AT_A_TIME.lock();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("qemu");
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        ask(&path, limit)
+        probe(&path, limit)
     }
 
-    const TALK: &str = r#"cat <<'END'
+    const ANSWERS: &str = r#"cat <<'END'
 {"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 22}, "package": ""}, "capabilities": []}}
 {"return": {}, "id": 0}
 {"return": [{"name": "qemu-xhci"}, {"name": "pci-ohci"}, {"name": "vt82c686b-usb-uhci"}], "id": 1}
@@ -220,43 +228,90 @@ END
 exec sleep 60"#;
 
     #[test]
-    fn it_says_what_it_has() {
-        let installed = asked(TALK, Duration::from_secs(20)).unwrap();
+    fn answers_become_support() {
+        let installed = probe_script(ANSWERS, Duration::from_secs(20)).unwrap();
         assert_eq!(installed.version, "QEMU 7.2.22");
         let can = |model| &installed.models[&model];
         assert_eq!(can(Model::QemuXhci), &Support::Hot);
         assert!(matches!(can(Model::PciOhci), Support::Cold { .. }));
-        assert!(matches!(can(Model::Vt82c686bUhci), Support::No { .. }));
-        assert!(matches!(can(Model::NecXhci), Support::No { .. }));
-        assert!(matches!(can(Model::Xenusb2), Support::No { .. }));
+        assert!(matches!(can(Model::Vt82c686bUhci), Support::Unsupported { .. }));
+        assert!(matches!(can(Model::NecXhci), Support::Unsupported { .. }));
+        assert!(matches!(can(Model::Xenusb2), Support::Unsupported { .. }));
     }
 
     #[test]
-    fn one_that_is_silent_is_not_waited_for() {
+    fn a_silent_program_is_killed() {
         let begin = Instant::now();
-        let error = asked("exec sleep 60", Duration::from_millis(100)).unwrap_err();
-        assert_eq!(error, "it does not answer");
+        let error = probe_script("exec sleep 60", Duration::from_millis(100)).unwrap_err();
+        assert_eq!(error, "it did not answer in time");
         assert!(begin.elapsed() < Duration::from_secs(30));
     }
 
     #[test]
-    fn what_is_no_qemu() {
+    fn other_programs_are_refused() {
         for (script, why) in [
-            ("exit 1", "it ended without an answer"),
+            ("exit 1", "it exited without answering"),
             ("echo hello; exec sleep 60", ""),
             (
                 r#"echo '{"error": {"class": "GenericError", "desc": "no"}, "id": 1}'"#,
-                "it refused a question: no",
+                "it refused a query: no",
             ),
         ] {
-            let error = asked(script, Duration::from_secs(20)).unwrap_err();
+            let error = probe_script(script, Duration::from_secs(20)).unwrap_err();
             assert!(error.contains(why), "{script}: {error}");
         }
-        assert!(ask(Path::new("/nonexistent/qemu"), Duration::from_secs(1)).is_err());
+        assert!(probe(Path::new("/nonexistent/qemu"), Duration::from_secs(1)).is_err());
+    }
+
+    /// Without a human monitor, no device is hidden.
+    #[test]
+    fn the_human_monitor_is_optional() {
+        let refusal = r#"{"error": {"class": "GenericError", "desc": "no"}, "id": 2}"#;
+        let lines =
+            ANSWERS.lines().map(|line| if line.contains("Devices:") { refusal } else { line });
+        let script = lines.collect::<Vec<_>>().join("\n");
+        let installed = probe_script(&script, Duration::from_secs(20)).unwrap();
+        assert_eq!(installed.models[&Model::Vt82c686bUhci], Support::Hot);
+    }
+
+    /// Answers to other queries are ignored.
+    #[test]
+    fn answers_are_matched_by_their_ids() {
+        let script = ANSWERS.replace("\"id\": 1", "\"id\": 3");
+        let error = probe_script(&script, Duration::from_millis(500)).unwrap_err();
+        assert_eq!(error, "it did not answer in time");
+        let script = ANSWERS.replace("\"id\": 2", "\"id\": 3");
+        let error = probe_script(&script, Duration::from_millis(500)).unwrap_err();
+        assert_eq!(error, "it did not answer in time");
     }
 
     #[test]
-    fn it_is_looked_for_below_the_root() {
+    fn the_length_of_the_output_is_limited() {
+        let endless = "while :; do printf '%s' '[' ; head -c 60000 /dev/zero | tr '\\0' ' '; printf '%s' ']'; done";
+        let error = probe_script(endless, Duration::from_secs(60)).unwrap_err();
+        assert_eq!(error, "its output is longer than that of any QEMU");
+    }
+
+    /// The process does not outlive the probe.
+    #[test]
+    fn the_program_is_killed() {
+        let dir = tempfile::tempdir().unwrap();
+        let pid_file = dir.path().join("pid");
+        let script = format!("echo $$ > {}\n{ANSWERS}", pid_file.display());
+        probe_script(&script, Duration::from_secs(20)).unwrap();
+        let pid = fs::read_to_string(&pid_file).unwrap();
+        assert!(!Path::new(&format!("/proc/{}", pid.trim())).exists());
+    }
+
+    #[test]
+    fn devices_of_a_machine_cannot_be_added() {
+        let listed =
+            "Devices:\r\nname \"a\", bus PCI\r\nname \"b\", bus PCI, no-user\r\nno-user, no-user\n";
+        assert_eq!(not_user_creatable(listed).into_iter().collect::<Vec<_>>(), ["b"]);
+    }
+
+    #[test]
+    fn an_installed_qemu_is_found_below_the_root() {
         let root = tempfile::tempdir().unwrap();
         assert_eq!(find(root.path()), None);
         fs::create_dir_all(root.path().join("usr/libexec")).unwrap();

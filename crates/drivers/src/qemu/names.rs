@@ -1,21 +1,53 @@
-//! What QEMU calls things. Its names of controllers are in the table of all such names, [`vusb_model::borders`]; all others are here
-//! and nowhere else.
+//! QEMU's names for devices, and the ids that vusb gives to its own objects in QEMU.
+//!
+//! The driver names of controllers are in [`vusb_model::naming`], with the names that other
+//! hypervisors use. All other driver names are only here.
 
-pub(super) use vusb_model::borders::of_qemu as model_of;
-
-use vusb_model::borders;
-use vusb_model::device::Kind;
+use vusb_model::device::{Kind, Media};
 use vusb_model::hardware::Controller;
 use vusb_model::models::{CompanionModel, Model};
+use vusb_model::naming;
 
-/// QEMU's name for a controller model; `None` for those that it does not have.
-pub const fn controller_driver(model: Model) -> Option<&'static str> {
-    borders::names(model).qemu
+/// QEMU's drivers of controllers that are only observed ([`Model::BUILT_IN`]): `microvm` has the
+/// xHCI, `raspi` the DWC2, and Proxmox's q35 guests the second ICH9 group.
+const BUILT_IN: [(&str, Model); 7] = [
+    ("ich9-usb-ehci2", Model::Ich9Ehci2),
+    ("ich9-usb-uhci4", Model::Ich9Uhci4),
+    ("ich9-usb-uhci5", Model::Ich9Uhci5),
+    ("ich9-usb-uhci6", Model::Ich9Uhci6),
+    ("sysbus-xhci", Model::SysbusXhci),
+    ("sysbus-ohci", Model::SysbusOhci),
+    ("dwc2-usb", Model::Dwc2),
+];
+
+/// QEMU's EHCIs that are parts of machines and have its six ports (`hcd-ehci-sysbus.c`); that of
+/// `fusbh200` has one.
+const PLATFORM_EHCIS: [&str; 6] = [
+    "platform-ehci-usb",
+    "exynos4210-ehci-usb",
+    "aw-h3-ehci-usb",
+    "npcm7xx-ehci-usb",
+    "tegra2-ehci-usb",
+    "ppc4xx-ehci-usb",
+];
+
+/// The model of the controllers with this driver. `None` if vusb does not know the driver.
+pub(super) fn model_of(driver: &str) -> Option<Model> {
+    let built_in = || BUILT_IN.iter().find(|(name, _)| *name == driver).map(|(_, model)| *model);
+    let platform = || PLATFORM_EHCIS.contains(&driver).then_some(Model::PlatformEhci);
+    naming::from_qemu(driver).or_else(built_in).or_else(platform)
 }
 
-/// Whether QEMU can add and remove a controller of this model while the guest runs, where it has it: what its source marks so
-/// (`hotpluggable` in `hcd-uhci.c`, `hcd-ehci-pci.c` and `hcd-ohci-pci.c`), and what was seen of version 7.2.
-pub const fn hot(model: Model) -> bool {
+/// QEMU's driver for a controller model. `None` if QEMU has none, or if vusb does not add such
+/// controllers.
+pub const fn controller_driver(model: Model) -> Option<&'static str> {
+    naming::names(model).qemu
+}
+
+/// Whether a QEMU that was built with this model can add and remove such a controller while the
+/// guest runs. Taken from `hotpluggable` in QEMU's `hcd-uhci.c`, `hcd-ehci-pci.c` and
+/// `hcd-ohci-pci.c`, and confirmed on version 7.2.
+pub const fn hot_pluggable(model: Model) -> bool {
     matches!(
         model,
         Model::Piix3Uhci
@@ -27,14 +59,13 @@ pub const fn hot(model: Model) -> bool {
     )
 }
 
-/// The companion that QEMU's name means.
-pub(super) fn companion_of(driver: &str) -> Option<CompanionModel> {
-    [CompanionModel::Ich9Uhci1, CompanionModel::Ich9Uhci2, CompanionModel::Ich9Uhci3]
-        .into_iter()
-        .find(|companion| controller_driver(companion.model()) == Some(driver))
+/// The companion model that a QEMU driver implements.
+pub(super) fn companion_model(driver: &str) -> Option<CompanionModel> {
+    let model = model_of(driver)?;
+    CompanionModel::ALL.into_iter().find(|companion| companion.model() == model)
 }
 
-/// QEMU's name for a kind of device, by [`Kind::word`].
+/// QEMU's driver for a kind of device, by [`Kind::name`].
 pub(super) fn device_driver(word: &str) -> Option<&'static str> {
     Some(match word {
         "host" => "usb-host",
@@ -53,20 +84,31 @@ pub(super) fn device_driver(word: &str) -> Option<&'static str> {
     })
 }
 
-/// QEMU's name for this device.
+/// QEMU's driver for the USB part of a CD drive. The drive itself is a [`CD_DRIVE`] on its bus. To
+/// the guest, its USB part is the same as that of `usb-storage`.
+pub(super) const CD_BRIDGE: &str = "usb-bot";
+
+/// QEMU's driver for a CD drive.
+pub(super) const CD_DRIVE: &str = "scsi-cd";
+
+/// QEMU's driver for this device.
 pub(super) fn driver_of(kind: &Kind) -> &str {
     match kind {
         Kind::Other(other) => &other.driver,
-        kind => device_driver(kind.word()).unwrap_or(""),
+        // QEMU's `usb-storage` only makes disks of nodes that `blockdev-add` added: what it makes
+        // is decided by the `media` of a `-drive` (`scsi_bus_legacy_add_drive`).
+        Kind::Storage(storage) if storage.media == Media::Cdrom => CD_BRIDGE,
+        kind => device_driver(kind.name()).unwrap_or(""),
     }
 }
 
-/// What QEMU's ids for vusb's own controllers, devices and back ends begin with: `vusb-0-old`, `vusb-1x15-hci0`, `vusb-stick`.
-const OURS: &str = vusb_model::device::OWN_ID;
+/// The prefix of the ids of vusb's own controllers, devices and back ends: `vusb-0-old`,
+/// `vusb-1x15-hci0`, `vusb-stick`.
+const PREFIX: &str = vusb_model::device::OBJECT_ID_PREFIX;
 
-/// The id of a controller: its index, for an xHCI its numbers of ports (`x15`, or `x8x4` where its USB 2 and USB 3 ports are not
-/// equally many), and its name. All of it can be read back, so that QEMU need not be asked for what it takes two more
-/// questions to learn.
+/// The id of a controller: its index, its port counts if it is an xHCI (`x15`, or `x8x4` if the
+/// numbers of USB 2 and USB 3 ports differ), and its name. The id can be parsed, which saves two
+/// queries for the port counts.
 pub(super) fn controller_id(controller: &Controller) -> String {
     let (index, name, ports) = (controller.index, &controller.name, controller.ports);
     let ports = match (controller.model.is_xhci(), ports.usb2(), ports.usb3()) {
@@ -74,36 +116,37 @@ pub(super) fn controller_id(controller: &Controller) -> String {
         (true, usb2, usb3) if usb2 == usb3 => format!("x{usb2}"),
         (true, usb2, usb3) => format!("x{usb2}x{usb3}"),
     };
-    format!("{OURS}{index}{ports}-{name}")
+    format!("{PREFIX}{index}{ports}-{name}")
 }
 
-/// The id of a device. A name begins with a letter, so that this is never a controller's id.
+/// The id of a device. It cannot be mistaken for a controller's id, because a name begins with a
+/// letter.
 pub(super) fn device_id(name: &str) -> String {
-    format!("{OURS}{name}")
+    format!("{PREFIX}{name}")
 }
 
-/// What the id of one of vusb's own controllers says.
+/// A parsed id of one of vusb's own controllers.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct OwnController<'a> {
+pub(super) struct ControllerId<'a> {
     pub(super) index: u16,
-    /// For an xHCI, its numbers of USB 2 and USB 3 ports.
-    pub(super) halves: Option<(u8, u8)>,
+    /// The numbers of USB 2 and USB 3 ports of an xHCI.
+    pub(super) port_counts: Option<(u8, u8)>,
     pub(super) name: &'a str,
 }
 
-/// Reads the id of a controller that vusb made.
-pub(super) fn own_controller(id: &str) -> Option<OwnController<'_>> {
-    let (head, name) = id.strip_prefix(OURS)?.split_once('-')?;
+/// Parses the id of a controller that vusb added. `None` if another tool added it.
+pub(super) fn parse_controller_id(id: &str) -> Option<ControllerId<'_>> {
+    let (head, name) = id.strip_prefix(PREFIX)?.split_once('-')?;
     let mut parts = head.split('x');
     let index = parts.next()?.parse().ok()?;
     let usb2 = parts.next().map(str::parse).transpose().ok()?;
     let usb3 = parts.next().map(str::parse).transpose().ok()?.or(usb2);
-    Some(OwnController { index, halves: usb2.zip(usb3), name })
+    Some(ControllerId { index, port_counts: usb2.zip(usb3), name })
 }
 
-/// The name of the device that vusb gave this id.
-pub(super) fn own_device(id: &str) -> Option<&str> {
-    id.strip_prefix(OURS)
+/// The name of the device, from its id. `None` if another tool added it.
+pub(super) fn parse_device_id(id: &str) -> Option<&str> {
+    id.strip_prefix(PREFIX)
 }
 
 #[cfg(test)]
@@ -117,13 +160,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_read_back() {
+    fn ids_can_be_parsed() {
         let index = Index::new(4).unwrap();
         let name: Name = "hci-a".parse().unwrap();
-        for (model, ports, id, halves) in [
+        for (model, ports, id, port_counts) in [
             (
                 Model::Ehci,
-                RootPorts::of(Model::Ehci, NonZeroU8::new(6).unwrap()),
+                RootPorts::uniform(Model::Ehci, NonZeroU8::new(6).unwrap()),
                 "vusb-4-hci-a",
                 None,
             ),
@@ -131,20 +174,73 @@ mod tests {
             (Model::QemuXhci, RootPorts::xhci(8, 4).unwrap(), "vusb-4x8x4-hci-a", Some((8, 4))),
         ] {
             assert_eq!(controller_id(&Controller::new(index, name.clone(), model, ports)), id);
-            assert_eq!(own_controller(id), Some(OwnController { index: 4, halves, name: "hci-a" }));
+            assert_eq!(
+                parse_controller_id(id),
+                Some(ControllerId { index: 4, port_counts, name: "hci-a" })
+            );
         }
-        assert_eq!(own_controller(&device_id("a-b")), None);
-        assert_eq!(own_device(&device_id("stick")), Some("stick"));
-        assert_eq!(own_controller("usb1"), None);
+        assert_eq!(parse_controller_id(&device_id("a-b")), None);
+        assert_eq!(parse_device_id(&device_id("stick")), Some("stick"));
+        for id in
+            ["usb1", "vusb-", "vusb-4", "vusb-x4-a", "vusb-4x-a", "vusb-4x8x-a", "vusb-70000-a"]
+        {
+            assert_eq!(parse_controller_id(id), None, "{id}");
+        }
+        assert_eq!(parse_device_id("stick"), None);
     }
 
     #[test]
-    fn each_driver_is_one_model() {
-        let companion = companion_of("ich9-usb-uhci2");
+    fn each_driver_implements_one_model() {
+        let companion = companion_model("ich9-usb-uhci2");
         assert_eq!(companion, Some(CompanionModel::Ich9Uhci2));
-        assert_eq!(companion_of("ich9-usb-ehci1"), None);
+        assert_eq!(companion_model("ich9-usb-ehci1"), None);
+        assert_eq!(companion_model("ich9-usb-uhci6"), Some(CompanionModel::Ich9Uhci6));
+        for (driver, model) in [
+            ("sysbus-xhci", Some(Model::SysbusXhci)),
+            ("npcm7xx-ehci-usb", Some(Model::PlatformEhci)),
+            ("dwc2-usb", Some(Model::Dwc2)),
+            ("musb", None),
+        ] {
+            assert_eq!(model_of(driver), model, "{driver}");
+        }
+        // None of those can be added.
+        assert!(Model::BUILT_IN.into_iter().all(|model| controller_driver(model).is_none()));
         for (driver, model) in [("usb-ehci", Model::Ehci), ("nec-usb-xhci", Model::NecXhci)] {
             assert_eq!((model_of(driver), controller_driver(model)), (Some(model), Some(driver)));
         }
+    }
+
+    /// The same models as in QEMU's sources (`hotpluggable`).
+    #[test]
+    fn only_some_models_can_be_added_to_a_running_guest() {
+        let hot: Vec<Model> =
+            Model::ALL.into_iter().filter(|model| hot_pluggable(*model)).collect();
+        let expected =
+            ["piix3-uhci", "piix4-uhci", "vt82c686b-uhci", "ehci", "nec-xhci", "qemu-xhci"];
+        assert_eq!(hot, expected.map(|model| model.parse().unwrap()));
+    }
+
+    #[test]
+    fn every_kind_has_a_driver() {
+        let drivers = vusb_model::capabilities::KINDS.map(|kind| device_driver(kind).unwrap());
+        let expected = [
+            "usb-host",
+            "usb-storage",
+            "usb-tablet",
+            "usb-mouse",
+            "usb-kbd",
+            "usb-hub",
+            "usb-serial",
+            "usb-audio",
+            "usb-net",
+            "usb-mtp",
+            "usb-ccid",
+            "usb-redir",
+        ];
+        assert_eq!(drivers, expected);
+        assert_eq!(device_driver("wacom"), None);
+        let other =
+            Kind::Other(vusb_model::device::Other { driver: "usb-wacom-tablet".to_owned() });
+        assert_eq!((driver_of(&other), driver_of(&Kind::Ccid)), ("usb-wacom-tablet", "usb-ccid"));
     }
 }

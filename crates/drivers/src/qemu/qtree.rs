@@ -1,8 +1,8 @@
-//! Reads QEMU's device tree as `info qtree` prints it.
+//! Parses QEMU's device tree, as `info qtree` prints it.
 //!
-//! QMP has no answer to the question which port a device is on when nobody said one: the port that QEMU chose is in this
-//! text alone (`usb_bus_dev_print` in its `hw/usb/bus.c`). The text has one thing a line, and what belongs to a thing is indented by
-//! two more:
+//! If QEMU chose the port of a device, only this text contains it (`usb_bus_dev_print` in QEMU's
+//! `hw/usb/bus.c`); QMP has no query for it. Each line is a bus, a device or a property. Whatever
+//! belongs to a bus or device is indented by two more spaces:
 //!
 //! ```text
 //! bus: main-system-bus
@@ -19,16 +19,35 @@
 //!             addr 0.1, port 1, speed 480, name QEMU USB Tablet, attached
 //! ```
 //!
-//! Lines of other forms are passed over, for there are more than are needed and new versions add some. Devices are listed
-//! newest first. A host device's own product string is in the text: `details::keep_confirmed` drops the devices behind
-//! one that QEMU's object model does not confirm.
+//! Lines of other forms are ignored: there are more than are needed here, and new versions add
+//! more. The newest device is listed first.
+//!
+//! The text contains the product strings of host devices. QEMU prints a line break in one as it is,
+//! so the rest of the string can imitate lines, and hide the devices after it. Two rules limit
+//! that:
+//!
+//! * A product string has at most [`MAX_PRODUCT`] bytes, and the line of an attached device ends in
+//!   `, attached`. Therefore the end of its string is known, whatever it contains.
+//! * QEMU prints the string last among what belongs to a device, so nothing after it describes the
+//!   device.
+//!
+//! The end of a string of a device that is not attached is not known. Therefore
+//! [`confirm`](super::confirm) compares the tree with QEMU's object model.
 
 use vusb_model::address::PortPath;
 
-/// How deep the tree may be. QEMU's own is about ten deep; bridges behind bridges add two each.
+/// The maximum depth of the tree. Real ones are about ten levels deep; each bridge behind a bridge
+/// adds two.
 const MAX_DEPTH: usize = 200;
 
-/// A bus and what is on it.
+/// The maximum length of a product string, in bytes: `product_desc` in QEMU's `USBDevice`
+/// (`include/hw/usb.h`) has 32 with the final zero.
+pub(super) const MAX_PRODUCT: usize = 31;
+
+/// What ends the line of a USB device that is attached.
+const ATTACHED: &str = ", attached";
+
+/// A bus, with the devices on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Bus {
     pub(super) name: String,
@@ -41,35 +60,36 @@ pub(super) struct Bus {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Dev {
     pub(super) driver: String,
-    /// Empty if it has none.
+    /// Empty if the device has none.
     pub(super) id: String,
     pub(super) properties: Vec<(String, String)>,
-    /// For a USB device.
+    /// Only for a USB device.
     pub(super) usb: Option<Usb>,
     pub(super) buses: Vec<Bus>,
 }
 
-/// What the tree says of a USB device.
+/// The state of a USB device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Usb {
-    /// The port, if it is one that can be written as a path: QEMU's hubs go one deeper than ours.
+    /// The port path, or its text if it has more levels than a [`PortPath`] can have: QEMU's limit
+    /// is one level higher.
     pub(super) port: Result<PortPath, String>,
     pub(super) attached: bool,
 }
 
 impl Dev {
-    /// A property's value, without the quotes around a string.
+    /// The value of a property. A string is without its quotes.
     pub(super) fn property(&self, name: &str) -> Option<&str> {
         let (_, value) = self.properties.iter().find(|(key, _)| key == name)?;
         Some(value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value))
     }
 
-    /// A property that is a number: `2 (0x2)`.
+    /// The value of a numeric property, which is printed as `2 (0x2)`.
     pub(super) fn number(&self, name: &str) -> Option<u64> {
         self.property(name)?.split_whitespace().next()?.parse().ok()
     }
 
-    /// Slot and function of a PCI device, from its `addr = 1d.7`.
+    /// Slot and function of a PCI device, from its property `addr = 1d.7`.
     pub(super) fn pci_address(&self) -> Option<(u8, u8)> {
         let (slot, function) = self.property("addr")?.split_once('.')?;
         let slot = u8::from_str_radix(slot, 16).ok().filter(|slot| *slot < 32)?;
@@ -78,7 +98,7 @@ impl Dev {
     }
 }
 
-/// A line, by what it says.
+/// A classified line.
 enum Line<'a> {
     Bus(&'a str),
     Type(&'a str),
@@ -88,16 +108,29 @@ enum Line<'a> {
     Other,
 }
 
-/// Something that is open while its indented lines are read.
+/// A bus or device whose indented lines are being read.
 enum Open {
     Bus(Bus),
     Dev(Dev),
 }
 
-/// Reads the tree. `None` if the text has no bus at its top, or is nested deeper than any machine is.
-pub(super) fn read(text: &str) -> Option<Bus> {
+/// Whether QEMU shows a product string that does not come from QEMU for devices of this driver.
+pub(super) fn has_untrusted_product(driver: &str) -> bool {
+    matches!(driver, "usb-host" | "usb-redir")
+}
+
+/// Parses the tree. `None` if the text does not begin with a bus, or is nested more deeply than
+/// [`MAX_DEPTH`].
+pub(super) fn parse(text: &str) -> Option<Bus> {
+    // QEMU's monitor puts a carriage return before each line feed, those in a product string
+    // included (`monitor_puts`). Without them, the lengths of strings are right.
+    let text = text.replace("\r\n", "\n");
     let mut open: Vec<(usize, Open)> = Vec::new();
-    for line in text.lines() {
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        let untrusted = open.last().is_some_and(|(_, open)| expects_untrusted_product(open));
+        let (line, after) = split_line(rest, untrusted);
+        rest = after;
         let body = line.trim_start_matches(' ');
         let indent = line.len() - body.len();
         let line = classify(body);
@@ -107,7 +140,7 @@ pub(super) fn read(text: &str) -> Option<Bus> {
             }
         }
         match (line, open.last_mut()) {
-            // Only one bus is at the top.
+            // There is only one bus at the top.
             (Line::Bus(name), top) if top.is_none() || indent > 0 => {
                 open.push((indent, Open::Bus(Bus { name: name.to_owned(), ..Bus::default() })));
             }
@@ -118,10 +151,12 @@ pub(super) fn read(text: &str) -> Option<Bus> {
             (Line::Type(kind), Some((_, Open::Bus(bus)))) if bus.kind.is_empty() => {
                 kind.clone_into(&mut bus.kind);
             }
-            (Line::Property(key, value), Some((_, Open::Dev(dev)))) => {
+            (Line::Property(key, value), Some((_, Open::Dev(dev)))) if dev.usb.is_none() => {
                 dev.properties.push((key.to_owned(), value.to_owned()));
             }
-            (Line::Usb(usb), Some((_, Open::Dev(dev)))) => dev.usb = Some(usb),
+            (Line::Usb(usb), Some((_, Open::Dev(dev)))) if dev.usb.is_none() => {
+                dev.usb = Some(usb);
+            }
             _ => {}
         }
         if open.len() > MAX_DEPTH {
@@ -137,7 +172,42 @@ pub(super) fn read(text: &str) -> Option<Bus> {
     }
 }
 
-/// Puts what was opened last into what it belongs to. A thing that cannot belong there is dropped.
+/// Whether the next USB line ends in a product string that does not come from QEMU.
+fn expects_untrusted_product(open: &Open) -> bool {
+    matches!(open, Open::Dev(dev) if dev.usb.is_none() && has_untrusted_product(&dev.driver))
+}
+
+/// The first line of the text, and what follows it. If its product string is `untrusted`, the line
+/// may contain line breaks.
+fn split_line(text: &str, untrusted: bool) -> (&str, &str) {
+    let end = text.find('\n').unwrap_or(text.len());
+    let end = if untrusted { attached_end(text, end).unwrap_or(end) } else { end };
+    let (line, after) = text.split_at_checked(end).unwrap_or((text, ""));
+    (line, after.strip_prefix('\n').unwrap_or(after))
+}
+
+/// The end of the line of an attached device whose product string begins in the first `length`
+/// bytes of the text. `None` if it is not the line of a USB device, or not of an attached one.
+///
+/// It is the last `, attached` that can follow the string. The device after it cannot have one
+/// there: more text than the longest string is before it.
+fn attached_end(text: &str, length: usize) -> Option<usize> {
+    const NAME: &str = ", name ";
+    let first = text.get(..length)?;
+    usb_line(first.trim_start_matches(' ').strip_prefix("addr ")?)?;
+    let product = first.find(NAME)? + NAME.len();
+    let ends = |at: &usize| {
+        text.get(*at..).is_some_and(|rest| {
+            rest.strip_prefix(ATTACHED)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('\n'))
+        })
+    };
+    let at = (product..=product + MAX_PRODUCT).rev().find(ends)?;
+    Some(at + ATTACHED.len())
+}
+
+/// Closes the innermost bus or device and adds it to its parent. A bus on a bus or a device on a
+/// device is dropped.
 fn close(open: &mut Vec<(usize, Open)>) {
     let Some((_, done)) = open.pop() else { return };
     match (done, open.last_mut().map(|(_, parent)| parent)) {
@@ -166,12 +236,13 @@ fn classify(body: &str) -> Line<'_> {
     body.strip_prefix("type ").map_or(Line::Other, Line::Type)
 }
 
-/// `0.1, port 1, speed 480, name QEMU USB Tablet, attached`, without the first word.
+/// Parses the rest of `addr 0.1, port 1, speed 480, name QEMU USB Tablet, attached`, after the
+/// first word.
 fn usb_line(rest: &str) -> Option<Usb> {
     let (_, rest) = rest.split_once(", port ")?;
     let (port, rest) = rest.split_once(", speed ")?;
     let port = port.parse().map_err(|_| port.chars().take(40).collect());
-    Some(Usb { port, attached: rest.ends_with(", attached") })
+    Some(Usb { port, attached: rest.ends_with(ATTACHED) })
 }
 
 #[cfg(test)]
@@ -210,8 +281,8 @@ bus: main-system-bus
 ";
 
     #[test]
-    fn a_tree_as_qemu_prints_it() {
-        let root = read(TREE).unwrap();
+    fn a_tree_is_parsed_as_qemu_prints_it() {
+        let root = parse(TREE).unwrap();
         assert_eq!((root.name.as_str(), root.kind.as_str()), ("main-system-bus", "System"));
         let drivers: Vec<&str> = root.devices.iter().map(|dev| dev.driver.as_str()).collect();
         assert_eq!(drivers, ["hpet", "i440FX-pcihost", "kvmvapic"]);
@@ -228,10 +299,125 @@ bus: main-system-bus
         assert_eq!(storage.buses[0].devices[0].property("drive"), Some("node0"));
     }
 
+    /// A misplaced line is ignored, and does not close a bus or device.
+    #[test]
+    fn misplaced_lines_are_ignored() {
+        let text = "\
+bus: main-system-bus
+  type System
+  type other
+bus: second
+dev: stray, id \"\"
+  dev: host, id \"\"
+    bus: pci.0
+      type PCI
+      dev: unfinished
+      dev: qemu-xhci, id \"x\"
+        addr = 20.0
+        addr 0.0, port 1
+        name = \"a = b\"
+        dev: on-a-device, id \"\"
+";
+        let root = parse(text).unwrap();
+        assert_eq!((root.name.as_str(), root.kind.as_str()), ("main-system-bus", "System"));
+        assert_eq!(root.devices.len(), 1);
+        let xhci = &root.devices[0].buses[0].devices[0];
+        assert_eq!((xhci.driver.as_str(), xhci.id.as_str()), ("qemu-xhci", "x"));
+        assert_eq!(xhci.pci_address(), None);
+        assert_eq!((&xhci.usb, xhci.property("name")), (&None, Some("a = b")));
+        assert_eq!(parse("  dev: x, id \"\"\n"), None);
+        assert_eq!(parse(""), None);
+    }
+
+    /// A host device with this product string, and an older keyboard.
+    fn with_product(product: &str, attached: &str) -> Vec<Dev> {
+        let text = format!(
+            "\
+bus: main-system-bus
+  type System
+  dev: qemu-xhci, id \"x\"
+    bus: x.0
+      type usb-bus
+      dev: usb-host, id \"stick\"
+        hostaddr = 4 (0x4)
+        addr 0.1, port 1, speed 480, name {product}{attached}
+      dev: usb-kbd, id \"keys\"
+        addr 0.2, port 2, speed 12, name QEMU USB Keyboard, attached
+"
+        );
+        // As QEMU's monitor sends it.
+        let root = parse(&text.replace('\n', "\r\n")).unwrap();
+        root.devices[0].buses[0].devices.clone()
+    }
+
+    /// Strings of 31 bytes that would end the bus, move the device, or take the keyboard.
+    #[test]
+    fn the_product_string_of_an_attached_device_is_not_parsed() {
+        for product in [
+            "Stick",
+            "",
+            "x\n  dev: aaaaaaaaaaaaaaa, id \"\"",
+            "x\n    bus: b",
+            "\n       bus: z\n type usb-bus",
+            "\naddr 1, port 9, speed 12, name",
+            "x\r\nhostaddr = 9",
+            "\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n",
+            "x, attached\n  dev: a, id \"\"",
+            ", attached\n, attached\n, attach",
+        ] {
+            assert!(product.len() <= MAX_PRODUCT, "{product:?}");
+            let devices = with_product(product, ATTACHED);
+            assert_eq!(devices, with_product("Stick", ATTACHED), "{product:?}");
+            let ports = devices.iter().map(|dev| dev.usb.clone().unwrap().port.unwrap());
+            assert_eq!(ports.map(|port| port.to_string()).collect::<Vec<_>>(), ["1", "2"]);
+        }
+    }
+
+    /// Lines after the product string do not describe its device.
+    #[test]
+    fn a_product_string_does_not_describe_its_device() {
+        for product in ["\nhostaddr = 9", "\naddr 1, port 9, speed 12, name", "\nhostport = \"2\""]
+        {
+            assert_eq!(with_product(product, ""), with_product("Stick", ""), "{product:?}");
+        }
+        // The end of this string is not known: the keyboard seems to be on another bus.
+        assert_eq!(with_product("\n    bus: b", "").len(), 1);
+    }
+
+    #[test]
+    fn a_pci_address_is_in_range() {
+        let address = |text: &str| {
+            let addr = ("addr".to_owned(), text.to_owned());
+            Dev { properties: vec![addr], ..Dev::default() }.pci_address()
+        };
+        assert_eq!(address("1f.7"), Some((31, 7)));
+        assert_eq!(address("00.0"), Some((0, 0)));
+        for text in ["20.0", "1f.8", "1f", "-1.0", ""] {
+            assert_eq!(address(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_depth_has_a_limit() {
+        let nested = |levels: usize| {
+            let line = |level: usize| {
+                let indent = " ".repeat(level * 2);
+                if level % 2 == 0 {
+                    format!("{indent}bus: b\n")
+                } else {
+                    format!("{indent}dev: d, id \"\"\n")
+                }
+            };
+            (0..levels).map(line).collect::<String>()
+        };
+        assert!(parse(&nested(MAX_DEPTH)).is_some());
+        assert!(parse(&nested(MAX_DEPTH + 1)).is_none());
+    }
+
     proptest! {
         #[test]
-        fn any_text_is_read_or_refused(text in "(( {0,9}(bus: |dev: x, id \"|type |addr 1.1, port |a = )?[a-z0-9.\", ]{0,12})?\n){0,40}") {
-            let _ = read(&text);
+        fn arbitrary_text_never_panics(text in "(( {0,9}(bus: |dev: x, id \"|type |addr 1.1, port |a = )?[a-z0-9.\", ]{0,12})?\n){0,40}") {
+            let _ = parse(&text);
         }
     }
 }

@@ -1,130 +1,159 @@
-//! From QEMU's device tree to the USB controllers in it, and to the places where another could be plugged in.
+//! Finds the USB controllers in QEMU's device tree, and the PCI buses that more can be added to.
 
 use std::ops::RangeInclusive;
 
-use super::names::{companion_of, model_of, own_controller};
-use super::qtree::{Bus, Dev};
+use super::names::{companion_model, model_of, parse_controller_id};
+use super::qtree::{Bus, Dev, has_untrusted_product};
 
-/// What of the tree matters here.
+/// The relevant parts of the tree.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
-    /// USB controllers, in the order in which they were made.
-    pub(super) controllers: Vec<Found>,
-    /// Where a PCI device can be hot-plugged, the best place first.
-    pub(super) places: Vec<Place>,
+    /// USB controllers, in the order in which they were created.
+    pub(super) controllers: Vec<ScannedController>,
+    /// The PCI buses with free slots that support hot plug, in order of preference.
+    pub(super) hotplug_buses: Vec<HotplugBus>,
     /// Every PCI bus, with what is on it.
-    pub(super) buses: Vec<PciBus>,
+    pub(super) pci_buses: Vec<PciBus>,
+    /// Which kind of PCI the machine has.
+    pub(super) pci: Pci,
+    /// Whether the tree contains product strings that do not come from QEMU, which can imitate and
+    /// hide devices.
+    pub(super) untrusted: bool,
+}
+
+/// The PCI of a machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Pci {
+    /// No PCI bus.
+    #[default]
+    Absent,
+    /// PCI without PCI Express, and whether the root bus supports hot plug.
+    Conventional { hotplug: bool },
+    /// PCI Express: controllers are added to ports.
+    Express,
 }
 
 /// A USB controller.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct ScannedController {
     pub(super) driver: String,
     pub(super) id: String,
     /// Bus, slot and function, if it is a PCI device.
     pub(super) pci: Option<(String, u8, u8)>,
-    /// The name of its USB bus; a companion has none.
+    /// The name of its USB bus. A companion has none.
     pub(super) usb_bus: Option<String>,
     /// For a companion, the USB bus that it serves, and its first port there.
     pub(super) serves: Option<(String, u8)>,
-    pub(super) devices: Vec<FoundDevice>,
-    /// Its place in QEMU's object model; found out later.
-    pub(super) path: Option<String>,
-    /// For an xHCI, how many USB 2 and USB 3 ports it has: its id says it, or it is found out later.
-    pub(super) halves: Option<(u8, u8)>,
+    pub(super) devices: Vec<ScannedDevice>,
+    /// Its path in QEMU's object model. Without an id, it has to be looked up later.
+    pub(super) qom_path: Option<String>,
+    /// The numbers of USB 2 and USB 3 ports of an xHCI: from its id, or looked up later.
+    pub(super) port_counts: Option<(u8, u8)>,
+    /// The number of ports of an OHCI, if it has that property.
+    pub(super) ports: Option<u8>,
 }
 
 /// A USB device.
 #[derive(Debug)]
-pub(super) struct FoundDevice {
+pub(super) struct ScannedDevice {
     pub(super) dev: Dev,
-    /// Its place in QEMU's object model; found out later.
-    pub(super) path: Option<String>,
+    /// Its path in QEMU's object model. Without an id, it has to be looked up later.
+    pub(super) qom_path: Option<String>,
 }
 
-/// A PCI bus that takes hot plug, with its free slots.
+/// A PCI bus that supports hot plug and has free slots.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    /// QEMU's name of the bus.
-    pub(super) bus: String,
-    /// How many devices it has room for.
+pub(super) struct HotplugBus {
+    /// QEMU's name for the bus.
+    pub(super) name: String,
+    /// The number of free slots.
     pub(super) free: usize,
 }
 
 /// A PCI bus.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct PciBus {
-    /// QEMU's name of the bus.
+    /// QEMU's name for the bus.
     pub(super) name: String,
-    /// Whether it takes hot plug.
-    pub(super) hot: bool,
-    /// The slots in use, each with the driver and the id of what is there.
-    pub(super) taken: Vec<(u8, String)>,
+    /// Whether it supports hot plug.
+    pub(super) hotplug: bool,
+    /// The slots in use, each with a description of the device in it.
+    pub(super) occupied: Vec<(u8, String)>,
 }
 
 impl PciBus {
-    /// What is in the slot; `None` if it is free.
-    pub(super) fn holder(&self, slot: u8) -> Option<&str> {
-        self.taken.iter().find(|(used, _)| *used == slot).map(|(_, by)| by.as_str())
+    /// Describes the device in the slot. `None` if the slot is free.
+    pub(super) fn occupant(&self, slot: u8) -> Option<&str> {
+        self.occupied.iter().find(|(used, _)| *used == slot).map(|(_, device)| device.as_str())
     }
 }
 
 impl Scan {
-    /// Whether QEMU's object model must be asked for the places of things without ids.
-    pub(super) fn has_nameless(&self) -> bool {
-        let nameless = |found: &Found| {
-            found.is_controller()
-                && (found.id.is_empty()
-                    || found.devices.iter().any(|device| device.dev.id.is_empty()))
+    /// Whether there are controllers or devices without ids, whose paths have to be looked up in
+    /// QEMU's object model.
+    pub(super) fn has_missing_paths(&self) -> bool {
+        let missing = |controller: &ScannedController| {
+            controller.is_controller()
+                && (controller.id.is_empty()
+                    || controller.devices.iter().any(|device| device.dev.id.is_empty()))
         };
-        self.controllers.iter().any(nameless)
+        self.controllers.iter().any(missing)
     }
 
-    /// Whether any device's driver is this one.
+    /// All USB devices.
+    pub(super) fn devices(&self) -> impl Iterator<Item = &ScannedDevice> {
+        self.controllers.iter().flat_map(|controller| &controller.devices)
+    }
+
+    /// Whether any device has this driver.
     pub(super) fn has_device(&self, driver: &str) -> bool {
-        self.controllers
-            .iter()
-            .flat_map(|found| &found.devices)
-            .any(|device| device.dev.driver == driver)
+        self.devices().any(|device| device.dev.driver == driver)
     }
 }
 
-impl Found {
-    /// Whether it is a bus of its own, and not a companion.
+impl ScannedController {
+    /// Whether it has a bus of its own and so is not a companion.
     pub(super) const fn is_controller(&self) -> bool {
         self.usb_bus.is_some()
     }
 }
 
-/// Finds the controllers and places below `root`.
+/// Scans the tree below `root`.
 pub(super) fn scan(root: &Bus) -> Scan {
     let mut scan = Scan::default();
-    // Root ports come first: what is behind one is on PCI Express, where an xHCI belongs, and they are there to be used.
-    let mut bridges = Vec::new();
-    let mut roots = Vec::new();
+    let (mut root_buses, mut ports, mut bridges) = (Vec::new(), Vec::new(), Vec::new());
     walk(root, None, &mut |bus, parent| {
+        scan.untrusted |= bus.devices.iter().any(|dev| has_untrusted_product(&dev.driver));
         if matches!(bus.kind.as_str(), "PCI" | "PCIE") {
-            let takes = hot_slots(root, bus, parent);
-            let known = pci_bus(bus, takes.is_some());
-            if let Some((slots, rank)) = takes {
-                let free = slots.filter(|slot| known.holder(*slot).is_none()).count();
-                let place = Place { bus: bus.name.clone(), free };
-                match rank {
-                    _ if free == 0 => {}
-                    Rank::Port => scan.places.push(place),
-                    Rank::Bridge => bridges.push(place),
-                    Rank::Root => roots.push(place),
+            if scan.pci == Pci::Absent {
+                // The root bus comes before those behind it.
+                scan.pci = match bus.kind.as_str() {
+                    "PCIE" => Pci::Express,
+                    _ => Pci::Conventional { hotplug: acpi_announces_root_hotplug(root) },
+                };
+            }
+            let hotplug = hotplug_slots(root, bus, parent);
+            let pci_bus = pci_bus(bus, hotplug.is_some());
+            if let Some((slots, provider)) = hotplug {
+                let free = slots.filter(|slot| pci_bus.occupant(*slot).is_none()).count();
+                let list = match provider {
+                    Provider::Root => &mut root_buses,
+                    Provider::Port => &mut ports,
+                    Provider::Bridge => &mut bridges,
+                };
+                if free > 0 {
+                    list.push(HotplugBus { name: bus.name.clone(), free });
                 }
             }
-            scan.buses.push(known);
+            scan.pci_buses.push(pci_bus);
         }
         scan.controllers.extend(bus.devices.iter().filter_map(|dev| controller(bus, dev)));
     });
-    // The tree lists what is newest first.
-    scan.places.reverse();
-    scan.places.splice(0..0, roots);
-    scan.places.extend(bridges);
+    // The tree lists the newest device first.
+    ports.reverse();
     scan.controllers.reverse();
+    // Ports come before bridges: an xHCI belongs on PCI Express, and ports exist for hot plug.
+    scan.hotplug_buses = [root_buses, ports, bridges].concat();
     scan
 }
 
@@ -135,99 +164,161 @@ fn walk<'a>(
 ) {
     visit(bus, parent);
     for dev in &bus.devices {
-        for below in &dev.buses {
-            walk(below, Some(dev), visit);
+        for child in &dev.buses {
+            walk(child, Some(dev), visit);
         }
     }
 }
 
-/// What a hot-plug place is behind.
-enum Rank {
+/// What provides a PCI bus that supports hot plug.
+enum Provider {
     Root,
     Port,
     Bridge,
 }
 
-fn pci_bus(bus: &Bus, hot: bool) -> PciBus {
-    let taken = bus.devices.iter().filter_map(|dev| {
+fn pci_bus(bus: &Bus, hotplug: bool) -> PciBus {
+    let occupied = bus.devices.iter().filter_map(|dev| {
         let (slot, _) = dev.pci_address()?;
-        let by = if dev.id.is_empty() {
+        let description = if dev.id.is_empty() {
             dev.driver.clone()
         } else {
             format!("{} ({})", dev.id, dev.driver)
         };
-        Some((slot, by))
+        Some((slot, description))
     });
-    PciBus { name: bus.name.clone(), hot, taken: taken.collect() }
+    PciBus { name: bus.name.clone(), hotplug, occupied: occupied.collect() }
 }
 
-/// The slots of `bus` that a PCI device can be hot-plugged into, free or not. `None` if it takes no hot plug.
-fn hot_slots(root: &Bus, bus: &Bus, parent: Option<&Dev>) -> Option<(RangeInclusive<u8>, Rank)> {
+/// The slots of `bus` that a PCI device can be hot plugged into, free or not. `None` if the bus
+/// does not support hot plug.
+fn hotplug_slots(
+    root: &Bus,
+    bus: &Bus,
+    parent: Option<&Dev>,
+) -> Option<(RangeInclusive<u8>, Provider)> {
     let parent = parent?;
-    let (slots, rank, usable) = match parent.driver.as_str() {
-        // A port's bus has the port's id for a name; without an id the name is the root's too, and cannot be addressed.
+    let (slots, provider, usable) = match parent.driver.as_str() {
+        // A port's bus is named after the port's id. Without an id it has the root bus's name, and
+        // cannot be addressed.
         "pcie-root-port" | "ioh3420" | "xio3130-downstream" => {
             let usable = !parent.id.is_empty() && parent.property("hotplug") != Some("false");
-            (0..=0, Rank::Port, usable)
+            (0..=0, Provider::Port, usable)
         }
-        // With a hot-plug controller, slot 0 of a bridge is not used (`SHPC_IDX_TO_PHYSICAL` in QEMU's `shpc.c`).
+        // With a hot-plug controller, slot 0 of a bridge is not used (`SHPC_IDX_TO_PHYSICAL` in
+        // QEMU's `shpc.c`).
         "pci-bridge" | "pcie-pci-bridge" => {
             let usable = !parent.id.is_empty() && parent.property("shpc") != Some("false");
-            (1..=31, Rank::Bridge, usable)
+            (1..=31, Provider::Bridge, usable)
         }
-        // The root bus of i440fx takes hot plug by way of ACPI.
+        // The root bus of i440fx supports hot plug through ACPI.
         host if host.ends_with("pcihost") && bus.kind == "PCI" => {
-            (1..=31, Rank::Root, root_takes_hotplug(root))
+            (1..=31, Provider::Root, acpi_announces_root_hotplug(root))
         }
         _ => return None,
     };
-    usable.then_some((slots, rank))
+    usable.then_some((slots, provider))
 }
 
-/// Whether the machine's ACPI announces hot plug on the PCI root bus.
-fn root_takes_hotplug(root: &Bus) -> bool {
-    let mut takes = false;
+/// Whether the machine's ACPI tables announce hot plug on the PCI root bus.
+fn acpi_announces_root_hotplug(root: &Bus) -> bool {
+    let mut announced = false;
     walk(root, None, &mut |bus, _| {
-        takes |=
+        announced |=
             bus.devices.iter().any(|dev| dev.property("acpi-root-pci-hotplug") == Some("true"));
     });
-    takes
+    announced
 }
 
-/// The controller that `dev` is, if it is one: it has a USB bus, or it serves one.
-fn controller(bus: &Bus, dev: &Dev) -> Option<Found> {
-    let usb = dev.buses.iter().find(|below| below.kind == "usb-bus");
+/// `dev` as a USB controller: it has a USB bus, or it is a companion that serves one. `None` if it
+/// is neither.
+fn controller(bus: &Bus, dev: &Dev) -> Option<ScannedController> {
+    let usb = dev.buses.iter().find(|child| child.kind == "usb-bus");
     let serves = dev.property("masterbus").filter(|master| !master.is_empty());
     let serves = serves.map(|master| {
         let first = dev.number("firstport").and_then(|first| u8::try_from(first).ok()).unwrap_or(0);
         (master.to_owned(), first)
     });
-    if usb.is_none()
-        && (serves.is_none()
-            || (model_of(&dev.driver).is_none() && companion_of(&dev.driver).is_none()))
-    {
+    let modelled = model_of(&dev.driver).is_some() || companion_model(&dev.driver).is_some();
+    if usb.is_none() && !(serves.is_some() && modelled) {
         return None;
     }
-    let devices = usb
-        .map(|usb| usb.devices.iter().filter(|dev| dev.usb.is_some()).map(found_device).collect());
-    Some(Found {
+    let devices = usb.into_iter().flat_map(|usb| &usb.devices).filter(|dev| dev.usb.is_some());
+    Some(ScannedController {
         driver: dev.driver.clone(),
         id: dev.id.clone(),
         pci: dev.pci_address().map(|(slot, function)| (bus.name.clone(), slot, function)),
         usb_bus: usb.map(|usb| usb.name.clone()),
         serves,
-        devices: devices.unwrap_or_default(),
-        path: (!dev.id.is_empty()).then(|| peripheral(&dev.id)),
-        halves: own_controller(&dev.id).and_then(|own| own.halves),
+        devices: devices
+            .map(|dev| ScannedDevice { dev: dev.clone(), qom_path: qom_path_of_id(&dev.id) })
+            .collect(),
+        qom_path: qom_path_of_id(&dev.id),
+        port_counts: parse_controller_id(&dev.id).and_then(|id| id.port_counts),
+        ports: dev.number("num-ports").and_then(|ports| u8::try_from(ports).ok()),
     })
 }
 
-fn found_device(dev: &Dev) -> FoundDevice {
-    let path = (!dev.id.is_empty()).then(|| peripheral(&dev.id));
-    FoundDevice { dev: dev.clone(), path }
+fn qom_path_of_id(id: &str) -> Option<String> {
+    (!id.is_empty()).then(|| peripheral(id))
 }
 
-/// Where QEMU's object model has the device of this id.
+/// The path in QEMU's object model of a device with this id.
 pub(super) fn peripheral(id: &str) -> String {
     format!("/machine/peripheral/{id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::qtree;
+    use super::*;
+
+    /// A tree with one PCI bus behind `parent`, which has one device in slot 3.
+    fn hotplug_of(parent: &str, kind: &str, acpi: &str) -> Vec<(String, usize)> {
+        let text = format!(
+            "\
+bus: main-system-bus
+  type System
+  dev: {parent}
+    bus: the-bus
+      type {kind}
+      dev: PIIX4_PM, id \"\"
+        addr = 03.0
+        acpi-root-pci-hotplug = {acpi}
+"
+        );
+        let scan = scan(&qtree::parse(&text).unwrap());
+        let buses = scan.hotplug_buses.into_iter().map(|bus| (bus.name, bus.free)).collect();
+        let expected = match (kind, acpi) {
+            ("PCI", acpi) => Pci::Conventional { hotplug: acpi == "true" },
+            ("PCIE", _) => Pci::Express,
+            _ => Pci::Absent,
+        };
+        assert_eq!(scan.pci, expected);
+        for bus in scan.pci_buses {
+            assert_eq!((bus.occupant(3), bus.occupant(4)), (Some("PIIX4_PM"), None));
+        }
+        buses
+    }
+
+    #[test]
+    fn a_bus_supports_hot_plug_if_its_parent_does() {
+        let free = |number| vec![("the-bus".to_owned(), number)];
+        // The host bridge is in slot 0 of a root bus, and slot 3 is taken.
+        assert_eq!(hotplug_of("i440FX-pcihost, id \"\"", "PCI", "true"), free(30));
+        assert_eq!(hotplug_of("i440FX-pcihost, id \"\"", "PCI", "false"), []);
+        // The root bus of q35.
+        assert_eq!(hotplug_of("q35-pcihost, id \"\"", "PCIE", "true"), []);
+        assert_eq!(hotplug_of("pci-bridge, id \"b\"", "PCI", "false"), free(30));
+        assert_eq!(hotplug_of("pci-bridge, id \"b\"\n    shpc = false", "PCI", "true"), []);
+        assert_eq!(hotplug_of("pci-bridge, id \"\"", "PCI", "true"), []);
+        // A port has one slot, the first.
+        assert_eq!(hotplug_of("pcie-root-port, id \"p\"", "PCIE", "false"), free(1));
+        assert_eq!(hotplug_of("xio3130-downstream, id \"p\"", "PCIE", "false"), free(1));
+        assert_eq!(hotplug_of("pcie-root-port, id \"p\"\n    hotplug = false", "PCIE", "true"), []);
+        assert_eq!(hotplug_of("pcie-root-port, id \"\"", "PCIE", "true"), []);
+        assert_eq!(hotplug_of("x3130-upstream, id \"p\"", "PCIE", "true"), []);
+        // A bus of another type.
+        assert_eq!(hotplug_of("pcie-root-port, id \"p\"", "SCSI", "true").len(), 0);
+    }
 }

@@ -1,30 +1,31 @@
-//! What goes wrong in a simulated hypervisor, and when.
+//! Faults of a simulated hypervisor: what goes wrong, and when.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// Something that goes wrong. See the module [`super`] for what each field means.
+/// A fault. The table in [`super`] describes the fields.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Fault {
     step: String,
     #[serde(default = "first")]
     nth: u32,
-    fault: What,
-    /// How many steps it matched so far.
+    fault: Effect,
+    /// How many steps it has matched so far.
     #[serde(default)]
     seen: u32,
     #[serde(flatten)]
     rest: Map<String, Value>,
 }
 
-/// What befalls a step.
+/// The effect of a fault on a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum What {
+pub(super) enum Effect {
     Fail,
     Timeout,
     Unreachable,
     HappensAnyway,
+    Slow,
     Hang,
     HangAfter,
 }
@@ -34,22 +35,23 @@ const fn first() -> u32 {
 }
 
 impl Fault {
-    /// Whether it is about the step whose text is `text`.
+    /// Whether the fault is for the step with this text.
     pub(super) fn matches(&self, text: &str) -> bool {
         text.starts_with(&self.step)
     }
 
-    /// Counts one more step that it matches. Whether it befalls this one.
+    /// Counts one more matching step. Returns whether the fault affects it.
     fn count(&mut self) -> bool {
         self.seen = self.seen.saturating_add(1);
         self.nth == 0 || self.nth == self.seen
     }
 }
 
-/// What befalls the step whose text is `text`: the first fault whose turn it is. All that match count it.
-pub(super) fn next(faults: &mut [Fault], text: &str) -> Option<What> {
+/// The fault that affects the step with this text: the first that is due. Every matching fault
+/// counts the step.
+pub(super) fn next(faults: &mut [Fault], text: &str) -> Option<Effect> {
     let matching = faults.iter_mut().filter(|fault| fault.matches(text));
-    let due: Vec<What> =
+    let due: Vec<Effect> =
         matching.filter_map(|fault| fault.count().then_some(fault.fault)).collect();
     due.first().copied()
 }

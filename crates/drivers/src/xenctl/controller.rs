@@ -2,304 +2,262 @@
 //!
 //! ```text
 //! add:     one transaction ─▶ backend 2 ─▶ guest 4, backend 4 ─▶ done
+//!              │                  │              ├─ guest still 1: deleted and created again, once
 //!              │                  └──────────────┴─ not in time, or 5 or 6: removed again
-//!              └─ three folders, as libxl makes them (`libxl__device_generic_add`)
-//! remove:  online=0, state=5 ─▶ backend 6 ─▶ three folders deleted, and what is empty above them
-//! force:   deleted at once; the backend sees its folder go, and gives all back
+//!              └─ three folders, as libxl creates them (`libxl__device_generic_add`)
+//! remove:  online=0, state=5 ─▶ backend 6 ─▶ three folders deleted, and their empty parents
+//! force:   deleted at once; the backend notices that its folder is gone and gives all devices back
 //! ```
+//!
+//! The numbers are states of the two ends ([`State`]).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vusb_model::hardware::Controller;
-use vusb_model::models::UsbVersion;
+use vusb_model::remedy::{Reason, Remedy};
+use vusb_xen::State;
 use vusb_xen::store::Perms;
-use vusb_xen::{DomId, State};
+use vusb_xen::usb::{ControllerPaths, Key, NewController};
 
-use super::entry::{Ends, shown};
-use super::paths;
-use super::tree::{Edit, Tree};
+use super::libxl_list::version_number;
+use super::printable::printable;
+use super::xenstore::{Edit, Xenstore};
 use crate::driver::Error;
 
-/// How long the removal of what could not be added is waited for: what is taken back was never in use.
-const TAKING_BACK: Duration = Duration::from_secs(3);
+/// How long to wait for the orderly removal of a controller that could not be added. It was never
+/// in use.
+const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a guest may take to begin with a new controller before it is made again, and how long it takes to notice that one is gone. Linux with
-/// `xen-hcd` takes some milliseconds for either.
-const STIRRING: Duration = Duration::from_secs(3);
-const NOTICING: Duration = Duration::from_secs(1);
+/// How long a guest may take to react to a new controller before the controller is recreated. Linux
+/// with `xen-hcd` takes some milliseconds.
+const CONNECT_GRACE: Duration = Duration::from_secs(3);
 
-/// A controller of a guest, by where it is kept.
-#[derive(Clone, Debug)]
-pub(super) struct Place {
-    pub(super) guest: DomId,
-    pub(super) devid: u16,
-    pub(super) ends: Ends,
-}
-
-impl Place {
-    pub(super) fn copy(&self) -> String {
-        paths::copy(self.guest, self.devid)
-    }
-
-    pub(super) fn frontend(&self) -> String {
-        paths::frontend(self.guest, self.devid)
-    }
-}
+/// How long to wait between deleting a controller and creating it again. Linux with `xen-hcd` takes
+/// some milliseconds to notice the deletion.
+const RECREATE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Adds a controller and waits until the guest is connected to it.
 ///
 /// # Errors
-/// It is not there then.
+/// After an error, the controller is removed again. If that fails too, it is left behind and a
+/// warning is logged.
 pub(super) fn add(
-    tree: &mut Tree,
-    place: &Place,
+    store: &mut Xenstore,
+    paths: &ControllerPaths,
     controller: &Controller,
     limit: Duration,
 ) -> Result<(), Error> {
-    tree.change(|edit| make(edit, place, controller))?;
-    match wait_connected(tree, place, controller, limit) {
+    store.change(|edit| create(edit, paths, controller))?;
+    match wait_connected(store, paths, controller, limit) {
         Ok(()) => Ok(()),
         Err(error) => {
-            take_back(tree, place, limit.min(TAKING_BACK));
+            store.roll_back(|store| roll_back(store, paths, limit.min(ROLLBACK_TIMEOUT)));
             Err(error)
         }
     }
 }
 
-/// Writes the three folders, with the permissions that libxl gives them: each end's is its own, and the other may read it.
-fn make(edit: &mut Edit<'_, '_>, place: &Place, controller: &Controller) -> Result<(), Error> {
-    let (copy, frontend, backend) = (place.copy(), place.frontend(), &place.ends.path);
-    if edit.read(&format!("{copy}/type"))?.is_some() {
-        let why = format!("another tool took libxl's number {} meanwhile; try again", place.devid);
-        return Err(Error::Failed { what: adding(controller), why });
+/// Writes the three folders with libxl's permissions: each end owns its own, and the other may read
+/// it.
+fn create(
+    edit: &mut Edit<'_, '_>,
+    paths: &ControllerPaths,
+    controller: &Controller,
+) -> Result<(), Error> {
+    let (libxl, frontend, backend) = (paths.libxl(), paths.frontend(), paths.backend());
+    if edit.read(&libxl.node(Key::Type))?.is_some() {
+        let why = format!(
+            "another tool took libxl's number {} in the meantime; try again",
+            paths.id.devid
+        );
+        return Err(Error::Failed { what: adding(controller), why: why.into() });
     }
-    let version = if controller.model.usbversion() == UsbVersion::V1 { "1" } else { "2" };
-    let state = State::Initialising.to_string();
-    let mut shared: Vec<(String, String)> = [
-        ("frontend-id", place.guest.to_string().as_str()),
-        ("online", "1"),
-        ("state", state.as_str()),
-        ("type", "pv"),
-        ("usb-ver", version),
-        ("num-ports", controller.ports.count().to_string().as_str()),
-        ("port", ""),
-    ]
-    .map(|(key, value)| (key.to_owned(), value.to_owned()))
-    .into();
-    let ports = 1..=controller.ports.count();
-    shared.extend(ports.map(|port| (format!("port/{port}"), String::new())));
-
-    edit.write(&format!("{copy}/frontend"), &frontend)?;
-    edit.write(&format!("{copy}/backend"), backend)?;
-    edit.remove(&frontend)?;
-    edit.make(&frontend, &Perms::readable_by(place.guest, place.ends.backend))?;
-    edit.write(&format!("{frontend}/backend"), backend)?;
-    edit.write(&format!("{frontend}/backend-id"), &place.ends.backend.to_string())?;
-    edit.write(&format!("{frontend}/state"), &state)?;
-    edit.remove(backend)?;
-    edit.make(backend, &Perms::readable_by(place.ends.backend, place.guest))?;
-    edit.write(&format!("{backend}/frontend"), &frontend)?;
-    for folder in [backend, &copy] {
-        for (key, value) in &shared {
-            edit.write(&format!("{folder}/{key}"), value)?;
-        }
-    }
-    edit.write(&format!("{copy}/name"), controller.name.as_str())?;
-    if controller.index.get() != place.devid {
-        edit.write(&format!("{copy}/index"), &controller.index.to_string())?;
-    }
-    Ok(())
+    let new = NewController {
+        paths,
+        usb_version: version_number(controller.model.usbversion()).min(2),
+        ports: controller.ports.count(),
+        name: &controller.name,
+        index: controller.index,
+    };
+    edit.write_all(&libxl, &new.libxl_entries())?;
+    edit.recreate(&frontend, &Perms::readable_by(paths.id.guest, paths.backend))?;
+    edit.write_all(&frontend, &new.frontend_entries())?;
+    edit.recreate(&backend, &Perms::readable_by(paths.backend, paths.id.guest))?;
+    edit.write_all(&backend, &new.backend_entries())
 }
 
 fn adding(controller: &Controller) -> String {
     format!("adding controller {} ({})", controller.name, controller.model)
 }
 
-/// Waits for the backend to take the controller, and then for the guest to connect to it.
+/// Waits until the backend has accepted the controller, and then until the guest has connected to
+/// it. If the guest does not react, the controller is recreated once.
 fn wait_connected(
-    tree: &mut Tree,
-    place: &Place,
+    store: &mut Xenstore,
+    paths: &ControllerPaths,
     controller: &Controller,
     limit: Duration,
 ) -> Result<(), Error> {
-    let what = || adding(controller);
-    let backend = format!("{}/state", place.ends.path);
-    let taken = tree.wait(&[&backend], limit, |tree| {
-        let state = state(tree, &backend)?;
-        Ok((state != Some(State::Initialising)).then_some(state))
+    let timed_out = |why| Error::TimedOut { what: adding(controller), limit, why };
+    // Both waits share one limit, because the caller waits for one controller.
+    let begun = Instant::now();
+    let left = || limit.saturating_sub(begun.elapsed());
+    let backend = paths.backend().node(Key::State);
+    let accepted = store.wait(&[&backend], limit, |store| {
+        let state = store.state(&backend)?;
+        Ok((state != Some(State::Initialising)).then_some(()))
     })?;
-    if taken.is_none() {
-        let why = "the vusb-backend is there, and did not take it; see what it says in its log"
-            .to_owned();
-        return Err(Error::TimedOut { what: what(), limit, why });
+    if accepted.is_none() {
+        return Err(timed_out("the vusb-backend runs but did not accept it; check its log".into()));
     }
-    let guest = format!("{}/state", place.frontend());
-    let mut ended = wait_ended(tree, place, limit.min(STIRRING))?;
-    if ended.is_none() && state(tree, &guest)? == Some(State::Initialising) {
-        make_again(tree, place, controller)?;
+    let guest = paths.frontend().node(Key::State);
+    let mut result = wait_result(store, paths, CONNECT_GRACE.min(left() / 2))?;
+    if result.is_none() && store.state(&guest)? == Some(State::Initialising) {
+        recreate(store, paths, controller)?;
     }
-    if ended.is_none() {
-        ended = wait_ended(tree, place, limit)?;
+    if result.is_none() {
+        result = wait_result(store, paths, left())?;
     }
-    match ended {
+    match result {
         Some(Ok(())) => Ok(()),
-        Some(Err(why)) => Err(Error::Failed { what: what(), why }),
-        None => Err(Error::TimedOut { what: what(), limit, why: not_connected(tree, &guest)? }),
+        Some(Err(why)) => Err(Error::Failed { what: adding(controller), why: why.into() }),
+        None => Err(timed_out(not_connected(store.state(&guest)?))),
     }
 }
 
-/// Waits until both ends are connected, or the backend gives up, and why.
-fn wait_ended(
-    tree: &mut Tree,
-    place: &Place,
+/// Waits until both ends are connected. The inner error is why the backend gave up; `None` if
+/// neither happened within `limit`.
+fn wait_result(
+    store: &mut Xenstore,
+    paths: &ControllerPaths,
     limit: Duration,
 ) -> Result<Option<Result<(), String>>, Error> {
-    let backend = format!("{}/state", place.ends.path);
-    let guest = format!("{}/state", place.frontend());
-    tree.wait(&[&backend, &guest], limit, |tree| {
-        Ok(match state(tree, &backend)? {
+    let backend = paths.backend().node(Key::State);
+    let guest = paths.frontend().node(Key::State);
+    store.wait(&[&backend, &guest], limit, |store| {
+        Ok(match store.state(&backend)? {
             Some(State::Connected) => Some(Ok(())),
-            None | Some(State::Closing | State::Closed) => Some(Err(dropped(tree, place)?)),
+            None | Some(State::Closing | State::Closed) => Some(Err(dropped(store, paths)?)),
             _ => None,
         })
     })
 }
 
-/// Takes the folders away for a moment and makes them again, for a guest that does not stir.
+/// Deletes the folders and creates them again after a pause, for a guest that does not react.
 ///
-/// Linux looks at a folder some time after it has changed. One that was removed and made again meanwhile is to it the device that it had, which is
-/// closed and stays so.
-fn make_again(tree: &mut Tree, place: &Place, controller: &Controller) -> Result<(), Error> {
-    tracing::debug!("the guest has not stirred: the controller is made again");
-    tree.change(|edit| delete(edit, place))?;
-    std::thread::sleep(NOTICING);
-    tree.change(|edit| make(edit, place, controller))
+/// Linux looks at a folder some time after it has changed. If the folder was deleted and created
+/// again in between, Linux takes it for the previous device, which is closed and stays closed.
+fn recreate(
+    store: &mut Xenstore,
+    paths: &ControllerPaths,
+    controller: &Controller,
+) -> Result<(), Error> {
+    tracing::debug!("the guest has not reacted: recreating the controller");
+    store.change(|edit| delete(edit, paths))?;
+    std::thread::sleep(RECREATE_PAUSE);
+    store.change(|edit| create(edit, paths, controller))
 }
 
-/// Why the backend has not gone on, as it says.
-fn dropped(tree: &mut Tree, place: &Place) -> Result<String, Error> {
-    let error = tree.read(&format!("{}/error", place.ends.path))?;
+/// Why the backend gave up.
+fn dropped(store: &mut Xenstore, paths: &ControllerPaths) -> Result<String, Error> {
+    let error = store.read(&paths.backend().node(Key::Error))?;
     Ok(match error.filter(|it| !it.is_empty()) {
-        Some(error) => format!("the backend dropped it: {}", shown(&error)),
-        None => "the backend closed it and does not say why; see its log".to_owned(),
+        Some(error) => format!("the backend dropped it: {}", printable(&error)),
+        None => "the backend closed it without giving a reason; check its log".to_owned(),
     })
 }
 
-/// Why the guest has not connected, as far as its state tells.
-fn not_connected(tree: &mut Tree, guest: &str) -> Result<String, Error> {
-    Ok(match state(tree, guest)? {
-        Some(State::Connected) => "the guest has connected, and the backend has not; see the backend's log",
-        Some(State::Initialising) | None => {
-            "the guest has not connected: it may not be up yet, or have no driver for PVUSB (in Linux xen-hcd, CONFIG_USB_XEN_HCD); \
-             load it there and try again, or try with a longer --timeout"
+/// Why the guest has not connected, as far as its state shows.
+fn not_connected(guest: Option<State>) -> Reason {
+    match guest {
+        Some(State::Connected) => {
+            "the guest has connected, but the backend has not; check the backend's log".into()
         }
-        Some(_) => "the guest's driver began and did not finish; see the guest's log",
+        Some(State::Initialising) | None => Reason::from(
+            "the guest has not connected: it may still be booting, or have no driver for PVUSB (in Linux xen-hcd, CONFIG_USB_XEN_HCD); \
+             load the driver there and try again",
+        )
+        .remedy(Remedy::MoreTime),
+        Some(_) => {
+            "the guest's driver began to connect but did not finish; check the guest's log".into()
+        }
     }
-    .to_owned())
 }
 
-pub(super) fn state(tree: &mut Tree, path: &str) -> Result<Option<State>, Error> {
-    Ok(tree.read(path)?.map(|it| it.parse().unwrap_or(State::Unknown)))
-}
-
-/// Takes a controller back that could not be added: in good order if the backend goes along, else by force.
-fn take_back(tree: &mut Tree, place: &Place, limit: Duration) {
-    let closed = close(tree, place).and_then(|()| wait_closed(tree, place, limit));
+/// Removes a controller that could not be added: in order if the backend cooperates, otherwise at
+/// once.
+fn roll_back(store: &mut Xenstore, paths: &ControllerPaths, limit: Duration) {
+    let closed = close(store, paths).and_then(|()| wait_closed(store, paths, limit));
     if let Err(error) = closed {
-        tracing::warn!(%error, "a controller that could not be added is removed by force");
+        tracing::warn!(%error, "a controller that could not be added is deleted without closing it");
     }
-    if let Err(error) = tree.change(|edit| delete(edit, place)) {
+    if let Err(error) = store.change(|edit| delete(edit, paths)) {
         tracing::warn!(%error, "a controller that could not be added is left behind");
     }
 }
 
 /// How a controller is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Manner {
-    /// Both ends are asked, and waited for.
-    Asked,
-    /// Neither is: it is broken, or its removal is forced.
-    AtOnce,
+pub(super) enum Removal {
+    /// Both ends close it first.
+    Graceful,
+    /// It is deleted without waiting for either end: it is broken, or its removal is forced.
+    Immediate,
 }
 
-/// Removes a controller.
+/// Removes a controller. `what` names the operation in errors.
 ///
 /// # Errors
-/// [`Error::TimedOut`] if the guest does not let go; it may still do so.
+/// [`Error::TimedOut`] if the guest does not release it; it may still do so.
 pub(super) fn remove(
-    tree: &mut Tree,
-    place: &Place,
+    store: &mut Xenstore,
+    paths: &ControllerPaths,
     what: &str,
-    manner: Manner,
+    removal: Removal,
     limit: Duration,
 ) -> Result<(), Error> {
-    if manner == Manner::Asked {
-        close(tree, place)?;
-        if !wait_closed(tree, place, limit)? {
-            let why = "the guest has not let go of it: it may be paused, or hang. It may still do so: look again with `vusb list`; \
-                       --force removes it without asking the guest"
-                .to_owned();
+    if removal == Removal::Graceful {
+        close(store, paths)?;
+        if !wait_closed(store, paths, limit)? {
+            let why = "the guest has not released it: it may be paused, or hang. It may still do so later; \
+                       a forced removal does not wait for the guest";
+            let why = Reason::from(why).remedy(Remedy::ListDomain).remedy(Remedy::Force);
             return Err(Error::TimedOut { what: what.to_owned(), limit, why });
         }
     }
-    tree.change(|edit| delete(edit, place))
+    store.change(|edit| delete(edit, paths))
 }
 
-/// Tells the backend to close it, as libxl does (`libxl__initiate_device_generic_remove`).
-fn close(tree: &mut Tree, place: &Place) -> Result<(), Error> {
-    let backend = &place.ends.path;
-    tree.change(|edit| {
-        let state = edit.read(&format!("{backend}/state"))?;
-        let Some(state) = state else { return Ok(()) };
-        edit.write(&format!("{backend}/online"), "0")?;
-        if state.parse() != Ok(State::Closed) {
-            edit.write(&format!("{backend}/state"), &State::Closing.to_string())?;
+/// Requests that the backend close it, as libxl does (`libxl__initiate_device_generic_remove`).
+fn close(store: &mut Xenstore, paths: &ControllerPaths) -> Result<(), Error> {
+    let backend = paths.backend();
+    store.change(|edit| {
+        let Some(state) = edit.read(&backend.node(Key::State))? else { return Ok(()) };
+        edit.write(&backend.node(Key::Online), "0")?;
+        if State::from_node(&state) != State::Closed {
+            edit.write(&backend.node(Key::State), &State::Closing.to_string())?;
         }
         Ok(())
     })
 }
 
-/// Whether the backend has closed it in time, or has gone.
-fn wait_closed(tree: &mut Tree, place: &Place, limit: Duration) -> Result<bool, Error> {
-    let backend = format!("{}/state", place.ends.path);
-    let closed = tree.wait(&[&backend], limit, |tree| {
-        Ok(matches!(state(tree, &backend)?, None | Some(State::Closed)).then_some(()))
+/// Whether the backend has closed it within `limit`, or is gone.
+fn wait_closed(
+    store: &mut Xenstore,
+    paths: &ControllerPaths,
+    limit: Duration,
+) -> Result<bool, Error> {
+    let backend = paths.backend().node(Key::State);
+    let closed = store.wait(&[&backend], limit, |store| {
+        Ok(matches!(store.state(&backend)?, None | Some(State::Closed)).then_some(()))
     })?;
     Ok(closed.is_some())
 }
 
-/// Deletes the three folders, and those above them that have nothing else in them.
-fn delete(edit: &mut Edit<'_, '_>, place: &Place) -> Result<(), Error> {
-    for path in [&place.frontend(), &place.ends.path, &place.copy()] {
-        remove_clean(edit, path)?;
+/// Deletes the three folders, and their parents that are empty then.
+fn delete(edit: &mut Edit<'_, '_>, paths: &ControllerPaths) -> Result<(), Error> {
+    for folder in [paths.frontend(), paths.backend(), paths.libxl()] {
+        edit.remove_with_empty_parents(folder.as_str())?;
     }
     Ok(())
-}
-
-/// Removes a node with all below it, and what is empty above it then, as far as that was made on the way: a folder that libxl made for its
-/// own purpose has permissions of its own.
-pub(super) fn remove_clean(edit: &mut Edit<'_, '_>, path: &str) -> Result<(), Error> {
-    let mut top = path;
-    while let Some((folder, name)) = top.rsplit_once('/') {
-        let Some((above, _)) = folder.rsplit_once('/') else { break };
-        // `/local/domain/5` and `/libxl/5` are the domain itself.
-        if above.matches('/').count() < 2 || above == "/local/domain" {
-            break;
-        }
-        let others = edit.list(folder)?.iter().any(|it| it != name);
-        let value = edit.read(folder)?.is_some_and(|it| !it.is_empty());
-        if others || value || edit.perms(folder)? != edit.perms(above)? {
-            break;
-        }
-        top = folder;
-    }
-    // From below: the guest's kernel watches the folder of all devices, and passes over what is said of more than one device.
-    let mut next = path;
-    loop {
-        edit.remove(next)?;
-        match next.rsplit_once('/') {
-            Some((above, _)) if next.len() > top.len() => next = above,
-            _ => return Ok(()),
-        }
-    }
 }

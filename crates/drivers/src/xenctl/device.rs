@@ -1,221 +1,232 @@
-//! Putting a device of the host into a port of a paravirtual controller, and taking it out.
+//! Plugging a host device into a port of a paravirtual controller, and unplugging it.
 //!
 //! ```text
 //! plug:    port and identity in one transaction ─▶ offered ─▶ addressed ─▶ configured: done
-//!              │                                     └──────────┴─ not in time: taken out again
-//!              └─ absent, refused WHY: taken out again
+//!              │                                     └──────────┴─ not in time: unplugged again
+//!              └─ absent, refused WHY: unplugged again
 //! unplug:  port empty ─▶ status gone: the device is with its own driver again
 //! ```
 //!
-//! A QEMU that serves a controller (`qusb`) says nothing of what becomes of a port: writing it is all that there is, as with xl.
+//! A QEMU that serves a controller (`qusb`) does not report the status of a port: the port is
+//! written and nothing is waited for, as with xl.
 
 use std::time::{Duration, Instant};
 
+use vusb_host::HostDevice;
 use vusb_model::hardware::Device;
-use vusb_model::selector::{BusId, Selector, UsbId};
+use vusb_model::remedy::{Reason, Remedy};
+use vusb_model::selector::{Selector, UsbId};
+use vusb_xen::usb::{
+    ControllerPaths, DeviceIdentity, Folder, Key, PortLabel, PortStatus, RequestedDevice,
+};
 
-use super::controller::Place;
-use super::entry::Status;
-use super::tree::{Edit, Tree};
+use super::entry::parse_status;
+use super::xenstore::{Edit, Xenstore};
 use crate::driver::Error;
 
-/// How long a device that is to be taken out again is waited for.
-const TAKING_BACK: Duration = Duration::from_secs(3);
+/// How long to wait until a device that could not be plugged in is given back.
+const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long the backend may say that a device is absent before it is believed: it may have looked just before the device came.
-const SETTLING: Duration = Duration::from_millis(500);
+/// How long the backend may report a device as absent before that is final: it may have looked just
+/// before the device appeared.
+const ABSENT_GRACE: Duration = Duration::from_millis(500);
 
-/// A device of a backend domain, as the backend is told of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Socket {
-    pub(super) bus_id: BusId,
-    pub(super) id: UsbId,
-    pub(super) serial: Option<String>,
+/// A device to plug in.
+pub(super) struct PlugRequest<'a> {
+    pub(super) device: &'a Device,
+    /// What the device was requested by.
+    pub(super) selector: &'a Selector,
+    /// The device, as its backend domain reports it.
+    pub(super) host_device: &'a HostDevice,
+    pub(super) port: u8,
+    /// Whether the backend reports the status of the port. A QEMU does not.
+    pub(super) reports_status: bool,
 }
 
-impl Socket {
-    /// Which device is meant, as `device/P` has it: what was asked for by its ids is any with those ids, what was asked for by its
-    /// place is the one that is there now.
-    fn identity(&self, selector: &Selector) -> String {
-        match (selector, &self.serial) {
-            (Selector::Id { .. }, _) => selector.to_string(),
-            (_, Some(serial)) => format!("{}:{serial}", self.id),
-            (_, None) => self.id.to_string(),
-        }
+impl PlugRequest<'_> {
+    fn what(&self) -> String {
+        plugging_in(self.device)
     }
 }
 
-/// A device that is to be plugged in.
-pub(super) struct Wanted<'a> {
-    pub(super) device: &'a Device,
-    pub(super) selector: &'a Selector,
-    pub(super) socket: &'a Socket,
-    pub(super) port: u8,
-    /// Whether the backend says what becomes of it: not so a QEMU.
-    pub(super) told: bool,
+/// The operation, for errors.
+pub(super) fn plugging_in(device: &Device) -> String {
+    format!("plugging in {} ({})", device.name, device.kind)
 }
 
-impl Wanted<'_> {
-    fn what(&self) -> String {
-        format!("plugging in {} ({})", self.device.name, self.device.kind)
+/// Which device the backend may export: any device with the requested ids, or the device that is
+/// now at the requested place.
+fn identity(selector: &Selector, id: UsbId, serial: Option<&str>) -> DeviceIdentity {
+    match selector {
+        Selector::Id { id, serial } => DeviceIdentity { id: *id, serial: serial.clone() },
+        _ => DeviceIdentity { id, serial: serial.map(str::to_owned) },
     }
 }
 
 /// Plugs a device in and waits until the guest has chosen its configuration.
 ///
 /// # Errors
-/// The port is empty then.
+/// After an error, the port does not have the device. It is empty, unless another tool has filled
+/// it, or it cannot be emptied, which is logged.
 pub(super) fn plug(
-    tree: &mut Tree,
-    place: &Place,
-    wanted: &Wanted<'_>,
+    store: &mut Xenstore,
+    paths: &ControllerPaths,
+    request: &PlugRequest<'_>,
     limit: Duration,
 ) -> Result<(), Error> {
-    tree.change(|edit| fill(edit, place, wanted))?;
-    if !wanted.told {
+    store.change(|edit| fill(edit, paths, request))?;
+    if !request.reports_status {
         return Ok(());
     }
-    match wait_configured(tree, place, wanted, limit) {
+    match wait_configured(store, paths, request, limit) {
         Ok(()) => Ok(()),
         Err(error) => {
-            let back = limit.min(TAKING_BACK);
-            let what = wanted.what();
-            if let Err(error) = unplug(tree, place, wanted.port, &what, Wait::Politely(back)) {
-                tracing::warn!(%error, "a device that could not be plugged in is given back late");
+            let wait = Wait::BestEffort(limit.min(ROLLBACK_TIMEOUT));
+            let undone =
+                store.roll_back(|store| unplug(store, paths, request.port, &request.what(), wait));
+            if let Err(error) = undone {
+                tracing::warn!(%error, "a device that could not be plugged in is not given back yet");
             }
             Err(error)
         }
     }
 }
 
-fn fill(edit: &mut Edit<'_, '_>, place: &Place, wanted: &Wanted<'_>) -> Result<(), Error> {
-    let (port, copy, backend) = (wanted.port, place.copy(), &place.ends.path);
-    let failed = |why: String| Err(Error::Failed { what: wanted.what(), why });
-    match edit.read(&format!("{backend}/port/{port}"))? {
-        None => return failed("the controller has gone".to_owned()),
-        Some(there) if !there.is_empty() => {
+/// Writes the nodes of a port that must be empty.
+fn fill(
+    edit: &mut Edit<'_, '_>,
+    paths: &ControllerPaths,
+    request: &PlugRequest<'_>,
+) -> Result<(), Error> {
+    let (port, backend) = (request.port, paths.backend());
+    let failed = |why: String| Err(Error::Failed { what: request.what(), why: why.into() });
+    match edit.read(&backend.node(Key::Port(port)))? {
+        None => return failed("the controller is gone".to_owned()),
+        Some(other) if !other.is_empty() => {
             return failed(format!(
-                "another tool put {} into port {port} meanwhile",
-                there.escape_debug()
+                "another tool put {} into port {port} in the meantime",
+                other.escape_debug()
             ));
         }
         Some(_) => {}
     }
-    let identity = wanted.socket.identity(wanted.selector);
-    let bus_id = wanted.socket.bus_id.to_string();
-    let noted = format!("{copy}/device/{port}");
-    edit.write(&noted, &identity)?;
-    edit.write(&format!("{noted}/name"), wanted.device.name.as_str())?;
-    edit.write(&format!("{noted}/selector"), &wanted.selector.to_string())?;
-    edit.write(&format!("{copy}/port/{port}"), &bus_id)?;
-    if wanted.told {
-        edit.write(&format!("{backend}/device/{port}"), &identity)?;
-    }
-    edit.write(&format!("{backend}/port/{port}"), &bus_id)
+    let HostDevice { bus_id, id, serial, .. } = request.host_device;
+    let identity = identity(request.selector, *id, serial.as_deref());
+    let requested = RequestedDevice { bus_id: bus_id.clone(), identity: Some(identity) };
+    let label = PortLabel { name: request.device.name.clone(), selector: request.selector.clone() };
+    edit.write_all(&paths.libxl(), &label.entries(port, &requested))?;
+    // QEMU does not know the identity.
+    let identity = requested.identity.filter(|_| request.reports_status);
+    edit.write_all(&backend, &RequestedDevice { identity, ..requested }.entries(port))
 }
 
-/// How far a device has come, as its controller's backend says.
-enum Reached {
-    Configured,
-    Absent,
-    Refused(String),
+/// Whether a status that was read after this time will not change any more.
+fn is_final(status: &PortStatus, waited: Duration) -> bool {
+    match status {
+        PortStatus::Configured | PortStatus::Refused(_) => true,
+        PortStatus::Absent => waited >= ABSENT_GRACE,
+        PortStatus::Offered | PortStatus::Addressed => false,
+    }
 }
 
 fn wait_configured(
-    tree: &mut Tree,
-    place: &Place,
-    wanted: &Wanted<'_>,
+    store: &mut Xenstore,
+    paths: &ControllerPaths,
+    request: &PlugRequest<'_>,
     limit: Duration,
 ) -> Result<(), Error> {
-    let status = format!("{}/status/{}", place.ends.path, wanted.port);
+    let node = paths.backend().node(Key::Status(request.port));
     let begun = Instant::now();
-    let look = |tree: &mut Tree| {
-        let status = tree.read(&status)?;
-        Ok(match status.as_deref().and_then(Status::parse) {
-            Some(Status::Configured) => Some(Reached::Configured),
-            Some(Status::Refused(why)) => Some(Reached::Refused(why)),
-            Some(Status::Absent) if begun.elapsed() >= SETTLING => Some(Reached::Absent),
-            _ => None,
-        })
+    let look = |store: &mut Xenstore| {
+        let status = store.read(&node)?.as_deref().and_then(parse_status);
+        Ok(status.filter(|status| is_final(status, begun.elapsed())))
     };
-    // In two parts: no event comes of a device that stays absent.
-    let mut reached = tree.wait(&[&status], limit.min(SETTLING), look)?;
-    if reached.is_none() {
-        reached = tree.wait(&[&status], limit.saturating_sub(SETTLING), look)?;
+    // Waits in two parts, because a device that stays absent causes no event.
+    let mut result = store.wait(&[&node], limit.min(ABSENT_GRACE), look)?;
+    if result.is_none() {
+        result = store.wait(&[&node], limit.saturating_sub(ABSENT_GRACE), look)?;
     }
-    match reached {
-        Some(Reached::Configured) => Ok(()),
-        Some(Reached::Refused(why)) => Err(Error::Failed {
-            what: wanted.what(),
-            why: format!("the backend refuses it: {why}"),
+    match result {
+        Some(PortStatus::Refused(why)) => Err(Error::Failed {
+            what: request.what(),
+            why: format!("the backend refuses it: {why}").into(),
         }),
-        Some(Reached::Absent) => Err(Error::Missing {
-            what: format!("{} ({})", wanted.selector, wanted.socket.bus_id),
-            why: "it was pulled out of the backend's machine; plug it in and try again".to_owned(),
+        Some(PortStatus::Absent) => Err(Error::Missing {
+            what: format!("{} ({})", request.selector, request.host_device.bus_id),
+            why: "it was unplugged from the backend's machine; plug it in and try again".into(),
         }),
-        None => Err(Error::TimedOut { what: wanted.what(), limit, why: stuck(tree, &status)? }),
+        Some(_) => Ok(()),
+        None => {
+            let status = store.read(&node)?.as_deref().and_then(parse_status);
+            let why = not_configured(status.as_ref()).into();
+            Err(Error::TimedOut { what: request.what(), limit, why })
+        }
     }
 }
 
-/// Why a device did not come further.
-fn stuck(tree: &mut Tree, status: &str) -> Result<String, Error> {
-    let status = tree.read(status)?;
-    Ok(match status.as_deref().and_then(Status::parse) {
-        None => "the vusb-backend has not looked at it; see its log",
-        Some(Status::Offered) => "the guest was told of it and has not looked at it: it may hang, or its driver for PVUSB (in Linux xen-hcd) may be gone",
-        Some(Status::Addressed) => "the guest has given it an address and chosen no configuration: it may have no use for it, or the device does not answer",
-        Some(_) => "it is not what it was; try again",
+/// Why the guest has not configured the device.
+const fn not_configured(status: Option<&PortStatus>) -> &'static str {
+    match status {
+        None => "the vusb-backend has not looked at it; check its log",
+        Some(PortStatus::Offered) => {
+            "the guest was notified of it but has not reacted: it may hang, or its driver for PVUSB (in Linux xen-hcd) may be gone"
+        }
+        Some(PortStatus::Addressed) => {
+            "the guest gave it an address but chose no configuration: it may have no driver for it, or the device does not answer"
+        }
+        Some(_) => "its status changed just now; try again",
     }
-    .to_owned())
 }
 
-/// What to do about a backend that has not given the device back yet.
+/// How long to wait until the backend has given a device back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
-    /// Wait so long.
-    For(Duration),
-    /// Wait so long; it is fine if it is not enough.
-    Politely(Duration),
-    /// Do not wait: nobody would answer.
+    /// This long; it is an error if that is not enough.
+    Required(Duration),
+    /// This long at most; the device counts as unplugged either way.
+    BestEffort(Duration),
+    /// Not at all: no backend would report it.
     No,
 }
 
-/// Empties a port and waits until the backend has given the device back. Only then is it forgotten: until then it counts as plugged in.
+/// Empties a port and waits until the backend has given the device back. Only then is the device
+/// removed from libxl's folder: until then it counts as plugged in. `what` names the operation in
+/// errors.
 ///
 /// # Errors
 /// [`Error::TimedOut`]: the port is empty, and the backend still holds the device.
 pub(super) fn unplug(
-    tree: &mut Tree,
-    place: &Place,
+    store: &mut Xenstore,
+    paths: &ControllerPaths,
     port: u8,
     what: &str,
     wait: Wait,
 ) -> Result<(), Error> {
-    let backend = &place.ends.path;
-    tree.change(|edit| empty(edit, backend, port))?;
-    if let Wait::For(limit) | Wait::Politely(limit) = wait {
-        let status = format!("{backend}/status/{port}");
-        let given_back =
-            tree.wait(&[&status], limit, |tree| Ok(tree.read(&status)?.is_none().then_some(())))?;
-        if given_back.is_none() && matches!(wait, Wait::For(_)) {
-            let why = "its port is empty, and the vusb-backend has not given it back to its own driver yet; see its log. \
-                       It may still do so: look again with `vusb list`; --force does not wait for it"
-                .to_owned();
+    let backend = paths.backend();
+    store.change(|edit| empty(edit, &backend, port))?;
+    if let Wait::Required(limit) | Wait::BestEffort(limit) = wait {
+        let status = backend.node(Key::Status(port));
+        let given_back = store
+            .wait(&[&status], limit, |store| Ok(store.read(&status)?.is_none().then_some(())))?;
+        if given_back.is_none() && matches!(wait, Wait::Required(_)) {
+            let why = "its port is empty, and the vusb-backend has not given it back to its own driver yet; check the backend's log. \
+                       It may still do so later; a forced removal does not wait for it";
+            let why = Reason::from(why).remedy(Remedy::ListDomain).remedy(Remedy::Force);
             return Err(Error::TimedOut { what: what.to_owned(), limit, why });
         }
     }
-    tree.change(|edit| empty(edit, &place.copy(), port))
+    store.change(|edit| empty(edit, &paths.libxl(), port))
 }
 
-fn empty(edit: &mut Edit<'_, '_>, folder: &str, port: u8) -> Result<(), Error> {
-    let node = format!("{folder}/port/{port}");
-    // A folder that is gone must not come back for an empty port.
+fn empty(edit: &mut Edit<'_, '_>, folder: &Folder, port: u8) -> Result<(), Error> {
+    let node = folder.node(Key::Port(port));
+    // Writing into a folder that is gone would create it again.
     if edit.read(&node)?.is_some() {
         edit.write(&node, "")?;
     }
-    let noted = format!("{folder}/device");
-    let others = edit.list(&noted)?.iter().any(|it| *it != port.to_string());
-    edit.remove(&if others { format!("{noted}/{port}") } else { noted })
+    let devices = folder.node(Key::Devices);
+    let others = edit.list(&devices)?.iter().any(|it| *it != port.to_string());
+    edit.remove(&if others { folder.node(Key::Device(port)) } else { devices })
 }
 
 #[cfg(test)]
@@ -223,20 +234,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_asks_for_a_place_gets_what_is_there_now() {
-        let id = |text: &str| match text.parse().unwrap() {
-            Selector::Id { id, .. } => id,
-            _ => panic!("{text}"),
-        };
-        let mut socket = Socket {
-            bus_id: "1-4.2".parse().unwrap(),
-            id: id("0781:5581"),
-            serial: Some("4C53".to_owned()),
-        };
-        let identity = |socket: &Socket, text: &str| socket.identity(&text.parse().unwrap());
-        assert_eq!(identity(&socket, "0781:5581"), "0781:5581");
-        assert_eq!(identity(&socket, "1-4.2"), "0781:5581:4C53");
-        socket.serial = None;
-        assert_eq!(identity(&socket, "1-4.2"), "0781:5581");
+    fn a_selector_without_ids_identifies_the_device_that_is_plugged_in_now() {
+        let Ok(Selector::Id { id, .. }) = "0781:5581".parse() else { panic!() };
+        let identity =
+            |selector: &str, serial| identity(&selector.parse().unwrap(), id, serial).to_string();
+        assert_eq!(identity("0781:5581", Some("4C53")), "0781:5581");
+        assert_eq!(identity("0781:5581:AB", Some("4C53")), "0781:5581:AB");
+        assert_eq!(identity("1-4.2", Some("4C53")), "0781:5581:4C53");
+        assert_eq!(identity("003.014", None), "0781:5581");
+    }
+
+    #[test]
+    fn only_the_wait_for_an_absent_device_ends_before_the_limit() {
+        let (early, late) = (ABSENT_GRACE - Duration::from_millis(1), ABSENT_GRACE);
+        for waited in [Duration::ZERO, early, late, Duration::from_secs(60)] {
+            assert!(is_final(&PortStatus::Configured, waited));
+            assert!(is_final(&PortStatus::Refused("it is a hub".to_owned()), waited));
+            assert_eq!(is_final(&PortStatus::Absent, waited), waited >= late);
+            assert!(!is_final(&PortStatus::Offered, waited));
+            assert!(!is_final(&PortStatus::Addressed, waited));
+        }
     }
 }

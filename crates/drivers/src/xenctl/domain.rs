@@ -1,113 +1,150 @@
-//! Which domain is meant, and what sort of guest it is.
+//! Finds a domain by name or id, and what kind of guest it is.
 
+use vusb_model::list::few;
 use vusb_xen::DomId;
+use vusb_xen::usb;
 
-use super::paths;
-use super::tree::Tree;
+use super::printable::printable;
+use super::xenstore::Xenstore;
 use crate::driver::Error;
 
-/// What sort of guest a domain is, as libxl has it in `/libxl/ID/type`.
+/// The longest domain name that an error repeats.
+const MAX_SHOWN: usize = 80;
+
+/// What kind of guest a domain is, as libxl records it in `/libxl/ID/type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Guest {
-    /// Paravirtual throughout: no device model, so no emulated controllers.
+pub(super) enum GuestKind {
+    /// Fully paravirtual: no device model, so no emulated controllers.
     Pv,
-    /// Paravirtual devices in hardware virtualization: no device model either.
+    /// Paravirtual devices with hardware virtualization: no device model either.
     Pvh,
-    /// A whole machine, with a QEMU for a device model.
+    /// A complete emulated machine, with a QEMU as its device model.
     Hvm,
 }
 
-impl Guest {
-    /// As people write it.
+impl GuestKind {
+    /// The usual spelling, for messages.
     pub(super) const fn name(self) -> &'static str {
         match self {
-            Guest::Pv => "PV",
-            Guest::Pvh => "PVH",
-            Guest::Hvm => "HVM",
+            GuestKind::Pv => "PV",
+            GuestKind::Pvh => "PVH",
+            GuestKind::Hvm => "HVM",
         }
+    }
+
+    /// libxl's word for it.
+    fn parse(text: &str) -> Option<GuestKind> {
+        Some(match text {
+            "pv" => GuestKind::Pv,
+            "pvh" => GuestKind::Pvh,
+            "hvm" => GuestKind::Hvm,
+            _ => return None,
+        })
     }
 }
 
-/// A domain that is there.
+/// A running guest.
 #[derive(Clone, Debug)]
 pub(super) struct Domain {
     pub(super) id: DomId,
-    pub(super) guest: Guest,
+    pub(super) kind: GuestKind,
 }
 
-/// The number that a text means, if it is one: xl takes digits for a number too.
-pub(super) fn number(text: &str) -> Option<DomId> {
+/// The domain id in a text. Like xl, takes any number for an id rather than a name.
+pub(super) fn parse_id(text: &str) -> Option<DomId> {
     text.parse().ok()
 }
 
 /// The domain's name; `None` if it has none.
-pub(super) fn name(tree: &mut Tree, id: DomId) -> Result<Option<String>, Error> {
-    let name = tree.read(&format!("{}/name", paths::domain(id)))?;
+pub(super) fn name(store: &mut Xenstore, id: DomId) -> Result<Option<String>, Error> {
+    let name = store.read(&usb::domain_name(id))?;
     Ok(name.filter(|name| !name.is_empty()))
 }
 
-/// Every domain with its name, by number.
-fn all(tree: &mut Tree) -> Result<Vec<(DomId, Option<String>)>, Error> {
-    let mut ids: Vec<DomId> =
-        tree.list("/local/domain")?.iter().filter_map(|it| it.parse().ok()).collect();
-    ids.sort_unstable();
-    ids.into_iter().map(|id| Ok((id, name(tree, id)?))).collect()
+/// The domain's UUID; `None` if it has none.
+pub(super) fn uuid(store: &mut Xenstore, id: DomId) -> Result<Option<String>, Error> {
+    let vm = store.read(&usb::domain_vm(id))?;
+    Ok(vm.and_then(|path| path.strip_prefix("/vm/").map(str::to_owned)))
 }
 
-/// The number of the domain that `asked` names.
-///
-/// # Errors
-/// [`Error::Missing`], with those that there are.
-pub(super) fn find_id(tree: &mut Tree, asked: &str) -> Result<DomId, Error> {
-    let all = all(tree)?;
-    let found = match number(asked) {
-        Some(id) => all.iter().find(|(it, _)| *it == id),
-        // While a guest reboots, both may have the name: the newer one is meant.
-        None => all.iter().rev().find(|(_, name)| name.as_deref() == Some(asked)),
-    };
-    found.map(|(id, _)| *id).ok_or_else(|| {
-        let known = all.iter().filter(|(id, _)| *id != DomId::ZERO).map(|(id, name)| match name {
-            Some(name) => format!("{name} (id {id})"),
-            None => id.to_string(),
-        });
-        let known: Vec<String> = known.collect();
-        let why = if known.is_empty() {
-            "no guest runs; start it, and see `xl list`".to_owned()
-        } else {
-            format!("the guests that run are {}", known.join(", "))
-        };
-        let shown: String = asked.chars().take(80).collect();
-        Error::Missing { what: format!("the domain {}", shown.escape_debug()), why }
+/// The domain in messages: `domain usbvm (id 3)`.
+pub(super) fn display_name(store: &mut Xenstore, id: DomId) -> Result<String, Error> {
+    Ok(match name(store, id)? {
+        Some(name) => format!("domain {} (id {id})", printable(&name)),
+        None => format!("domain {id}"),
     })
 }
 
-/// The guest that `asked` names, and its sort.
-///
-/// # Errors
-/// [`Error::Missing`] if there is none, [`Error::NotImplemented`] if it is no guest of libxl's.
-pub(super) fn find(tree: &mut Tree, asked: &str) -> Result<Domain, Error> {
-    let id = find_id(tree, asked)?;
-    let kind = tree.read(&format!("/libxl/{id}/type"))?;
-    let guest = match kind.as_deref() {
-        Some("pv") => Guest::Pv,
-        Some("pvh") => Guest::Pvh,
-        Some("hvm") => Guest::Hvm,
-        _ => return Err(no_guest(asked, id, kind.as_deref())),
-    };
-    Ok(Domain { id, guest })
+/// The kind of guest that a domain is; `None` if libxl does not know the domain.
+pub(super) fn kind(store: &mut Xenstore, id: DomId) -> Result<Option<GuestKind>, Error> {
+    Ok(store.read(&usb::domain_type(id))?.as_deref().and_then(GuestKind::parse))
 }
 
-fn no_guest(asked: &str, id: DomId, kind: Option<&str>) -> Error {
-    let what = format!("USB for the domain {asked} (id {id})");
+/// The ids of all domains, in ascending order.
+pub(super) fn ids(store: &mut Xenstore) -> Result<Vec<DomId>, Error> {
+    let mut ids: Vec<DomId> =
+        store.list(usb::DOMAINS)?.iter().filter_map(|it| it.parse().ok()).collect();
+    ids.sort_unstable();
+    Ok(ids)
+}
+
+/// Every domain with its name, by id.
+fn all(store: &mut Xenstore) -> Result<Vec<(DomId, Option<String>)>, Error> {
+    ids(store)?.into_iter().map(|id| Ok((id, name(store, id)?))).collect()
+}
+
+/// The id of the domain with this name or id.
+///
+/// # Errors
+/// [`Error::Missing`], with the guests that run.
+pub(super) fn find_id(store: &mut Xenstore, name_or_id: &str) -> Result<DomId, Error> {
+    let all = all(store)?;
+    let found = match parse_id(name_or_id) {
+        Some(id) => all.iter().find(|(it, _)| *it == id),
+        // While a guest reboots, the old and the new domain may both have the name: the newer one
+        // is the guest.
+        None => all.iter().rev().find(|(_, name)| name.as_deref() == Some(name_or_id)),
+    };
+    found.map(|(id, _)| *id).ok_or_else(|| {
+        let guests = all.iter().filter(|(id, _)| *id != DomId::ZERO).map(|(id, name)| match name {
+            Some(name) => format!("{} (id {id})", printable(name)),
+            None => id.to_string(),
+        });
+        let guests: Vec<String> = guests.collect();
+        let why = if guests.is_empty() {
+            "no guest is running; start it, and check `xl list`".to_owned()
+        } else {
+            format!("the running guests are {}", few(&guests))
+        };
+        let shown: String = name_or_id.chars().take(MAX_SHOWN).collect();
+        Error::Missing { what: format!("the domain {}", shown.escape_debug()), why: why.into() }
+    })
+}
+
+/// The guest with this name or id, and its kind.
+///
+/// # Errors
+/// [`Error::Missing`] if there is none, [`Error::NotImplemented`] if it is not a libxl guest.
+pub(super) fn find(store: &mut Xenstore, name_or_id: &str) -> Result<Domain, Error> {
+    let id = find_id(store, name_or_id)?;
+    let kind = store.read(&usb::domain_type(id))?;
+    match kind.as_deref().and_then(GuestKind::parse) {
+        Some(kind) => Ok(Domain { id, kind }),
+        None => Err(not_a_guest(name_or_id, id, kind.as_deref())),
+    }
+}
+
+fn not_a_guest(name_or_id: &str, id: DomId, kind: Option<&str>) -> Error {
+    let what = format!("USB for the domain {name_or_id} (id {id})");
     let why = match (id == DomId::ZERO, kind) {
-        (true, _) => "domain 0 is this machine, and has its USB devices already".to_owned(),
+        (true, _) => "domain 0 is this machine and already has its USB devices".to_owned(),
         (_, Some(kind)) => {
             format!(
-                "libxl says that it is of type `{}`, and pv, pvh and hvm are known",
+                "its type in libxl is `{}`, but only pv, pvh and hvm are supported",
                 kind.escape_debug()
             )
         }
-        (_, None) => "libxl does not know it, or it is being destroyed; see `xl list`".to_owned(),
+        (_, None) => "libxl does not know it, or it is being destroyed; check `xl list`".to_owned(),
     };
-    Error::NotImplemented { what, by: "Xen".to_owned(), why }
+    Error::NotImplemented { what, by: "Xen".to_owned(), why: why.into() }
 }

@@ -1,0 +1,85 @@
+//! The program `qm` of Proxmox VE.
+
+use std::io::Read as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use vusb_model::remedy::{Reason, Remedy};
+
+use super::Paths;
+use crate::driver::Error;
+use crate::limits::Limits;
+
+/// The interval between two checks whether `qm` has ended. Starting it takes a second.
+const POLL: Duration = Duration::from_millis(10);
+
+/// How much of the output is kept, in bytes.
+const MAX_OUTPUT: u64 = 4096;
+
+/// How long to wait for the end of the output after `qm` has ended: a process that `qm` started
+/// may keep the pipe open.
+const OUTPUT_WAIT: Duration = Duration::from_millis(200);
+
+/// Runs `qm set VMID` with these arguments. Returns what it wrote to standard error, in one line.
+///
+/// # Errors
+/// `qm` cannot be run, fails, or does not end within the limit. It may still have made the change.
+pub(super) fn set(paths: &Paths, arguments: &[String], limits: &Limits) -> Result<String, Error> {
+    let what = || format!("qm set {} {}", paths.vmid, arguments.join(" "));
+    let failed = |why: String| Error::Failed { what: what(), why: why.into() };
+    let mut command = Command::new(paths.qm());
+    command.arg("set").arg(paths.vmid.to_string()).args(arguments);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
+    let (sender, output) = std::sync::mpsc::channel();
+    if let Some(pipe) = child.stderr.take() {
+        thread::spawn(move || {
+            let mut bytes = Vec::new();
+            let _ = pipe.take(MAX_OUTPUT).read_to_end(&mut bytes);
+            // The receiver may be gone; ignore the error.
+            let _ = sender.send(one_line(&bytes));
+        });
+    }
+    let limit = limits.next_wait();
+    let Some(status) = wait(&mut child, limit).map_err(|error| failed(error.to_string()))? else {
+        // It is not killed: it may hold the lock, and its worker would continue anyway. A thread
+        // waits for its end, which would otherwise leave a zombie in a program that runs for long.
+        thread::spawn(move || child.wait());
+        let why = Reason::from("qm does not end; it may still make the change");
+        let why = why.remedy(Remedy::ListDomain).remedy(Remedy::MoreTime);
+        return Err(Error::TimedOut { what: what(), limit: limits.single_wait(), why });
+    };
+    let text = output.recv_timeout(OUTPUT_WAIT).unwrap_or_default();
+    if status.success() {
+        return Ok(text);
+    }
+    let how = match (status.code(), status.signal()) {
+        (Some(code), _) => format!("it failed with exit code {code}"),
+        (None, Some(signal)) => format!("it was killed by signal {signal}"),
+        (None, None) => "it failed".to_owned(),
+    };
+    Err(failed(if text.is_empty() { how } else { format!("{how}: {text}") }))
+}
+
+/// Waits for the end of a process. `None` if it has not ended within `limit`.
+fn wait(child: &mut Child, limit: Duration) -> std::io::Result<Option<std::process::ExitStatus>> {
+    let end = Instant::now().checked_add(limit);
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if end.is_some_and(|end| Instant::now() >= end) {
+            return Ok(None);
+        }
+        thread::sleep(POLL);
+    }
+}
+
+/// Output as one line that can be shown on a terminal.
+fn one_line(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join("; ").chars().filter(|it| !it.is_control()).collect()
+}
