@@ -1,11 +1,13 @@
-//! What a controller has done, for `vusb list --json`.
+//! Counters of one controller, which a toolstack shows (`vusb list --json`).
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use vusb_usbif::urb::Direction;
+use vusb_xen::usb;
 
-/// What a controller has done since the guest connected. Counted by one thread, read by another.
+/// A controller's traffic since the guest connected. Written by the controller's thread, read by
+/// the supervisor.
 #[derive(Debug, Default)]
 pub struct Counters {
     requests: AtomicU64,
@@ -17,51 +19,50 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// The guest asked for something.
+    /// Counts a request of the guest.
     pub fn request(&self) {
         self.requests.fetch_add(1, Relaxed);
     }
 
-    /// Bytes were moved.
+    /// Counts bytes that were transferred.
     pub fn moved(&self, direction: Direction, bytes: u32) {
         let counter = if direction == Direction::In { &self.bytes_in } else { &self.bytes_out };
         counter.fetch_add(bytes.into(), Relaxed);
     }
 
-    /// A request was not answered with success.
+    /// Counts a request that failed.
     pub fn error(&self) {
         self.errors.fetch_add(1, Relaxed);
     }
 
-    /// So many requests are not answered yet.
+    /// Sets the number of requests that are not answered yet.
     pub fn in_flight(&self, count: usize) {
         self.in_flight.store(count as u64, Relaxed);
     }
 
-    /// The thread woke up.
+    /// Counts a wake-up of the thread.
     pub fn wakeup(&self) {
         self.wakeups.fetch_add(1, Relaxed);
     }
 
-    /// The thread that is done has nothing in flight.
+    /// How many requests the guest has made.
     pub fn requests(&self) -> u64 {
         self.requests.load(Relaxed)
     }
 }
 
 impl fmt::Display for Counters {
-    /// As it stands in the store: `requests=7 bytes-in=512 bytes-out=31 errors=0 in-flight=1 wakeups=9`.
+    /// The form used in xenstore, see [`usb::Counters`].
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let read = |counter: &AtomicU64| counter.load(Relaxed);
-        write!(
-            f,
-            "requests={} bytes-in={} bytes-out={} errors={} in-flight={} wakeups={}",
-            read(&self.requests),
-            read(&self.bytes_in),
-            read(&self.bytes_out),
-            read(&self.errors),
-            read(&self.in_flight),
-            read(&self.wakeups)
-        )
+        let now = usb::Counters {
+            requests: read(&self.requests),
+            bytes_in: read(&self.bytes_in),
+            bytes_out: read(&self.bytes_out),
+            errors: read(&self.errors),
+            in_flight: read(&self.in_flight),
+            wakeups: read(&self.wakeups),
+        };
+        now.fmt(f)
     }
 }

@@ -1,33 +1,42 @@
 //! One controller of one guest: its rings, its ports, and the devices in them.
 //!
-//! The engine decides; it has no thread, no file and no clock. Whoever runs it tells it what has happened, and then does what it asks for:
+//! The engine makes decisions. It has no thread, no files and no clock. Its caller tells it what
+//! has happened, and then carries out what it asks for:
 //!
 //! ```text
-//!    guest rang ───▶ ring() ─┐                            ┌─▶ jobs: open, configure, reset, give back (other threads)
-//!    device ready ─▶ device()├─▶ requests wait, fly, are ─┼─▶ notices: what has become of each port (for the store)
-//!    job ended ────▶ ended() │   finished and answered    └─▶ settle(): wake the guest?
-//!    toolstack ────▶ want() ─┘
+//!   guest event ──▶ take_requests() ─┐                     ┌─▶ jobs (on other threads):
+//!   transfer done ▶ reap() ──────────┤                     │   open, configure, reset, release
+//!   job ended ────▶ job_ended() ─────┼─▶ requests: queue, ─┼─▶ status changes of ports (xenstore)
+//!   toolstack ────▶ set_device() ────┘   submit, complete, └─▶ finish_round(): wake the guest?
+//!                                        answer
 //! ```
 //!
-//! A round is: everything that has happened, then [`Engine::settle`], which hands transfers to the devices, shows the guest all answers at once and
-//! says whether it must be woken. So the work of a round costs one wake-up at most, however much it is.
+//! In a round, the caller reports everything that has happened, and then calls
+//! [`Engine::finish_round`]. That submits transfers to the devices, publishes all responses at
+//! once, and returns whether the guest must be woken. So a round wakes the guest at most once,
+//! however much it does, or twice if the caller waits for a train ([`Engine::publish`]): the
+//! requests that carry the data of one storage command.
 //!
-//! What the parts do: `requests` takes what the guest asks for, `controls` and `transfers` hand it over and answer it, `lending` knows what is in a
-//! port. They decide with `control`, `queue` and `offer`, which are pure, and make and unmake transfers with `flight`.
+//! `requests` accepts the guest's requests, `control_requests` and `transfers` submit and answer
+//! them, and `port_lifecycle` attaches and detaches devices. They decide with `control_policy`,
+//! `queue`, `train` and `guest_view`, which are pure, and convert between requests and transfers
+//! with `in_flight`.
 //!
-//! What the guest says is checked before it is used. A guest that breaks the protocol ends its controller ([`Fault`]), and nothing else.
+//! Data from the guest is checked before it is used. A guest that breaks the protocol ends its own
+//! controller ([`Fault`]), and nothing else.
 
-mod control;
-mod controls;
-mod flight;
+mod control_policy;
+mod control_requests;
+mod guest_view;
+mod in_flight;
 mod job;
-mod lending;
-mod offer;
 mod port;
+mod port_lifecycle;
 mod queue;
 mod requests;
 #[cfg(test)]
 mod test;
+mod train;
 mod transfers;
 mod usb;
 
@@ -35,58 +44,62 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use thiserror::Error;
-use vusb_host::usbfs::{Buffer, Buffers, Gone, PAGE};
+use vusb_host::usbfs::{Buffer, BufferPool, Gone, PAGE};
 use vusb_usbif::urb::{self, Invalid, Request, Status};
 use vusb_usbif::{Broken, Notify, Page, Port, Speed, connect};
 
-use flight::Scratch;
-pub use job::{Chosen, Failure, Job, Opened, Outcome, Work};
-pub use offer::{CannotOffer, Offer};
-use port::{Slot, State};
+pub use guest_view::{ExportError, GuestView};
+use in_flight::Scratch;
+pub use job::{Configuration, Failure, Job, Opened, Outcome, Work};
+use port::{Exported, Slot, State};
 pub use usb::{BadMemory, Memory, Piece, Usb};
 
 use crate::counters::Counters;
-use crate::nodes::{PortStatus, Want};
+use vusb_xen::usb::{PortStatus, RequestedDevice};
 
-/// How many requests are looked at in one round: as many as the ring holds, four times over. A guest whose requests are all answered at once could
-/// otherwise keep the engine in one round for ever.
-const ROUND: usize = 64;
-/// Addresses of endpoints go from 1 to 15, with this bit for IN.
-const IN: u8 = flight::IN;
+/// The most requests that one call of [`Engine::take_requests`] reads. The ring already returns at
+/// most 16 between two calls of [`Engine::publish`] ([`urb::Ring::next`]); this limit holds even if
+/// it did not.
+const MAX_REQUESTS_PER_CALL: usize = 64;
+/// The direction bit of an endpoint address: set for IN.
+const IN: u8 = in_flight::IN;
 
-/// Why a controller ends.
+/// A protocol violation by the guest: the reason why its controller ends.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Fault {
-    /// A ring's index cannot be true.
+    /// A ring has an impossible index.
     #[error(transparent)]
-    Broken(#[from] Broken),
-    /// A request that no driver makes.
-    #[error("{0}; drop this controller")]
-    Nonsense(Invalid),
-    /// A number that is in use.
-    #[error("the guest used request number {0} again before it was answered; drop this controller")]
-    Duplicate(u16),
-    /// Memory that it did not lend.
-    #[error("{0}; drop this controller")]
+    Ring(#[from] Broken),
+    /// A request that no correct driver sends.
+    #[error("{0}")]
+    InvalidRequest(Invalid),
+    /// A request id that is still in use.
+    #[error("the guest reused request id {0} before the request was answered")]
+    DuplicateId(u16),
+    /// A request that refers to memory which is not granted.
+    #[error(transparent)]
     Memory(#[from] BadMemory),
 }
 
-/// What has become of a port.
+/// A change of a port's status.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
+pub struct StatusChange {
     /// The port.
     pub port: Port,
-    /// `None`: it is empty.
+    /// The new status; `None` if the port is empty.
     pub status: Option<PortStatus>,
 }
 
-/// What a round leaves to do.
+/// What the caller has to do after a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settled {
+pub struct RoundEnd {
     /// Whether the guest must be woken.
     pub notify: Notify,
-    /// Whether something is to be tried again in a moment.
-    pub again: bool,
+    /// Whether the guest has no unanswered request, and got responses at the end of this round: its
+    /// next request may follow at once.
+    pub drained: bool,
+    /// Whether to run another round soon, although no event will ask for it.
+    pub retry: bool,
 }
 
 /// One controller of one guest.
@@ -95,33 +108,38 @@ pub struct Engine<P, M, U: Usb> {
     connects: connect::Ring<P>,
     memory: M,
     slots: Vec<Slot<U>>,
-    /// What the guest is still to be told.
-    tell: VecDeque<(Port, Speed)>,
-    /// The numbers of the guest's requests that are not answered.
-    ids: Vec<u16>,
-    /// Jobs to be done.
+    /// The ports whose state is [`State::Exported`]. Bit 0 is port 1. Only these ports need
+    /// work in a round, and most ports are empty.
+    exported: u32,
+    /// Connection events that have not been posted to the guest yet.
+    port_events: VecDeque<(Port, Speed)>,
+    /// The ids of the guest's requests that are not answered.
+    unanswered: Vec<u16>,
+    /// Jobs for the caller to start.
     jobs: Vec<Job<U>>,
-    notices: Vec<Notice>,
+    status_changes: Vec<StatusChange>,
     pools: Pools,
     scratch: Scratch,
     counters: Arc<Counters>,
+    /// The token of the next transfer.
     next_token: u64,
+    /// The number of the next request ([`queue::Item::number`]).
     next_number: u64,
     notify: Notify,
 }
 
-/// Memory for transfers, by size.
+/// Memory for transfers, in two sizes.
 struct Pools {
-    small: Buffers,
-    large: Buffers,
+    small: BufferPool,
+    large: BufferPool,
 }
 
 impl Pools {
     fn new() -> Pools {
-        // A page for the offset in the first page.
+        // One extra page, because data keeps the guest's offset within its first page.
         Pools {
-            small: Buffers::new(2 * PAGE, 48),
-            large: Buffers::new(queue::MERGED_BYTES + PAGE, 16),
+            small: BufferPool::new(2 * PAGE, 48),
+            large: BufferPool::new(queue::MERGED_BYTES + PAGE, 16),
         }
     }
 
@@ -132,17 +150,18 @@ impl Pools {
 }
 
 impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
-    /// A controller with so many ports (1 to 31), whose rings are in these pages.
+    /// A controller with this number of ports (1 to 31), whose rings are in these pages.
     pub fn new(urbs: P, connects: P, ports: u8, memory: M, counters: Arc<Counters>) -> Self {
         Engine {
             urbs: urb::Ring::new(urbs),
             connects: connect::Ring::new(connects),
             memory,
             slots: (0..ports.min(Port::MAX.number())).map(|_| Slot::new()).collect(),
-            tell: VecDeque::new(),
-            ids: Vec::new(),
+            exported: 0,
+            port_events: VecDeque::new(),
+            unanswered: Vec::new(),
             jobs: Vec::new(),
-            notices: Vec::new(),
+            status_changes: Vec::new(),
             pools: Pools::new(),
             scratch: Scratch::default(),
             counters,
@@ -152,14 +171,14 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
         }
     }
 
-    /// The jobs that have to be done since the last call.
+    /// The jobs to start since the last call.
     pub fn take_jobs(&mut self) -> Vec<Job<U>> {
         std::mem::take(&mut self.jobs)
     }
 
-    /// What has become of ports since the last call.
-    pub fn take_notices(&mut self) -> Vec<Notice> {
-        std::mem::take(&mut self.notices)
+    /// The changes of port status since the last call.
+    pub fn take_status_changes(&mut self) -> Vec<StatusChange> {
+        std::mem::take(&mut self.status_changes)
     }
 
     /// The guest's memory.
@@ -167,88 +186,110 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
         &mut self.memory
     }
 
-    /// The device in a port, if there is one that may be touched now: for waiting until it is ready.
-    pub fn watched(&self, port: Port) -> Option<&U> {
+    /// The device in a port, if the caller may wait for its transfers now. A device may not be
+    /// polled while a job works on it, or after it was unplugged.
+    pub fn pollable(&self, port: Port) -> Option<&U> {
         match &self.slots.get(index(port))?.state {
-            State::Lent(lent) if !lent.busy && !lent.gone => Some(&lent.usb),
+            State::Exported(device) if !device.job_running && !device.unplugged => {
+                Some(&device.usb)
+            }
             _ => None,
         }
     }
 
-    /// The ports for which [`Engine::watched`] has a device: bit 0 is port 1.
-    pub fn touchable(&self) -> u32 {
-        let watched = self.ports().filter(|port| self.watched(*port).is_some());
-        watched.map(|port| 1 << index(port)).sum()
+    /// The ports for which [`Engine::pollable`] returns a device. Bit 0 is port 1.
+    pub fn pollable_mask(&self) -> u32 {
+        let pollable = self.exported_ports().filter(|port| self.pollable(*port).is_some());
+        pollable.map(|port| 1 << index(port)).sum()
+    }
+
+    /// The ports whose state is [`State::Exported`].
+    fn exported_ports(&self) -> impl Iterator<Item = Port> + use<P, M, U> {
+        let mut left = self.exported;
+        std::iter::from_fn(move || {
+            let first = left.trailing_zeros();
+            // Removes the lowest bit that is set.
+            left &= left.checked_sub(1)?;
+            port_at(first as usize)
+        })
     }
 
     /// All ports.
     pub fn ports(&self) -> impl Iterator<Item = Port> + use<P, M, U> {
-        (0..self.slots.len()).filter_map(number)
+        (0..self.slots.len()).filter_map(port_at)
     }
 
-    /// Whether no port has anything of the host's any more.
+    /// Whether no port holds, opens or releases a host device.
     pub fn is_empty(&self) -> bool {
-        let none = |slot: &Slot<U>| {
-            !matches!(slot.state, State::Opening(_) | State::Lent(_) | State::GivingBack)
+        let holds_no_device = |slot: &Slot<U>| {
+            !matches!(slot.state, State::Opening(_) | State::Exported(_) | State::Releasing)
         };
-        self.slots.iter().all(none)
+        self.slots.iter().all(holds_no_device)
+    }
+
+    /// The device in a port, if there is one.
+    fn device(&mut self, port: Port) -> Option<&mut Exported<U>> {
+        self.slots.get_mut(index(port)).and_then(Slot::exported)
     }
 
     // ---- what has happened
 
-    /// The guest may have put requests into its ring.
+    /// Reads the requests that the guest has put into its ring.
     ///
     /// # Errors
     /// The guest broke the protocol: end the controller.
-    pub fn ring(&mut self) -> Result<(), Fault> {
-        for _ in 0..ROUND {
+    pub fn take_requests(&mut self) -> Result<(), Fault> {
+        for _ in 0..MAX_REQUESTS_PER_CALL {
             let Some((ticket, request)) = self.urbs.next()? else { return Ok(()) };
-            if self.ids.contains(&ticket.id()) {
-                return Err(Fault::Duplicate(ticket.id()));
+            if self.unanswered.contains(&ticket.id()) {
+                return Err(Fault::DuplicateId(ticket.id()));
             }
-            self.ids.push(ticket.id());
+            self.unanswered.push(ticket.id());
             self.counters.request();
             match request {
-                Request::Submit(transfer) => self.submitted(ticket, transfer)?,
-                Request::Unlink { target } => self.unlinked(ticket, target),
-                Request::Invalid(why) if is_lie(why) => return Err(Fault::Nonsense(why)),
-                Request::Invalid(_) => self.answer(ticket, flight::response(Status::Invalid, 0)),
+                Request::Submit(transfer) => self.handle_submit(ticket, transfer)?,
+                Request::Unlink { target } => self.handle_unlink(ticket, target),
+                Request::Invalid(why) if is_protocol_violation(why) => {
+                    return Err(Fault::InvalidRequest(why));
+                }
+                Request::Invalid(_) => self.answer(ticket, in_flight::response(Status::Invalid, 0)),
             }
         }
         Ok(())
     }
 
-    /// A device may have finished transfers, or may be gone.
+    /// Takes the completed transfers of a device, and detects that it was unplugged.
     ///
     /// # Errors
-    /// The guest's memory is not there: end the controller.
-    pub fn device(&mut self, port: Port) -> Result<(), Fault> {
+    /// The guest's memory is not granted: end the controller.
+    pub fn reap(&mut self, port: Port) -> Result<(), Fault> {
         loop {
-            let Some(lent) = self.slots.get_mut(index(port)).and_then(Slot::lent) else {
+            let Some(device) = self.device(port) else {
                 return Ok(());
             };
-            if lent.busy {
+            if device.job_running {
                 return Ok(());
             }
-            match lent.usb.reap() {
+            match device.usb.reap() {
                 Ok(None) => return Ok(()),
-                Ok(Some(done)) => self.landed(port, &done)?,
+                Ok(Some(done)) => self.transfer_done(port, &done)?,
                 Err(Gone) => {
-                    lent.gone = true;
-                    self.leave(port);
+                    device.unplugged = true;
+                    self.begin_detach(port);
                     return Ok(());
                 }
             }
-            // With nothing left at the device there is nothing more to reap: saves a system call a transfer.
-            let lent = self.slots.get_mut(index(port)).and_then(Slot::lent);
-            if lent.is_none_or(|it| it.usb.in_flight() == 0) {
+            // If the device has no more transfers, there is nothing to reap. This saves one system
+            // call per transfer.
+            let device = self.device(port);
+            if device.is_none_or(|it| it.usb.in_flight() == 0) {
                 return Ok(());
             }
         }
     }
 
-    /// A job has ended.
-    pub fn ended(&mut self, port: Port, outcome: Outcome<U>) {
+    /// Processes the outcome of a job.
+    pub fn job_ended(&mut self, port: Port, outcome: Outcome<U>) {
         let Some(slot) = self.slots.get_mut(index(port)) else { return };
         match outcome {
             Outcome::Opened(opened) => self.opened(port, *opened),
@@ -257,40 +298,41 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
                 self.not_opened(port, State::Refused, PortStatus::Refused(why));
             }
             Outcome::Done(result) => self.job_done(port, result),
-            Outcome::GaveBack => {
+            Outcome::Released => {
                 slot.state = State::Empty;
-                if slot.wanted.is_none() {
-                    self.notice(port, None);
+                if slot.requested.is_none() {
+                    self.report_status(port, None);
                 }
                 self.reconcile(port);
             }
         }
     }
 
-    /// The toolstack wants this device in the port, or none.
-    pub fn want(&mut self, port: Port, want: Option<Want>) {
+    /// The toolstack requests this device for the port; `None` to empty the port.
+    pub fn set_device(&mut self, port: Port, requested: Option<RequestedDevice>) {
         let Some(slot) = self.slots.get_mut(index(port)) else { return };
-        slot.wanted = want;
+        slot.requested = requested;
         self.reconcile(port);
     }
 
-    /// The toolstack wants no device in any port: the controller is to end.
-    pub fn want_none(&mut self) {
+    /// Empties all ports, because the controller is about to end.
+    pub fn clear_devices(&mut self) {
         for port in self.ports() {
-            self.want(port, None);
+            self.set_device(port, None);
         }
     }
 
-    /// Something was plugged in here, or something about a device has changed: what was not there may be now.
-    pub fn plugged(&mut self, is: impl Fn(&Want) -> bool) {
+    /// Retries requests for devices that were absent or refused. To be called when a device was
+    /// plugged in or changed; `affected` selects the requests.
+    pub fn devices_changed(&mut self, affected: impl Fn(&RequestedDevice) -> bool) {
         for port in self.ports() {
             let Some(slot) = self.slots.get_mut(index(port)) else { continue };
             match &slot.state {
-                State::Absent(want) | State::Refused(want) if is(want) => {
+                State::Absent(requested) | State::Refused(requested) if affected(requested) => {
                     slot.state = State::Empty;
                     self.reconcile(port);
                 }
-                State::Opening(want) if is(want) => slot.look_again = true,
+                State::Opening(requested) if affected(requested) => slot.rescan = true,
                 _ => {}
             }
         }
@@ -298,45 +340,76 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
 
     // ---- the end of a round
 
-    /// Hands over what waits, shows the guest all answers, and says whether it must be woken.
+    /// Ends a round: submits waiting transfers, posts connection events and publishes all
+    /// responses.
     ///
     /// # Errors
     /// The guest broke the protocol: end the controller.
-    pub fn settle(&mut self) -> Result<Settled, Fault> {
-        let mut again = false;
-        for port in self.ports() {
-            again |= self.pump(port)?;
+    pub fn finish_round(&mut self) -> Result<RoundEnd, Fault> {
+        let mut retry = false;
+        for port in self.exported_ports() {
+            retry |= self.pump(port)?;
         }
-        while let Some((port, speed)) = self.tell.front().copied() {
-            // A guest whose ring is broken is told of nothing any more, and its devices are given back all the same.
-            let posted = self.connects.post(port, speed).inspect_err(|_| self.tell.clear())?;
+        while let Some((port, speed)) = self.port_events.front().copied() {
+            // A guest whose ring is broken gets no more events, but its devices still have to be
+            // released: an event that stays in the queue would fail every later round.
+            let posted =
+                self.connects.post(port, speed).inspect_err(|_| self.port_events.clear())?;
             match posted {
                 connect::Posted::Sent(notify) => {
                     self.notify = self.notify.or(notify);
-                    self.tell.pop_front();
+                    self.port_events.pop_front();
                 }
-                // Credit that has come just now is used in a moment: a guest that gives and takes it does not keep us here.
+                // Credit that arrives right now is used in the next round. Otherwise a guest that
+                // keeps granting and revoking credit could hold the engine in this loop.
                 connect::Posted::NoCredit => {
-                    again |= self.connects.rearm();
+                    retry |= self.connects.rearm();
                     break;
                 }
             }
         }
-        let notify = self.notify.or(self.urbs.publish());
-        self.notify = Notify::NotDue;
-        self.counters.in_flight(self.ids.len());
-        Ok(Settled { notify, again })
+        let drained = self.unanswered.is_empty() && self.urbs.has_unpublished();
+        let notify = self.publish();
+        self.counters.in_flight(self.unanswered.len());
+        Ok(RoundEnd { notify, drained, retry })
     }
 
-    /// Before sleeping: asks to be woken, and says whether there is something to do already.
+    /// Publishes the responses so far. Returns whether the guest must be woken.
+    pub fn publish(&mut self) -> Notify {
+        std::mem::replace(&mut self.notify, Notify::NotDue).or(self.urbs.publish())
+    }
+
+    /// Whether the requests taken so far begin a train, and the others are about to arrive and fit
+    /// into the ring. The caller may wait briefly for them before it ends the round.
+    pub fn awaits_train(&self) -> bool {
+        let free = (urb::RING_SLOTS as usize).saturating_sub(self.unanswered.len());
+        self.exported_ports().any(|port| match self.slots.get(index(port)).map(|it| &it.state) {
+            Some(State::Exported(device)) => device.awaits_train(free),
+            _ => false,
+        })
+    }
+
+    /// Whether the guest has sent a request that was not taken. One load of the guest's memory.
+    pub fn has_request(&self) -> bool {
+        self.urbs.has_request()
+    }
+
+    /// Asks the guest to send no events until [`Engine::rearm`], because the caller is awake.
+    pub fn park(&mut self) {
+        self.urbs.park();
+    }
+
+    /// Asks the guest for an event with its next request. The caller calls this before it sleeps,
+    /// and must not sleep if it returns true: a request has already arrived.
     #[must_use = "if a request is there already, no event will come for it"]
     pub fn rearm(&mut self) -> bool {
         self.urbs.rearm()
     }
 }
 
-/// Whether a request shows that the guest's driver is broken or lies; what is left is merely more than can be done.
-const fn is_lie(why: Invalid) -> bool {
+/// Whether an invalid request means that the guest's driver is broken or malicious. Other invalid
+/// requests are answered with an error, and the controller continues.
+const fn is_protocol_violation(why: Invalid) -> bool {
     !matches!(
         why,
         Invalid::TooManyPackets(_) | Invalid::ControlTooShort { .. } | Invalid::ControlDirection
@@ -347,6 +420,6 @@ fn index(port: Port) -> usize {
     usize::from(port.number()) - 1
 }
 
-fn number(index: usize) -> Option<Port> {
+fn port_at(index: usize) -> Option<Port> {
     Port::new(u8::try_from(index + 1).ok()?).ok()
 }

@@ -1,4 +1,4 @@
-//! A guest's memory and rings, through Xen.
+//! A guest's memory and rings, accessed through Xen's grant tables.
 
 use vusb_usbif::Page;
 use vusb_xen::grant::{CopyBatch, GrantRef, Grants, MappedPage};
@@ -6,10 +6,11 @@ use vusb_xen::{DomId, SharedPage};
 
 use crate::engine::{BadMemory, Memory, Piece};
 
-/// How many pieces go to the kernel in one call. It makes a hypercall of each sixteen.
-const CALL: usize = 64;
+/// How many pieces are passed to the kernel in one call. The kernel makes one hypercall for every
+/// sixteen of them.
+const PIECES_PER_CALL: usize = 64;
 
-/// A page of a ring.
+/// The page of a ring, mapped from the guest.
 #[derive(Debug)]
 pub struct RingPage(pub MappedPage);
 
@@ -27,26 +28,27 @@ impl Page for RingPage {
     }
 }
 
-/// The memory that a guest has granted.
+/// The memory that a guest has granted to this domain.
 #[derive(Debug)]
 pub struct GuestMemory {
     grants: Grants,
     domain: DomId,
-    shut: bool,
+    revoked: bool,
 }
 
 impl GuestMemory {
-    /// The memory of a guest.
+    /// The memory of the guest with this domain id.
     pub const fn new(grants: Grants, domain: DomId) -> GuestMemory {
-        GuestMemory { grants, domain, shut: false }
+        GuestMemory { grants, domain, revoked: false }
     }
 
-    /// The guest has let go of the controller: its grants may mean something else by now, so nothing is copied any more.
-    pub const fn shut(&mut self) {
-        self.shut = true;
+    /// Stops all copies. The guest has released the controller, so it may have reused its grant
+    /// references for other pages.
+    pub const fn revoke(&mut self) {
+        self.revoked = true;
     }
 
-    fn copy(&self, batch: &mut CopyBatch<'_, CALL>) -> Result<(), BadMemory> {
+    fn copy(&self, batch: &mut CopyBatch<'_, PIECES_PER_CALL>) -> Result<(), BadMemory> {
         self.grants.copy(batch).map_err(bad)?;
         batch.all_done().map_err(bad)
     }
@@ -56,27 +58,28 @@ fn bad(error: impl ToString) -> BadMemory {
     BadMemory(error.to_string())
 }
 
-fn outside() -> BadMemory {
-    BadMemory("a piece lies outside of the transfer".to_owned())
+fn out_of_range() -> BadMemory {
+    BadMemory("a piece lies outside the transfer".to_owned())
 }
 
 impl Memory for GuestMemory {
-    /// The pieces must follow one another in `into`: they are cut off one by one, so that no byte is lent twice.
+    /// The pieces must be in ascending order in `into` and must not overlap. Each is split off the
+    /// rest of the buffer, so that no byte is borrowed twice.
     fn read(&mut self, pieces: &[Piece], into: &mut [u8]) -> Result<(), BadMemory> {
-        if self.shut {
-            return Err(BadMemory("the guest has let go of the controller".to_owned()));
+        if self.revoked {
+            return Err(BadMemory("the guest has released the controller".to_owned()));
         }
         let mut rest = into;
         let mut start = 0;
-        for pieces in pieces.chunks(CALL) {
+        for pieces in pieces.chunks(PIECES_PER_CALL) {
             let mut batch = CopyBatch::new();
             for piece in pieces {
-                let skip = piece.at.checked_sub(start).ok_or_else(outside)?;
-                let (_, behind) = rest.split_at_mut_checked(skip).ok_or_else(outside)?;
-                let (part, behind) =
-                    behind.split_at_mut_checked(piece.length.into()).ok_or_else(outside)?;
-                start = piece.at + part.len();
-                rest = behind;
+                let skip = piece.buffer_offset.checked_sub(start).ok_or_else(out_of_range)?;
+                let (_, tail) = rest.split_at_mut_checked(skip).ok_or_else(out_of_range)?;
+                let (part, tail) =
+                    tail.split_at_mut_checked(piece.length.into()).ok_or_else(out_of_range)?;
+                start = piece.buffer_offset + part.len();
+                rest = tail;
                 batch
                     .from_guest(self.domain, GrantRef(piece.gref), piece.offset, part)
                     .map_err(bad)?;
@@ -87,14 +90,14 @@ impl Memory for GuestMemory {
     }
 
     fn write(&mut self, pieces: &[Piece], from: &[u8]) -> Result<(), BadMemory> {
-        if self.shut {
+        if self.revoked {
             return Ok(());
         }
-        for pieces in pieces.chunks(CALL) {
+        for pieces in pieces.chunks(PIECES_PER_CALL) {
             let mut batch = CopyBatch::new();
             for piece in pieces {
-                let end = piece.at + usize::from(piece.length);
-                let part = from.get(piece.at..end).ok_or_else(outside)?;
+                let end = piece.buffer_offset + usize::from(piece.length);
+                let part = from.get(piece.buffer_offset..end).ok_or_else(out_of_range)?;
                 batch
                     .to_guest(self.domain, GrantRef(piece.gref), piece.offset, part)
                     .map_err(bad)?;

@@ -1,7 +1,8 @@
-//! Looking for this machine's devices, on a thread of its own.
+//! Enumerates this machine's devices on a separate thread.
 //!
-//! The kernel holds a device while it resets it or waits for an answer of it, and whoever reads its serial number waits as long. A guest can have its
-//! device in that state for many seconds, and the supervisor has all other guests to see to.
+//! The kernel locks a device while it resets it or waits for its response. A read of the device's
+//! serial number blocks until the kernel unlocks it. A guest can keep its device in that state for
+//! many seconds. The supervisor must not block on this, because it serves all other guests too.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -10,25 +11,26 @@ use vusb_host::{Host, HostDevice};
 
 use crate::controller::Waker;
 
-/// The thread that looks, as its owner sees it.
+/// Handle to the thread that enumerates devices. Each enumeration has a number.
 #[derive(Debug)]
 pub struct Lister {
-    asks: Sender<u64>,
-    found: Receiver<(u64, Vec<HostDevice>)>,
+    requests: Sender<u64>,
+    results: Receiver<(u64, Vec<HostDevice>)>,
     last: u64,
 }
 
 impl Lister {
-    /// Starts it. It wakes its owner whenever it has looked, and ends with it.
+    /// Starts the thread. It calls `waker` after each enumeration, and ends when the handle is
+    /// dropped.
     ///
     /// # Errors
-    /// The system has no more threads.
+    /// The thread cannot be started.
     pub fn start(host: Host, waker: Waker) -> io::Result<Lister> {
-        let (asks, inbox) = mpsc::channel::<u64>();
-        let (outbox, found) = mpsc::channel();
-        let look = move || {
+        let (requests, inbox) = mpsc::channel::<u64>();
+        let (outbox, results) = mpsc::channel();
+        let enumerate = move || {
             while let Ok(first) = inbox.recv() {
-                // Those that have asked meanwhile are served by one look.
+                // One enumeration serves all requests that have arrived by now.
                 let number = inbox.try_iter().last().unwrap_or(first);
                 if outbox.send((number, host.devices().unwrap_or_default())).is_err() {
                     return;
@@ -36,20 +38,20 @@ impl Lister {
                 waker.wake();
             }
         };
-        std::thread::Builder::new().name("lister".to_owned()).spawn(look)?;
-        Ok(Lister { asks, found, last: 0 })
+        std::thread::Builder::new().name("lister".to_owned()).spawn(enumerate)?;
+        Ok(Lister { requests, results, last: 0 })
     }
 
-    /// Asks for a look that begins after this; its number.
-    pub fn ask(&mut self) -> u64 {
+    /// Requests an enumeration that starts after this call. Returns its number.
+    pub fn request(&mut self) -> u64 {
         self.last += 1;
-        // The thread ends with us.
-        let _ = self.asks.send(self.last);
+        // The thread lives as long as this handle, so the send does not fail.
+        let _ = self.requests.send(self.last);
         self.last
     }
 
-    /// What was found since the last call, and the last question that it answers.
+    /// The result of the newest enumeration since the last call, and its number.
     pub fn take(&self) -> Option<(u64, Vec<HostDevice>)> {
-        self.found.try_iter().last()
+        self.results.try_iter().last()
     }
 }

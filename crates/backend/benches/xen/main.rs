@@ -1,11 +1,14 @@
-//! vusb-backend beside `qusb`, the backend of the same protocol in QEMU: in one boot of Xen, for one guest, with one device that goes back and
-//! forth, and with dom0's own speed on that device as the limit.
+//! Compares vusb-backend with `qusb`, QEMU's backend for the same protocol, in one boot of Xen,
+//! with the same guests and devices. dom0's own speed on a device is the upper bound.
 //!
 //! ```text
-//!   round:  dom0 ─ measure ─▶ vusb: attach ─ measure ─ detach ─▶ qusb: attach ─ measure ─ detach     (every other round: qusb first)
+//!   round:  dom0 ─ measure ─▶ vusb: attach ─ measure ─ detach ─▶ qusb: attach ─ measure ─ detach
+//!           (every other round: qusb first)
 //! ```
 //!
-//! All of it runs under software emulation: seconds say little, ratios say what they say. Medians over the rounds.
+//! Everything runs under software emulation, so only ratios are meaningful, not absolute times. The
+//! results are medians over the rounds. With `--icount`, the machine's clock counts instructions
+//! (`instructions`).
 
 #![allow(
     clippy::unwrap_used,
@@ -14,6 +17,7 @@
     reason = "a benchmark may fail"
 )]
 
+mod instructions;
 mod measure;
 mod stage;
 mod table;
@@ -22,11 +26,14 @@ use measure::Figures;
 use stage::{Side, Stage};
 use table::Table;
 
-/// How often each side is measured, unless `VUSB_BENCH_ROUNDS` says it.
+/// How many times each side is measured; `VUSB_BENCH_ROUNDS` overrides it.
 const ROUNDS: usize = 3;
 
 fn main() {
     let rounds = std::env::var("VUSB_BENCH_ROUNDS").map_or(ROUNDS, |it| it.parse().unwrap());
+    if std::env::args().any(|it| it == "--icount") {
+        return instructions::run(rounds);
+    }
     let stage = Stage::new();
     let mut all = Figures::default();
     for round in 0..rounds {
@@ -38,7 +45,7 @@ fn main() {
             measure::guest(&stage, side, &mut all);
         }
     }
-    measure::together(&stage, &mut all);
+    measure::two_guests(&stage, &mut all);
     measure::memory(&stage, &mut all);
     print!("{}", Table(&all));
 }

@@ -1,7 +1,8 @@
-//! What is measured, and how.
+//! The measurements.
 //!
-//! `rig-measure` times transfers where they are made, in dom0 or in the guest. A backend's processor time is what the kernel has counted for all its threads, to the
-//! nanosecond (`schedstat`), while a transfer of known size ran.
+//! `rig-measure` times transfers where they are made, in dom0 or in the guest. A backend's
+//! processor time is the time that the kernel accounts to all its threads (`schedstat`, in
+//! nanoseconds) during a transfer of known size.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,57 +10,57 @@ use std::time::Duration;
 use serde_json::json;
 use vusb_rig::Shell;
 
-use crate::stage::{Device, PATIENCE, SERIAL, STICK, Side, Stage, TABLET};
+use crate::stage::{Device, SERIAL, STICK, Side, Stage, TABLET, TIMEOUT};
 
-/// Sizes of transfers in KiB: one of each, and all of them.
+/// Sizes in KiB: of one transfer, and of all transfers together.
 const LARGE: (u32, u32) = (64, 16 << 10);
 const SMALL: (u32, u32) = (4, 1 << 10);
-/// How many bytes go back and forth over the serial line, one by one.
+/// How many single bytes are sent over the serial line and back.
 const ECHOES: u32 = 200;
-/// How often the tablet is touched, how long it rests then, and how many bytes it reports (its descriptor in QEMU's
-/// `hw/usb/dev-hid.c`).
+/// How many times the tablet is touched, the pause between two touches, and the length of its
+/// report in bytes (from its descriptor in QEMU's `hw/usb/dev-hid.c`).
 const TOUCHES: u32 = 200;
-const REST: Duration = Duration::from_millis(40);
+const TOUCH_PAUSE: Duration = Duration::from_millis(40);
 const REPORT: u32 = 6;
-/// How often two guests read alone, and together.
-const ALTERNATELY: usize = 3;
-/// How many controllers a backend has when its memory is looked at again.
-const MORE: u64 = 8;
+/// How many times two guests read, each time first alone and then together.
+const TWO_GUEST_ROUNDS: usize = 3;
+/// How many controllers are added for the measurement of memory.
+const ADDED_CONTROLLERS: u64 = 8;
 
-/// What is measured.
+/// A measured quantity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Figure {
     /// MB/s.
     Read64K,
     /// MB/s.
     Write64K,
-    /// Microseconds for one.
+    /// Microseconds per read.
     Read4K,
-    /// Microseconds from a report of the tablet until its driver asks for the next one.
+    /// Microseconds from a report of the tablet until its driver requests the next one; median.
     Interrupt,
-    /// Likewise, the slowest of ten.
-    InterruptNinth,
-    /// Microseconds there and back.
+    /// The same, 90th percentile.
+    InterruptP90,
+    /// Microseconds for a round trip of one byte; median.
     Echo,
-    /// Likewise, the slowest of ten.
-    EchoNinth,
-    /// Milliseconds of the backend's processor time, for each MiB read in pieces of 64 KiB.
+    /// The same, 90th percentile.
+    EchoP90,
+    /// Milliseconds of the backend's processor time per MiB read in pieces of 64 KiB.
     ReadCpu,
-    /// Likewise, written.
+    /// Milliseconds of the backend's processor time per MiB written in pieces of 64 KiB.
     WriteCpu,
-    /// Milliseconds from the command to the stick's node in the guest.
+    /// Milliseconds from the command until the stick's device node exists in the guest.
     Attach,
-    /// KiB that are resident, with one controller in use.
+    /// Resident memory in KiB, with one controller in use.
     Memory,
-    /// KiB for each further controller.
+    /// Resident memory in KiB per further controller.
     MemoryMore,
-    /// MB/s of two guests that read from a stick each, in pieces of 64 KiB: each alone, added up.
+    /// MB/s of two guests, each reading its own stick in pieces of 64 KiB: the sum of both alone.
     TwoAlone,
-    /// The same, both at once.
+    /// The same, both at the same time.
     TwoTogether,
 }
 
-/// All that was measured, by what and whose.
+/// All measured values, by quantity and side.
 #[derive(Debug, Default)]
 pub(crate) struct Figures(BTreeMap<(Figure, Side), Vec<f64>>);
 
@@ -77,18 +78,18 @@ impl Figures {
     }
 }
 
-/// dom0 itself.
+/// Measures dom0 itself.
 pub(crate) fn dom0(stage: &Stage, all: &mut Figures) {
     stick(stage, Side::Dom0, all);
     tablet(stage, Side::Dom0, all);
     serial(stage, Side::Dom0, all);
 }
 
-/// A backend.
+/// Measures a backend.
 pub(crate) fn guest(stage: &Stage, side: Side, all: &mut Figures) {
     with(stage, side, STICK, all, stick);
     with(stage, side, TABLET, all, tablet);
-    // Through qusb no byte came back, and the guest's program could not even be killed any more: there is nothing to measure.
+    // Not with qusb: no byte comes back, and the program in the guest cannot even be killed.
     if side != Side::Qusb {
         with(stage, side, SERIAL, all, serial);
     }
@@ -102,7 +103,8 @@ fn with(
     measure: impl Fn(&Stage, Side, &mut Figures),
 ) {
     let took = stage.attach(side, device);
-    // The others differ: not each goes over both backends, and not each is as quick to be known to a driver.
+    // Only for the stick: the other devices do not work with both backends, and their drivers take
+    // different times to start.
     if device.node == STICK.node {
         all.add(Figure::Attach, side, took.as_secs_f64() * 1e3);
     }
@@ -132,21 +134,21 @@ fn stick(stage: &Stage, side: Side, all: &mut Figures) {
 }
 
 fn tablet(stage: &Stage, side: Side, all: &mut Figures) {
-    // Its driver asks for reports while somebody reads them.
+    // The driver requests reports only while a process reads them.
     let command = format!("setsid cat {} </dev/null >/dev/null 2>&1 & echo $!", TABLET.node);
-    let reader = stage.shell(side).sh(&command, PATIENCE).unwrap().ok().unwrap();
+    let reader = stage.shell(side).sh(&command, TIMEOUT).unwrap().ok().unwrap();
     std::thread::sleep(Duration::from_secs(1));
     let touch = |at: u32| {
         let event = json!({ "type": "abs", "data": { "axis": "x", "value": at } });
         stage.host.qemu().qmp("input-send-event", json!({ "events": [event] })).unwrap();
-        std::thread::sleep(REST);
+        std::thread::sleep(TOUCH_PAUSE);
     };
     let mut times = stage.host.turnarounds(REPORT, || (0..TOUCHES).for_each(touch)).unwrap();
     assert!(times.len() > TOUCHES as usize / 2, "{} of {TOUCHES} reports were taken", times.len());
     times.sort_unstable();
     let micros = |tenths: usize| times[times.len() * tenths / 10].as_secs_f64() * 1e6;
     all.add(Figure::Interrupt, side, micros(5));
-    all.add(Figure::InterruptNinth, side, micros(9));
+    all.add(Figure::InterruptP90, side, micros(9));
     if side == Side::Dom0 {
         stage.dom0(&format!("kill {}", reader.trim()));
     }
@@ -154,28 +156,28 @@ fn tablet(stage: &Stage, side: Side, all: &mut Figures) {
 
 fn serial(stage: &Stage, side: Side, all: &mut Figures) {
     let command = format!("{{ stty raw -echo && rig-measure echo {ECHOES}; }} <>{}", SERIAL.node);
-    let said = stage.shell(side).sh(&command, PATIENCE).unwrap().ok().unwrap();
-    let mut words = said.split_whitespace().map(|it| it.parse::<f64>().unwrap());
+    let output = stage.shell(side).sh(&command, TIMEOUT).unwrap().ok().unwrap();
+    let mut words = output.split_whitespace().map(|it| it.parse::<f64>().unwrap());
     all.add(Figure::Echo, side, words.next().unwrap());
-    all.add(Figure::EchoNinth, side, words.next().unwrap());
+    all.add(Figure::EchoP90, side, words.next().unwrap());
 }
 
-/// Moves so many KiB, so many at a time, and says how many seconds it took.
+/// Transfers `total` KiB in pieces of `size` KiB. Returns how many seconds it took.
 fn copy(shell: &Shell, word: &str, (size, total): (u32, u32)) -> f64 {
     let (node, bytes, count) = (STICK.node, size << 10, total / size);
-    let said = shell.sh(&format!("rig-measure {word} {node} {bytes} {count}"), PATIENCE);
-    said.unwrap().ok().unwrap().trim().parse::<f64>().unwrap() / 1e6
+    let output = shell.sh(&format!("rig-measure {word} {node} {bytes} {count}"), TIMEOUT);
+    output.unwrap().ok().unwrap().trim().parse::<f64>().unwrap() / 1e6
 }
 
-/// Seconds of processor time that a process has had, with all its threads.
+/// The processor time of a process with all its threads, in seconds.
 fn processor(stage: &Stage, process: &str) -> f64 {
-    let said = stage.dom0(&format!("cat /proc/{process}/task/*/schedstat"));
-    let spent = said.lines().filter_map(|line| line.split(' ').next()?.parse::<f64>().ok());
+    let output = stage.dom0(&format!("cat /proc/{process}/task/*/schedstat"));
+    let spent = output.lines().filter_map(|line| line.split(' ').next()?.parse::<f64>().ok());
     spent.sum::<f64>() / 1e9
 }
 
-/// KiB of memory that a process has. Counted anew: `VmRSS` lags behind by up to 64 pages a thread
-/// (`TASK_RSS_EVENTS_THRESH` in Linux's `mm/memory.c`).
+/// The resident memory of a process in KiB. Not `VmRSS`, which may be off by up to 64 pages per
+/// thread (`TASK_RSS_EVENTS_THRESH` in Linux's `mm/memory.c`).
 fn resident(stage: &Stage, process: &str) -> f64 {
     stage
         .dom0(&format!("awk '/^Rss/ {{print $2}}' /proc/{process}/smaps_rollup"))
@@ -184,28 +186,29 @@ fn resident(stage: &Stage, process: &str) -> f64 {
         .unwrap()
 }
 
-/// What one more controller costs vusb-backend. (`qusb` has one process a guest, which would not say.)
+/// Measures the memory of one more controller in vusb-backend. (Not in `qusb`, which has one
+/// process per guest.)
 pub(crate) fn memory(stage: &Stage, all: &mut Figures) {
     let process = stage.process(Side::Vusb).unwrap();
     let before = resident(stage, &process);
-    for number in 0..MORE {
+    for number in 0..ADDED_CONTROLLERS {
         stage.dom0(&format!("vusb controller add xen:u1 --name more{number}"));
     }
     let connected = format!(
         "[ $(xenstore-ls -f /local/domain/0/backend/vusb/$(xl domid u1) | grep -c 'state = \"4\"') = {} ]",
-        MORE + 1
+        ADDED_CONTROLLERS + 1
     );
-    stage.host.wait_until(&connected, PATIENCE).unwrap();
-    let each = (resident(stage, &process) - before) / MORE as f64;
+    stage.host.wait_until(&connected, TIMEOUT).unwrap();
+    let each = (resident(stage, &process) - before) / ADDED_CONTROLLERS as f64;
     all.add(Figure::MemoryMore, Side::Vusb, each);
 }
 
-/// Two guests that read at once, beside each of them alone.
-pub(crate) fn together(stage: &Stage, all: &mut Figures) {
-    let second = stage.second();
+/// Measures two guests that read at the same time, compared with each of them alone.
+pub(crate) fn two_guests(stage: &Stage, all: &mut Figures) {
+    let second = stage.start_second_guest();
     let megabytes = f64::from(LARGE.1) / 1024.0 * 1.048_576;
     let speed = |shell: &Shell| megabytes / copy(shell, "read", LARGE);
-    for _ in 0..ALTERNATELY {
+    for _ in 0..TWO_GUEST_ROUNDS {
         let alone = speed(&stage.guest) + speed(&second);
         let together = std::thread::scope(|scope| {
             let other = scope.spawn(|| speed(&second));

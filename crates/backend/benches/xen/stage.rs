@@ -1,4 +1,5 @@
-//! The Xen machine: a stick and a serial line in dom0, a guest with a controller of each backend.
+//! The Xen machine: a stick, a serial adapter and a tablet in dom0, and a guest with a controller
+//! of each backend.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixListener;
@@ -7,43 +8,43 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use vusb_rig::Shell;
-use vusb_rig::xen::{XenGuest, XenHost};
+use vusb_rig::xen::{XenGuest, XenHost, XenHostBuilder};
 
 /// Emulated Xen is slow.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
-/// A controller of QEMU's backend: number 0.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(300);
+/// The guest's configuration for a controller of QEMU's backend, with index 0.
 const QUSB: &str = "usbctrl = ['type=qusb,version=2,ports=4']";
 /// The stick's size.
 const STICK_BYTES: usize = 64 << 20;
 
-/// Who carries the device.
+/// How the device is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Side {
-    /// Nobody: dom0 uses it itself.
+    /// By dom0 itself.
     Dom0,
-    /// QEMU.
+    /// By the guest, through QEMU.
     Qusb,
-    /// vusb-backend.
+    /// By the guest, through vusb-backend.
     Vusb,
 }
 
-/// A device that is carried.
+/// A device that is exported.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Device {
-    /// The port of a controller that it gets.
+    /// Its port on the guest's controller.
     port: u8,
     /// Its vendor and product.
     vendor_product: &'static str,
-    /// The driver that has it in dom0.
+    /// Its driver in dom0.
     driver: &'static str,
-    /// What appears in a guest that has it.
+    /// The device node that appears where it is used.
     pub(crate) node: &'static str,
 }
 
 /// QEMU's stick.
 pub(crate) const STICK: Device =
     Device { port: 1, vendor_product: "46f4:0001", driver: "usb-storage", node: "/dev/sda" };
-/// QEMU's serial adapter, whose other end sends back what it gets.
+/// QEMU's serial adapter, whose other end echoes what it receives.
 pub(crate) const SERIAL: Device =
     Device { port: 2, vendor_product: "0403:6001", driver: "ftdi_sio", node: "/dev/ttyUSB0" };
 /// QEMU's tablet.
@@ -64,41 +65,67 @@ impl Stage {
         let words = (0u32..).map(|n| n.wrapping_mul(2_654_435_761) ^ (n >> 7));
         let data: Vec<u8> = words.take(STICK_BYTES / 4).flat_map(u32::to_le_bytes).collect();
         images.iter().for_each(|image| std::fs::write(image, &data).unwrap());
-        let programs = ["vusb", "vusb-backend", "rig-measure"].map(program);
-        let [vusb, backend, echo] = &programs;
         let host = XenHost::builder().drive("stick", &images[0]).drive("second", &images[1]);
-        let host = host.binary(vusb).binary(backend).binary(echo).start().unwrap();
-        let guest = host.new_guest("u1").config(QUSB).binary(echo).unwrap().start().unwrap();
-        let stage = Stage { host, guest, folder };
-        stage.plug(&stage.folder.path().join("echo.sock"));
-        stage.dom0("setsid vusb-backend </dev/null >>/var/log/backend.log 2>&1 & true");
-        let there = "xenstore-exists /local/domain/0/data/vusb-backend/version";
-        stage.host.wait_until(there, PATIENCE).unwrap();
-        stage.dom0("vusb controller add xen:u1 --name ours");
+        let stage = Stage::start(host, folder);
+        stage.plug_all(&stage.folder.path().join("echo.sock"));
+        stage.serve();
         stage
     }
 
-    fn plug(&self, socket: &Path) {
+    /// The same with a clock that counts instructions, and only a stick, whose disk takes no time.
+    pub(crate) fn with_virtual_clock() -> Stage {
+        let host = XenHost::builder().virtual_clock().null_drive("stick", STICK_BYTES as u64);
+        let stage = Stage::start(host, tempfile::tempdir().unwrap());
+        stage.plug_stick();
+        stage.serve();
+        stage
+    }
+
+    fn start(host: XenHostBuilder, folder: tempfile::TempDir) -> Stage {
+        let programs = ["vusb", "vusb-backend", "rig-measure"].map(program);
+        let [vusb, backend, measure] = &programs;
+        let host = host.binary(vusb).binary(backend).binary(measure).start().unwrap();
+        let guest = host.new_guest("u1").config(QUSB).binary(measure).unwrap().start().unwrap();
+        Stage { host, guest, folder }
+    }
+
+    /// Starts vusb-backend, with arguments from `VUSB_BENCH_BACKEND`, and adds a controller.
+    fn serve(&self) {
+        let arguments = std::env::var("VUSB_BENCH_BACKEND").unwrap_or_default();
+        self.dom0(&format!(
+            "setsid vusb-backend {arguments} </dev/null >>/var/log/backend.log 2>&1 & true"
+        ));
+        let there = "xenstore-exists /local/domain/0/data/vusb-backend/version";
+        self.host.wait_until(there, TIMEOUT).unwrap();
+        self.dom0("vusb controller add xen:u1 --name ours");
+    }
+
+    fn plug_stick(&self) {
+        let stick = json!({ "driver": "usb-storage", "id": "stick", "drive": "stick" });
+        self.host.plug(stick).unwrap();
+        self.host.wait_until(&format!("[ -e {} ]", STICK.node), TIMEOUT).unwrap();
+    }
+
+    fn plug_all(&self, socket: &Path) {
         echo(socket);
         let address = json!({ "type": "unix", "data": { "path": socket } });
         let backend = json!({ "type": "socket", "data": { "addr": address, "server": false } });
         let qemu = self.host.qemu();
         qemu.qmp("chardev-add", json!({ "id": "echo", "backend": backend })).unwrap();
-        let stick = json!({ "driver": "usb-storage", "id": "stick", "drive": "stick" });
-        self.host.plug(stick).unwrap();
+        self.plug_stick();
         self.host
             .plug(json!({ "driver": "usb-serial", "id": "serial", "chardev": "echo" }))
             .unwrap();
         self.host.plug(json!({ "driver": "usb-tablet", "id": "tablet" })).unwrap();
-        for device in [STICK, SERIAL, TABLET] {
-            self.host.wait_until(&format!("[ -e {} ]", device.node), PATIENCE).unwrap();
+        for device in [SERIAL, TABLET] {
+            self.host.wait_until(&format!("[ -e {} ]", device.node), TIMEOUT).unwrap();
         }
     }
 
-    /// Gives the guest a device, and says how long it took until the guest had it.
+    /// Attaches a device to the guest. Returns how long it took until the guest could use it.
     pub(crate) fn attach(&self, side: Side, device: Device) -> Duration {
         let wanted = |it: &vusb_rig::sysfs::GuestUsbDevice| it.drivers == [device.driver];
-        let here = self.host.wait_for_usb(wanted, PATIENCE).unwrap();
+        let here = self.host.wait_for_usb(wanted, TIMEOUT).unwrap();
         let command = match side {
             Side::Dom0 => return Duration::ZERO,
             Side::Qusb => {
@@ -117,10 +144,10 @@ impl Stage {
         std::thread::scope(|scope| {
             let there = format!("until [ -e {} ]; do usleep 2000; done", device.node);
             let guest = scope.spawn(move || {
-                self.guest.sh(&there, PATIENCE).unwrap().ok().unwrap();
+                self.guest.sh(&there, TIMEOUT).unwrap().ok().unwrap();
                 Instant::now()
             });
-            // By then the guest's shell looks.
+            // Gives the guest's shell time to start polling.
             std::thread::sleep(Duration::from_secs(1));
             let begin = Instant::now();
             self.dom0(&command);
@@ -128,7 +155,7 @@ impl Stage {
         })
     }
 
-    /// Takes a device back, and waits until dom0 has it.
+    /// Detaches a device, and waits until dom0 has it again.
     pub(crate) fn detach(&self, side: Side, device: Device) {
         match side {
             Side::Dom0 => return,
@@ -138,41 +165,41 @@ impl Stage {
             }
         };
         let gone = format!("[ ! -e {} ]", device.node);
-        self.guest.wait_until(&gone, PATIENCE).unwrap();
+        self.guest.wait_until(&gone, TIMEOUT).unwrap();
         let back = format!("[ -e {} ]", device.node);
-        self.host.wait_until(&back, PATIENCE).unwrap();
+        self.host.wait_until(&back, TIMEOUT).unwrap();
     }
 
-    /// A second guest, with a second stick that vusb-backend carries; the first guest has the first one.
-    pub(crate) fn second(&self) -> XenGuest {
+    /// Starts a second guest. Each of the two guests gets a stick through vusb-backend.
+    pub(crate) fn start_second_guest(&self) -> XenGuest {
         let name = "rig-measure";
         let guest = self.host.new_guest("u2").binary(&program(name)).unwrap().start().unwrap();
         self.host
             .plug(json!({ "driver": "usb-storage", "id": "second", "drive": "second" }))
             .unwrap();
-        self.host.wait_until("[ -b /dev/sdb ]", PATIENCE).unwrap();
+        self.host.wait_until("[ -b /dev/sdb ]", TIMEOUT).unwrap();
         let sticks = self.host.usb_tree().unwrap();
         let mut sticks = sticks.iter().filter(|it| it.drivers == [STICK.driver]);
         for domain in ["u1", "u2"] {
-            let place = &sticks.next().unwrap().path;
-            self.dom0(&format!("vusb device add xen:{domain} {place}"));
+            let path = &sticks.next().unwrap().path;
+            self.dom0(&format!("vusb device add xen:{domain} {path}"));
         }
-        self.guest.wait_until("[ -b /dev/sda ]", PATIENCE).unwrap();
-        guest.wait_until("[ -b /dev/sda ]", PATIENCE).unwrap();
+        self.guest.wait_until("[ -b /dev/sda ]", TIMEOUT).unwrap();
+        guest.wait_until("[ -b /dev/sda ]", TIMEOUT).unwrap();
         guest
     }
 
-    /// Where a side's device is used.
+    /// The shell of the machine that uses the device.
     pub(crate) fn shell(&self, side: Side) -> &Shell {
         if side == Side::Dom0 { &self.host } else { &self.guest }
     }
 
-    /// Runs a command in dom0 that has to succeed.
+    /// Runs a command in dom0, which must succeed.
     pub(crate) fn dom0(&self, command: &str) -> String {
-        self.host.sh(command, PATIENCE).unwrap().ok().unwrap()
+        self.host.sh(command, TIMEOUT).unwrap().ok().unwrap()
     }
 
-    /// The process that carries the device, if dom0 does not use it itself.
+    /// The backend's process; `None` if dom0 uses the device itself.
     pub(crate) fn process(&self, side: Side) -> Option<String> {
         let command = match side {
             Side::Dom0 => return None,
@@ -183,14 +210,14 @@ impl Stage {
     }
 }
 
-/// A program that was built with this one.
+/// The path of a program that was built together with this one.
 fn program(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_vusb-backend")).with_file_name(name);
-    assert!(path.exists(), "{} is not there: run `cargo xtask bench xen`", path.display());
+    assert!(path.exists(), "{} does not exist: run `cargo xtask bench xen`", path.display());
     path
 }
 
-/// Listens on a socket, and sends back what comes.
+/// Listens on a socket, and echoes what it receives.
 fn echo(path: &Path) {
     let socket = UnixListener::bind(path).unwrap();
     std::thread::spawn(move || {

@@ -1,33 +1,33 @@
-//! The table, as `docs/benchmarks.md` has it.
+//! The table for `docs/benchmarks.md`.
 
 use std::fmt;
 
 use crate::measure::{Figure, Figures};
 use crate::stage::Side;
 
-/// Figures as a table of Markdown.
+/// The results as a Markdown table.
 pub(crate) struct Table<'a>(pub(crate) &'a Figures);
 
-/// A row: what, in which unit, with how many digits, and whether more is better.
+/// The rows: quantity, label with unit, number of decimals, and whether a larger value is better.
 const ROWS: [(Figure, &str, usize, bool); 14] = [
     (Figure::Read64K, "64 KiB reads, MB/s", 1, true),
     (Figure::Write64K, "64 KiB writes, MB/s", 1, true),
     (Figure::Read4K, "4 KiB read, one at a time, µs", 0, false),
-    (Figure::Interrupt, "from a tablet's report until the next is asked for, µs", 0, false),
-    (Figure::InterruptNinth, "the same, nine of ten are faster, µs", 0, false),
-    (Figure::Echo, "serial line, a byte there and back, µs", 0, false),
-    (Figure::EchoNinth, "the same, nine of ten are faster, µs", 0, false),
-    (Figure::ReadCpu, "processor time a MiB read, ms", 1, false),
-    (Figure::WriteCpu, "processor time a MiB written, ms", 1, false),
+    (Figure::Interrupt, "from a tablet's report until the next request, µs", 0, false),
+    (Figure::InterruptP90, "the same, 90th percentile, µs", 0, false),
+    (Figure::Echo, "serial line, round trip of one byte, µs", 0, false),
+    (Figure::EchoP90, "the same, 90th percentile, µs", 0, false),
+    (Figure::ReadCpu, "processor time per MiB read, ms", 1, false),
+    (Figure::WriteCpu, "processor time per MiB written, ms", 1, false),
     (Figure::Attach, "from the command to the stick in the guest, ms", 0, false),
     (Figure::Memory, "resident, one controller, KiB", 0, false),
     (
         Figure::TwoAlone,
-        "two guests with a stick each, 64 KiB reads, each alone, sum, MB/s",
+        "two guests with their own sticks, 64 KiB reads, sum of each alone, MB/s",
         1,
         true,
     ),
-    (Figure::TwoTogether, "the same, both at once, sum, MB/s", 1, true),
+    (Figure::TwoTogether, "the same, both at the same time, sum, MB/s", 1, true),
     (Figure::MemoryMore, "each further controller, KiB", 0, false),
 ];
 

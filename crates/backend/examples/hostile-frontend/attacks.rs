@@ -1,4 +1,4 @@
-//! All attacks, by name.
+//! The list of attacks.
 
 mod iso;
 mod memory;
@@ -13,7 +13,7 @@ use requests::{many, one};
 /// One attack.
 pub(crate) struct Attack {
     pub(crate) name: &'static str,
-    /// How often it does what it does, or for how many seconds, unless said.
+    /// The default for COUNT: how often the attack repeats its action, or for how many seconds.
     count: u32,
     act: fn(u32) -> Result<String, Failure>,
 }
@@ -22,19 +22,19 @@ const fn attack(name: &'static str, count: u32, act: fn(u32) -> Result<String, F
     Attack { name, count, act }
 }
 
-/// Word 1 of a request, `pipe`: the bits of the port.
+/// The bits of the port in word 1 of a request, `pipe`.
 const PORT: u32 = 0x1f;
 
-/// In the order in which they are tried.
+/// All attacks, in the order in which the test runs them.
 pub(crate) const ALL: [Attack; 49] = [
-    // Indexes that cannot be true.
+    // Impossible indexes.
     attack("urb-index-17", 17, rings::urb_index),
     attack("urb-index-half", 1 << 31, rings::urb_index),
     attack("urb-index-back", u32::MAX, rings::urb_index),
     attack("connect-index-17", 512 + 17, rings::connect_index),
     attack("connect-index-half", 1 << 31, rings::connect_index),
     attack("connect-index-none", 0, rings::connect_index),
-    // Requests that no driver makes.
+    // Requests that no correct driver sends.
     attack("port-0", 1, |_| one(|it| it.0[1] &= !PORT)),
     attack("port-31", 1, |_| one(|it| it.0[1] |= PORT)),
     attack("segments-17", 1, |_| one(|it| it.0[0] = it.0[0] & 0xffff | 17 << 16)),
@@ -52,7 +52,7 @@ pub(crate) const ALL: [Attack; 49] = [
     attack("unlink-itself", 1, |_| requests::unlink_itself()),
     attack("unlink-all", 1 << 16, requests::unlink_all),
     attack("configure-often", 24, |count| many(count, requests::configure)),
-    attack("configured-and-not", 1000, requests::configured_and_not),
+    attack("configure-and-address", 1000, requests::configure_and_address),
     attack("reset-often", 4, requests::reset_often),
     attack("any-control", 200, |count| many(count, requests::any_control)),
     attack("any-request", 400, |count| many(count, requests::any_request)),
@@ -61,31 +61,31 @@ pub(crate) const ALL: [Attack; 49] = [
     attack("grants-revoked", 1, |_| memory::revoked()),
     attack("grants-read-only", 1, |_| memory::read_only()),
     attack("one-page-for-all", 1, |_| memory::one_page()),
-    // Isochronous tables.
-    attack("packets-lie", 1, |_| iso::lies()),
+    // Isochronous packet tables.
+    attack("packets-invalid", 1, |_| iso::invalid_packets()),
     attack("packets-129", 129, iso::packets),
     attack("packets-none", 0, iso::packets),
     attack("packets-short-table", 128, iso::packets),
     attack("packets-change", 200, iso::change),
-    // What changes while it is read.
+    // Rings that change while they are read.
     attack("scribble", 3, rings::scribble),
     attack("flip-bytes", 200, rings::flip_bytes),
     attack("flip-lengths", 400, rings::flip_lengths),
-    // The store.
-    attack("nodes", 0, nodes::silly),
+    // Nodes in xenstore.
+    attack("nodes", 0, nodes::invalid),
     attack("nodes-change", 3, nodes::change),
-    attack("states", 200, states::flap),
+    attack("states", 200, states::change_states),
     attack("states-garbage", 1, |_| states::garbage()),
     attack("states-gone", 1, |_| states::gone()),
-    attack("comes-and-goes", 5, states::comes_and_goes),
+    attack("reconnect-often", 5, states::reconnect_often),
     attack("channel-closed", 1, |_| states::channel_closed()),
-    // Bells.
-    attack("bells", 4, rings::bells),
-    attack("bells-and-requests", 4, rings::bells_and_requests),
-    attack("index-flutter", 4, rings::flutter),
+    // Events.
+    attack("event-flood", 4, rings::event_flood),
+    attack("event-flood-with-requests", 4, rings::event_flood_with_requests),
+    attack("index-oscillates", 4, rings::oscillate),
 ];
 
-/// Runs one.
+/// Runs one attack.
 pub(crate) fn run(name: &str, count: Option<u32>) -> Result<String, Failure> {
     let attack = ALL.iter().find(|it| it.name == name);
     let attack = attack.ok_or_else(|| Failure::NoAttack(name.to_owned()))?;

@@ -1,8 +1,8 @@
-//! The connection to a backend: nodes in the store, two shared pages, an event channel.
+//! The connection to a backend: nodes in xenstore, two shared pages, an event channel.
 //!
 //! ```text
-//!   begin: state 1 ─▶ backend 2 ─▶ make pages ─▶ say where: refs, state 4 ─▶ backend 4
-//!   leave: state 5 ─▶ state 6  ─▶ backend 6
+//!   connect: state 1 ─▶ backend 2 ─▶ create pages ─▶ write references, state 4 ─▶ backend 4
+//!   close:   state 5 ─▶ state 6 ─▶ backend 6
 //! ```
 
 use std::sync::Arc;
@@ -18,17 +18,17 @@ use vusb_xen::gntalloc::{Allocator, Shared};
 use vusb_xen::store::{self, Nodes, Store};
 use vusb_xen::{DeviceError, DomId, State};
 
-/// How long the other side may take for anything: both may be emulated on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
-/// Between two looks at what has no event.
-const TICK: Duration = Duration::from_millis(5);
+/// How long the backend may take for any step: both sides may be emulated on a busy machine.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(90);
+/// Polling interval for conditions that cause no event.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Why this program could not do what it was asked for.
+/// Why the program failed.
 #[derive(Debug, Error)]
 pub(crate) enum Failure {
-    #[error("give it one of: well FILE, list, NAME [COUNT]")]
+    #[error("usage: hostile-frontend reference FILE | list | NAME [COUNT]")]
     Usage,
-    #[error("there is no attack `{0}`; `list` names them")]
+    #[error("unknown attack `{0}`; `list` shows all attacks")]
     NoAttack(String),
     #[error("{0}")]
     Store(#[from] store::Error),
@@ -40,15 +40,15 @@ pub(crate) enum Failure {
     NotSent(#[from] NotSent),
     #[error("{0}")]
     Segment(#[from] SegmentError),
-    #[error("waiting for {0} took too long")]
-    TooLong(&'static str),
-    #[error("the device does not answer as one should: {0}")]
+    #[error("timed out waiting for {0}")]
+    Timeout(&'static str),
+    #[error("unexpected response: {0}")]
     Unexpected(String),
     #[error("{0}")]
     System(#[from] std::io::Error),
 }
 
-/// A page that the backend may use.
+/// A page that is shared with the backend.
 #[derive(Debug)]
 pub(crate) struct GuestPage(pub(crate) Shared);
 
@@ -66,45 +66,46 @@ impl Page for GuestPage {
     }
 }
 
-/// Where a controller's nodes are.
+/// The xenstore nodes of a controller.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct ControllerNodes {
     pub(crate) store: Store,
-    /// Our folder.
-    pub(crate) ours: String,
-    /// The backend's.
-    pub(crate) theirs: String,
+    /// The frontend's directory.
+    pub(crate) frontend: String,
+    /// The backend's directory.
+    pub(crate) backend_path: String,
+    /// The backend's domain.
     pub(crate) backend: DomId,
 }
 
-impl Place {
+impl ControllerNodes {
     /// Waits until the toolstack has given this domain a controller.
-    pub(crate) fn find() -> Result<Place, Failure> {
-        let mut store = Store::connect(PATIENCE)?;
+    pub(crate) fn find() -> Result<ControllerNodes, Failure> {
+        let mut store = Store::connect(TIMEOUT)?;
         let us = store.own_domain()?;
         let root = format!("/local/domain/{us}/device/vusb");
-        let (ours, theirs, backend) = until("a controller", || {
+        let (frontend, backend_path, backend) = until("a controller", || {
             let Some(index) = store.list(&root)?.pop() else { return Ok(None) };
-            let ours = format!("{root}/{index}");
-            let theirs = store.read(&format!("{ours}/backend"))?;
-            let id = store.read(&format!("{ours}/backend-id"))?.and_then(|it| it.parse().ok());
-            Ok(theirs.zip(id).map(|(theirs, id)| (ours, theirs, id)))
+            let frontend = format!("{root}/{index}");
+            let path = store.read(&format!("{frontend}/backend"))?;
+            let id = store.read(&format!("{frontend}/backend-id"))?.and_then(|it| it.parse().ok());
+            Ok(path.zip(id).map(|(path, id)| (frontend, path, id)))
         })?;
-        Ok(Place { store, ours, theirs, backend })
+        Ok(ControllerNodes { store, frontend, backend_path, backend })
     }
 
-    /// Our state.
-    pub(crate) fn say(&mut self, state: State) -> Result<(), Failure> {
-        Ok(self.store.write(&format!("{}/state", self.ours), &state.to_string())?)
+    /// Writes the frontend's state.
+    pub(crate) fn set_state(&mut self, state: State) -> Result<(), Failure> {
+        Ok(self.store.write(&format!("{}/state", self.frontend), &state.to_string())?)
     }
 
-    /// The backend's state.
+    /// Reads the backend's state.
     pub(crate) fn state(&mut self) -> Result<State, Failure> {
-        let text = self.store.read(&format!("{}/state", self.theirs))?;
+        let text = self.store.read(&format!("{}/state", self.backend_path))?;
         Ok(text.and_then(|it| it.parse().ok()).unwrap_or(State::Unknown))
     }
 
-    /// Waits until the backend has come to one of these states.
+    /// Waits until the backend is in one of these states.
     pub(crate) fn await_state(
         &mut self,
         what: &'static str,
@@ -116,133 +117,134 @@ impl Place {
         })
     }
 
-    /// Comes (back) to the beginning, and waits until the backend waits for us.
-    pub(crate) fn begin(&mut self) -> Result<(), Failure> {
-        self.say(State::Initialising)?;
-        self.await_state("the backend to wait for us", &[State::InitWait]).map(drop)
+    /// Returns to the initial state, and waits until the backend is ready for a connection.
+    pub(crate) fn initialise(&mut self) -> Result<(), Failure> {
+        self.set_state(State::Initialising)?;
+        self.await_state("the backend to accept a connection", &[State::InitWait]).map(drop)
     }
 
-    /// Lets go of the controller, and waits until the backend has given everything back.
-    pub(crate) fn leave(&mut self) -> Result<(), Failure> {
-        self.say(State::Closing)?;
-        self.say(State::Closed)?;
+    /// Closes the controller, and waits until the backend has released all devices.
+    pub(crate) fn close(&mut self) -> Result<(), Failure> {
+        self.set_state(State::Closing)?;
+        self.set_state(State::Closed)?;
         self.await_state("the backend to close", &[State::Closed, State::Unknown]).map(drop)
     }
 
-    /// Why the backend has dropped the controller, if it has.
-    pub(crate) fn dropped(&mut self) -> Result<Option<String>, Failure> {
+    /// Why the backend has dropped the controller; `None` if it has not.
+    pub(crate) fn drop_reason(&mut self) -> Result<Option<String>, Failure> {
         if !matches!(self.state()?, State::Closing | State::Closed | State::InitWait) {
             return Ok(None);
         }
-        let why = self.store.read(&format!("{}/error", self.theirs))?;
-        Ok(Some(why.unwrap_or_else(|| "it does not say why".to_owned())))
+        let why = self.store.read(&format!("{}/error", self.backend_path))?;
+        Ok(Some(why.unwrap_or_else(|| "no reason given".to_owned())))
     }
 }
 
-/// Asks again and again until there is an answer.
+/// Polls a condition until it returns a value.
 pub(crate) fn until<T>(
     what: &'static str,
     mut ask: impl FnMut() -> Result<Option<T>, Failure>,
 ) -> Result<T, Failure> {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     while Instant::now() < end {
         if let Some(answer) = ask()? {
             return Ok(answer);
         }
-        std::thread::sleep(TICK);
+        std::thread::sleep(POLL_INTERVAL);
     }
-    Err(Failure::TooLong(what))
+    Err(Failure::Timeout(what))
 }
 
-/// Both ends of a controller.
+/// The frontend's end of a controller.
 #[derive(Debug)]
 pub(crate) struct Frontend {
-    pub(crate) place: Place,
+    pub(crate) nodes: ControllerNodes,
     pub(crate) allocator: Allocator,
     pub(crate) events: Events,
     pub(crate) channel: evtchn::Port,
     pub(crate) urbs: UrbRing<Arc<GuestPage>>,
     pub(crate) connects: ConnectRing<Arc<GuestPage>>,
-    /// Where the rings are: for [`Frontend::announce`].
+    /// The grant references of the rings, for [`Frontend::announce`].
     pub(crate) grefs: [u32; 2],
 }
 
 impl Frontend {
-    /// Comes to the beginning and makes pages and channel. The backend is not told of them yet.
+    /// Enters the initial state and creates the pages and the event channel, without announcing
+    /// them to the backend.
     pub(crate) fn prepare() -> Result<Frontend, Failure> {
-        let mut place = Place::find()?;
-        place.begin()?;
+        let mut nodes = ControllerNodes::find()?;
+        nodes.initialise()?;
         let allocator = Allocator::open()?;
-        let urbs = GuestPage(allocator.allocate(place.backend, true)?);
-        let connects = GuestPage(allocator.allocate(place.backend, true)?);
+        let urbs = GuestPage(allocator.allocate(nodes.backend, true)?);
+        let connects = GuestPage(allocator.allocate(nodes.backend, true)?);
         let grefs = [urbs.0.gref().0, connects.0.gref().0];
         let events = Events::open()?;
-        let channel = events.bind_unbound(place.backend)?;
+        let channel = events.bind_unbound(nodes.backend)?;
         let (urbs, connects) = (UrbRing::new(Arc::new(urbs)), ConnectRing::new(Arc::new(connects)));
-        Ok(Frontend { place, allocator, events, channel, urbs, connects, grefs })
+        Ok(Frontend { nodes, allocator, events, channel, urbs, connects, grefs })
     }
 
-    /// Says where the rings are, and that we are connected.
+    /// Writes the references of the rings and the connected state.
     pub(crate) fn announce(&mut self) -> Result<(), Failure> {
         let [urbs, connects] = self.grefs.map(|it| it.to_string());
         self.announce_as(&urbs, &connects, &self.channel.to_string())
     }
 
-    /// The same with any words.
+    /// Announces arbitrary references.
     pub(crate) fn announce_as(
         &mut self,
         urbs: &str,
         connects: &str,
         channel: &str,
     ) -> Result<(), Failure> {
-        let Place { store, ours, .. } = &mut self.place;
+        let ControllerNodes { store, frontend, .. } = &mut self.nodes;
         store.transaction(|tx| {
-            tx.write(&format!("{ours}/urb-ring-ref"), urbs)?;
-            tx.write(&format!("{ours}/conn-ring-ref"), connects)?;
-            tx.write(&format!("{ours}/event-channel"), channel)
+            tx.write(&format!("{frontend}/urb-ring-ref"), urbs)?;
+            tx.write(&format!("{frontend}/conn-ring-ref"), connects)?;
+            tx.write(&format!("{frontend}/event-channel"), channel)
         })?;
-        self.place.say(State::Connected)
+        self.nodes.set_state(State::Connected)
     }
 
-    /// Connects as a good frontend does.
+    /// Connects as a correct frontend does.
     pub(crate) fn connect() -> Result<Frontend, Failure> {
         let mut front = Frontend::prepare()?;
         let _ = front.connects.fill();
         front.announce()?;
-        front.place.await_state("the backend to connect", &[State::Connected])?;
+        front.nodes.await_state("the backend to connect", &[State::Connected])?;
         Ok(front)
     }
 
     /// Waits until a device is plugged in.
-    pub(crate) fn plugged(&mut self) -> Result<(Port, Speed), Failure> {
-        let end = Instant::now() + PATIENCE;
+    pub(crate) fn wait_for_device(&mut self) -> Result<(Port, Speed), Failure> {
+        let end = Instant::now() + TIMEOUT;
         while Instant::now() < end {
             while let Some(event) = self.connects.take()? {
                 let notify = self.connects.push();
-                self.ring(notify)?;
+                self.notify_if_due(notify)?;
                 if event.speed != Speed::None {
                     return Ok((event.port, event.speed));
                 }
             }
-            if !self.connects.rest() {
+            if !self.connects.rearm() {
                 self.sleep()?;
             }
         }
-        Err(Failure::TooLong("a device"))
+        Err(Failure::Timeout("a device"))
     }
 
-    /// Wakes the backend, if it is due.
-    pub(crate) fn ring(&self, notify: Notify) -> Result<(), Failure> {
+    /// Wakes the backend, if a wake-up is due.
+    pub(crate) fn notify_if_due(&self, notify: Notify) -> Result<(), Failure> {
         if notify.is_due() {
             self.events.notify(self.channel)?;
         }
         Ok(())
     }
 
-    /// Sleeps until the backend rings, at most a second.
+    /// Sleeps until the backend sends an event, for at most a second.
     pub(crate) fn sleep(&self) -> Result<(), Failure> {
         let second = Timespec { tv_sec: 1, tv_nsec: 0 };
-        // Interrupted or not, whoever calls this looks again.
+        // Ignore the result: the caller checks its condition again in any case.
         let _ = poll(&mut [PollFd::new(&self.events, PollFlags::IN)], Some(&second));
         for port in self.events.pending()? {
             self.events.unmask(port)?;
@@ -250,8 +252,8 @@ impl Frontend {
         Ok(())
     }
 
-    /// A page of data, which the backend may write to or only read.
+    /// A page for data. The backend may read it, and may write to it if it is `writable`.
     pub(crate) fn page(&self, writable: bool) -> Result<Shared, Failure> {
-        Ok(self.allocator.allocate(self.place.backend, writable)?)
+        Ok(self.allocator.allocate(self.nodes.backend, writable)?)
     }
 }

@@ -1,16 +1,20 @@
-//! A PVUSB frontend that runs as a program, for what no driver would do: it stands in for `xen-hcd` in a PV guest that has none.
+//! A PVUSB frontend in user space that can do what no correct driver does. It replaces `xen-hcd` in
+//! a PV guest that does not have that driver.
 //!
 //! ```text
-//!   hostile-frontend well FILE     what a good frontend does: finds a stick, configures it, reads its first 64 KiB into FILE,
-//!                                  and stays until the toolstack takes the controller away
-//!   hostile-frontend list          names of all attacks
-//!   hostile-frontend NAME [COUNT]  one attack; COUNT is for those that do one thing many times, or in several ways
+//!   hostile-frontend reference FILE  behaves correctly: finds a stick, configures it, reads its
+//!                                    first 64 KiB into FILE, and runs until the toolstack removes
+//!                                    the controller
+//!   hostile-frontend list            lists all attacks
+//!   hostile-frontend NAME [COUNT]    runs one attack; COUNT is how often it repeats its action,
+//!                                    for how many seconds, or which variant it uses
 //! ```
 //!
-//! An attack ends with one line: `dropped: WHY`, if the backend has closed the controller and says why, or `served: WHAT`, if a good request
-//! is still answered after it. Then the frontend lets go of the controller (5, then 6) and ends. Run again, it comes back to 1.
+//! An attack ends with one line: `dropped: WHY` if the backend has closed the controller, with the
+//! backend's reason, or `served: WHAT` if a valid request is still answered afterwards. Then the
+//! frontend closes the controller (states 5 and 6) and exits. The next run starts at state 1 again.
 //!
-//! It needs root, and the modules xen-evtchn and xen-gntalloc; `xen-hcd` must not be there.
+//! It needs root and the modules xen-evtchn and xen-gntalloc. `xen-hcd` must not be loaded.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::indexing_slicing, reason = "a tool for tests may fail loudly")]
@@ -18,7 +22,7 @@
 mod attacks;
 mod frontend;
 mod raw;
-mod well;
+mod reference_frontend;
 
 use std::process::ExitCode;
 
@@ -28,8 +32,8 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match run(&words) {
-        Ok(said) => {
-            println!("{said}");
+        Ok(output) => {
+            println!("{output}");
             ExitCode::SUCCESS
         }
         Err(failure) => {
@@ -41,7 +45,7 @@ fn main() -> ExitCode {
 
 fn run(words: &[&str]) -> Result<String, Failure> {
     match words {
-        ["well", file] => well::run(file),
+        ["reference", file] => reference_frontend::run(file),
         ["list"] => Ok(attacks::ALL.map(|it| it.name).join("\n")),
         [name] => attacks::run(name, None),
         [name, count] => {

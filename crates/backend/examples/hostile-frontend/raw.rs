@@ -1,4 +1,4 @@
-//! A controller's rings without any books: each word of a request and each index is what an attack wants it to be.
+//! Raw access to a controller's rings: an attack chooses every word of a request and every index.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,21 +11,22 @@ use vusb_xen::gntalloc::Shared;
 use vusb_xen::store::Nodes as _;
 
 use crate::frontend::{Failure, Frontend, GuestPage, until};
-use crate::well::setup;
+use crate::reference_frontend::setup;
 
-/// Words of a ring's head, where its slots begin, and how many there are (Xen `ring.h`, `usbif.h`).
+/// Words of a ring's header, the first word of its slots, and their number (Xen `ring.h`,
+/// `usbif.h`).
 pub(crate) const REQ_PROD: usize = 0;
 const RSP_PROD: usize = 2;
 pub(crate) const SLOTS: usize = 16;
 pub(crate) const RING: u32 = 16;
-/// How long a request may take. A device that is reset, or has a transfer that fails, takes a while.
+/// How long a request may take. Resets and failed transfers take a while.
 const LIMIT: Duration = Duration::from_secs(60);
-/// Between two looks at the store.
-const LOOK: Duration = Duration::from_millis(20);
-/// The number of the good request that ends an attack.
+/// Interval between two reads of xenstore.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// The id of the valid request that ends an attack.
 const GOOD: u16 = 0x600d;
 
-/// What the backend has answered.
+/// A response of the backend.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answer {
     pub(crate) id: u16,
@@ -36,37 +37,37 @@ pub(crate) struct Answer {
 /// A connected controller.
 pub(crate) struct Raw {
     pub(crate) front: Frontend,
-    /// The port that has the device.
+    /// The port of the device.
     pub(crate) port: Port,
-    /// A page for data, which the backend may write.
+    /// A page for data, which the backend may write to.
     pub(crate) page: Shared,
-    /// Requests written, and shown if [`Raw::show`] was called since.
+    /// Requests written; published only up to the last call of [`Raw::publish`].
     pub(crate) sent: u32,
     seen: u32,
-    /// How often each status was the answer.
+    /// How many times each status was returned.
     statuses: BTreeMap<i32, u32>,
     last: Option<Answer>,
 }
 
 impl Raw {
-    /// Connects as a good frontend does, and waits until the backend has a device for us.
+    /// Connects as a correct frontend does, and waits until the backend has a device for it.
     pub(crate) fn connect() -> Result<Raw, Failure> {
-        Raw::on(Frontend::connect()?)
+        Raw::from_frontend(Frontend::connect()?)
     }
 
-    /// Goes on with a frontend that is connected; the backend may have dropped it by now.
-    pub(crate) fn on(mut front: Frontend) -> Result<Raw, Failure> {
+    /// Continues with a connected frontend. The backend may have dropped it by now.
+    pub(crate) fn from_frontend(mut front: Frontend) -> Result<Raw, Failure> {
         let port = until("a device", || {
-            let place = &mut front.place;
-            let theirs = place.theirs.clone();
-            for port in place.store.list(&format!("{theirs}/status"))? {
-                let status = place.store.read(&format!("{theirs}/status/{port}"))?;
+            let nodes = &mut front.nodes;
+            let backend = nodes.backend_path.clone();
+            for port in nodes.store.list(&format!("{backend}/status"))? {
+                let status = nodes.store.read(&format!("{backend}/status/{port}"))?;
                 let here = status.is_some_and(|it| it != "absent");
                 if let (true, Some(port)) = (here, number(&port)) {
                     return Ok(Some(port));
                 }
             }
-            Ok(place.dropped()?.map(|_| Port::MAX))
+            Ok(nodes.drop_reason()?.map(|_| Port::MAX))
         })?;
         let page = front.page(true)?;
         Ok(Raw { front, port, page, sent: 0, seen: 0, statuses: BTreeMap::new(), last: None })
@@ -99,7 +100,7 @@ impl Raw {
         encode(id, &self.transfer(kind, endpoint, direction, piece(&self.page, 0, 4096)))
     }
 
-    /// A request that any device answers: for its device descriptor.
+    /// A request that every device answers: for its device descriptor.
     pub(crate) fn good(&self, id: u16) -> RequestWords {
         self.control(id, [0x80, 6, 0, 1, 0, 0, 18, 0])
     }
@@ -119,97 +120,99 @@ impl Raw {
         self.sent = self.sent.wrapping_add(1);
     }
 
-    /// Shows the backend what was written.
-    pub(crate) fn show(&mut self) -> Result<(), Failure> {
-        self.claim(self.sent)
+    /// Publishes the requests written so far.
+    pub(crate) fn publish(&mut self) -> Result<(), Failure> {
+        self.announce_index(self.sent)
     }
 
     pub(crate) fn send(&mut self, words: &RequestWords) -> Result<(), Failure> {
         self.put(words);
-        self.show()
+        self.publish()
     }
 
     /// Sends a request and waits until it is answered, or the controller is dropped.
-    pub(crate) fn ask(&mut self, words: &RequestWords) -> Result<(), Failure> {
+    pub(crate) fn request(&mut self, words: &RequestWords) -> Result<(), Failure> {
         self.send(words)?;
-        self.settle().map(drop)
+        self.wait_for_answers().map(drop)
     }
 
-    /// Says that there are requests up to this number.
-    pub(crate) fn claim(&self, index: u32) -> Result<(), Failure> {
+    /// Announces requests up to this index.
+    pub(crate) fn announce_index(&self, index: u32) -> Result<(), Failure> {
         self.ring().store(REQ_PROD, index);
         self.ring().fence();
         Ok(self.front.events.notify(self.front.channel)?)
     }
 
-    /// Reads what was answered.
+    /// Reads the responses.
     pub(crate) fn read(&mut self) {
         let ring = self.front.urbs.page();
         let announced = ring.load(RSP_PROD);
         while self.seen != announced {
             let first = slot(self.seen);
             let id = (ring.load(first) & 0xffff) as u16;
-            let status = ring.load(first + 1).cast_signed();
+            let status = ring.load(first + 1) as i32;
             self.last = Some(Answer { id, status, actual: ring.load(first + 2) });
             *self.statuses.entry(status).or_default() += 1;
             self.seen = self.seen.wrapping_add(1);
         }
     }
 
-    /// How many requests have no answer.
-    pub(crate) const fn open(&self) -> u32 {
+    /// The number of requests without a response.
+    pub(crate) const fn unanswered(&self) -> u32 {
         self.sent.wrapping_sub(self.seen)
     }
 
-    /// Waits until all is answered; why the backend has dropped the controller, if it has.
-    pub(crate) fn settle(&mut self) -> Result<Option<String>, Failure> {
+    /// Waits until all requests are answered. Returns the reason if the backend drops the
+    /// controller.
+    pub(crate) fn wait_for_answers(&mut self) -> Result<Option<String>, Failure> {
         let end = Instant::now() + LIMIT;
-        let mut look = Instant::now() + LOOK;
+        let mut look = Instant::now() + POLL_INTERVAL;
         loop {
             self.read();
-            if self.open() == 0 {
+            if self.unanswered() == 0 {
                 return Ok(None);
             }
             if look <= Instant::now() {
-                if let Some(why) = self.front.place.dropped()? {
+                if let Some(why) = self.front.nodes.drop_reason()? {
                     return Ok(Some(why));
                 }
-                look = Instant::now() + LOOK;
+                look = Instant::now() + POLL_INTERVAL;
             }
             if Instant::now() > end {
-                return Err(Failure::TooLong("answers"));
+                return Err(Failure::Timeout("answers"));
             }
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 
-    /// Sends requests, as many at a time as the ring has room for. Whether the controller is still there.
+    /// Sends requests, as many at a time as the ring has space for. Returns false if the backend
+    /// has dropped the controller.
     pub(crate) fn send_all(
         &mut self,
         requests: impl Iterator<Item = RequestWords>,
     ) -> Result<bool, Failure> {
         for words in requests {
             self.put(&words);
-            if self.open() == RING {
-                self.show()?;
-                if self.settle()?.is_some() {
+            if self.unanswered() == RING {
+                self.publish()?;
+                if self.wait_for_answers()?.is_some() {
                     return Ok(false);
                 }
             }
         }
-        self.show()?;
-        Ok(self.settle()?.is_none())
+        self.publish()?;
+        Ok(self.wait_for_answers()?.is_none())
     }
 
-    /// The end of an attack: what it has led to. Lets go of the controller.
+    /// Ends an attack: closes the controller, and returns how the backend has reacted.
     pub(crate) fn verdict(mut self) -> Result<String, Failure> {
-        let said = self.judge()?;
-        self.front.place.leave()?;
-        Ok(said)
+        let output = self.check_service()?;
+        self.front.nodes.close()?;
+        Ok(output)
     }
 
-    fn judge(&mut self) -> Result<String, Failure> {
-        if let Some(why) = self.settle()? {
+    fn check_service(&mut self) -> Result<String, Failure> {
+        if let Some(why) = self.wait_for_answers()? {
             return Ok(format!("dropped: {why}"));
         }
         let answers = self.statuses.iter().map(|(status, count)| format!("{count} times {status}"));
@@ -217,7 +220,7 @@ impl Raw {
         let good = self.good(GOOD);
         let _ = self.page.copy_in(0, &[0; 18]);
         self.send(&good)?;
-        if let Some(why) = self.settle()? {
+        if let Some(why) = self.wait_for_answers()? {
             return Ok(format!("dropped: {why}"));
         }
         let mut descriptor = [0; 18];
@@ -234,19 +237,19 @@ impl Raw {
         }
     }
 
-    /// Sends SET_ADDRESS and SET_CONFIGURATION, so that endpoints can be reached, and gives the address.
+    /// Sends SET_ADDRESS and SET_CONFIGURATION, so that endpoints can be used. Returns the address.
     pub(crate) fn configure(&mut self) -> Result<u8, Failure> {
         const ADDRESS: u8 = 9;
         let address = setup(0, 5, ADDRESS.into(), 0).to_bytes();
-        self.ask(&self.control(1, address))?;
+        self.request(&self.control(1, address))?;
         let mut configuration = self.control(2, setup(0, 9, 1, 0).to_bytes());
         readdress(&mut configuration, ADDRESS);
-        self.ask(&configuration)?;
+        self.request(&configuration)?;
         Ok(ADDRESS)
     }
 }
 
-/// The slot of an index.
+/// The first word of the slot with this index.
 pub(crate) const fn slot(index: u32) -> usize {
     SLOTS + (index % RING) as usize * REQUEST_WORDS
 }
@@ -257,7 +260,7 @@ pub(crate) fn encode(id: u16, transfer: &Transfer) -> RequestWords {
     words
 }
 
-/// Sends a request to another address.
+/// Changes the address of a request.
 pub(crate) const fn readdress(words: &mut RequestWords, address: u8) {
     words.0[1] = words.0[1] & !(0x7f << 8) | (address as u32) << 8;
 }
@@ -271,7 +274,7 @@ fn number(text: &str) -> Option<Port> {
     Port::new(text.parse().ok()?).ok()
 }
 
-/// Numbers that look random and are the same each time (xorshift, Marsaglia 2003).
+/// Reproducible pseudorandom numbers (xorshift, Marsaglia 2003).
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {

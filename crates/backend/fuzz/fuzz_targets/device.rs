@@ -1,11 +1,11 @@
-//! A device that finishes its transfers when and as the input says.
+//! A device that completes its transfers in the way that the input determines.
 
 use std::cell::{RefCell, RefMut};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
 use vusb_backend::engine::Usb;
-use vusb_host::usbfs::{Done, Gone, Kind, Refused, Status, Urb};
+use vusb_host::usbfs::{Completion, Gone, Kind, SubmitError, Status, Urb};
 
 use crate::input::Input;
 
@@ -20,37 +20,37 @@ const STATUSES: [Status; 8] = [
     Status::Cancelled,
     Status::Protocol(71),
 ];
-const REFUSED: [Option<Refused>; 4] =
-    [None, None, Some(Refused::NoMemory), Some(Refused::Other(22))];
+const REFUSED: [Option<SubmitError>; 4] =
+    [None, None, Some(SubmitError::NoMemory), Some(SubmitError::Other(22))];
 
-/// A device. A clone is the same one.
+/// A device. A clone is the same device.
 #[derive(Clone, Default)]
-pub struct Device(Rc<RefCell<Inside>>);
+pub struct Device(Rc<RefCell<Inner>>);
 
 #[derive(Default)]
-struct Inside {
-    flights: Vec<(u64, Urb)>,
-    finished: VecDeque<Done>,
+struct Inner {
+    in_flight: Vec<(u64, Urb)>,
+    finished: VecDeque<Completion>,
     gone: bool,
     locked: bool,
-    refuses: Option<Refused>,
-    /// Bytes that a transfer has moved when it is discarded.
+    refuses: Option<SubmitError>,
+    /// How many bytes a transfer has moved when it is discarded.
     moved: usize,
 }
 
 impl Device {
-    fn inside(&self) -> RefMut<'_, Inside> {
+    fn inner(&self) -> RefMut<'_, Inner> {
         self.0.borrow_mut()
     }
 
-    /// One transfer ends, in any order and in any way that usbfs could tell.
+    /// Completes one transfer, in any order and with any result that usbfs could report.
     pub fn finish(&self, input: &Input) {
-        let mut inside = self.inside();
-        if inside.flights.is_empty() {
+        let mut inner = self.inner();
+        if inner.in_flight.is_empty() {
             return;
         }
-        let at = usize::from(input.byte()) % inside.flights.len();
-        let (token, urb) = inside.flights.remove(at);
+        let at = usize::from(input.byte()) % inner.in_flight.len();
+        let (token, urb) = inner.in_flight.remove(at);
         let status = input.pick(&STATUSES);
         let moved = usize::from(input.byte()) * usize::from(input.byte()) * 2;
         let mut done = done(token, urb, status, moved);
@@ -58,91 +58,91 @@ impl Device {
             packet.actual_length = packet.length.min(input.byte().into());
             packet.status = input.pick(&STATUSES);
         }
-        inside.finished.push_back(done);
+        inner.finished.push_back(done);
     }
 
-    /// Something happens to it, or not.
+    /// Changes the state of the device.
     pub fn change(&self, input: &Input) {
-        let mut inside = self.inside();
-        inside.refuses = input.pick(&REFUSED);
-        inside.moved = usize::from(input.byte()) * 64;
-        inside.gone |= input.byte() >= 0xf0;
+        let mut inner = self.inner();
+        inner.refuses = input.pick(&REFUSED);
+        inner.moved = usize::from(input.byte()) * 64;
+        inner.gone |= input.byte() >= 0xf0;
     }
 
-    /// The kernel ends what a device had that is gone.
+    /// The kernel ends the transfers of an unplugged device.
     pub fn end_if_gone(&self) {
-        let mut inside = self.inside();
-        if inside.gone {
-            for (token, urb) in std::mem::take(&mut inside.flights) {
-                inside.finished.push_back(done(token, urb, Status::Gone, 0));
+        let mut inner = self.inner();
+        if inner.gone {
+            for (token, urb) in std::mem::take(&mut inner.in_flight) {
+                inner.finished.push_back(done(token, urb, Status::Gone, 0));
             }
         }
     }
 
     pub fn lock(&self, locked: bool) {
-        self.inside().locked = locked;
+        self.inner().locked = locked;
     }
 
     pub fn is_gone(&self) -> bool {
-        self.inside().gone
+        self.inner().gone
     }
 }
 
-/// As usbfs tells it: no more than there was room for, each packet at its own place.
-fn done(token: u64, urb: Urb, status: Status, moved: usize) -> Done {
+/// A completion as usbfs reports it: with at most as much data as the buffer has space for.
+fn done(token: u64, urb: Urb, status: Status, moved: usize) -> Completion {
     let head = if urb.kind == Kind::Control { SETUP } else { 0 };
     let actual_length = moved.min(urb.buffer.len() - head);
     let packets = match urb.kind {
         Kind::Iso(packets) => packets,
         _ => Vec::new(),
     };
-    Done { token, status, actual_length, error_count: 0, packets, buffer: urb.buffer }
+    Completion { token, status, actual_length, error_count: 0, packets, buffer: urb.buffer }
 }
 
 impl Usb for Device {
     type Handle = Device;
 
-    fn submit(&mut self, urb: Urb, token: u64) -> Result<(), (Refused, Urb)> {
-        let mut inside = self.inside();
-        assert!(!inside.locked);
+    fn submit(&mut self, urb: Urb, token: u64) -> Result<(), (SubmitError, Urb)> {
+        let mut inner = self.inner();
+        assert!(!inner.locked);
         if let Kind::Iso(packets) = &urb.kind {
             let total: usize = packets.iter().map(|it| it.length as usize).sum();
             assert!((1..=128).contains(&packets.len()) && total <= urb.buffer.len());
         }
-        if inside.gone {
-            return Err((Refused::Gone, urb));
+        if inner.gone {
+            return Err((SubmitError::Gone, urb));
         }
-        if let Some(why) = inside.refuses {
+        if let Some(why) = inner.refuses {
             return Err((why, urb));
         }
-        assert!(inside.flights.len() + inside.finished.len() < 16, "more than the ring holds");
-        inside.flights.push((token, urb));
+        assert!(inner.in_flight.len() + inner.finished.len() < 16, "more transfers than the ring has slots");
+        inner.in_flight.push((token, urb));
         Ok(())
     }
 
-    fn reap(&mut self) -> Result<Option<Done>, Gone> {
-        let mut inside = self.inside();
-        assert!(!inside.locked);
-        match inside.finished.pop_front() {
-            None if inside.gone => Err(Gone),
+    fn reap(&mut self) -> Result<Option<Completion>, Gone> {
+        let mut inner = self.inner();
+        assert!(!inner.locked);
+        match inner.finished.pop_front() {
+            None if inner.gone => Err(Gone),
             done => Ok(done),
         }
     }
 
     fn discard(&mut self, token: u64) {
-        let mut inside = self.inside();
-        assert!(!inside.locked);
-        let at = inside.flights.iter().position(|it| it.0 == token);
-        if let (Some(at), false) = (at, inside.gone) {
-            let (token, urb) = inside.flights.remove(at);
-            let done = done(token, urb, Status::Cancelled, inside.moved);
-            inside.finished.push_back(done);
+        let mut inner = self.inner();
+        assert!(!inner.locked);
+        let at = inner.in_flight.iter().position(|it| it.0 == token);
+        if let (Some(at), false) = (at, inner.gone) {
+            let (token, urb) = inner.in_flight.remove(at);
+            let done = done(token, urb, Status::Cancelled, inner.moved);
+            inner.finished.push_back(done);
         }
     }
 
     fn in_flight(&self) -> usize {
-        let inside = self.inside();
-        inside.flights.len() + inside.finished.len()
+        let inner = self.inner();
+        inner.in_flight.len() + inner.finished.len()
     }
 
     fn handle(&self) -> Device {

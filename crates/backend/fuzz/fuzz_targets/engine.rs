@@ -1,8 +1,10 @@
-//! The whole engine, with a guest, devices and a toolstack that do what the input says.
+//! The whole engine, with a guest, devices and a toolstack that are controlled by the input.
 //!
-//! Each input begins with a byte that says whether the guest keeps the rules. One that does finds each request answered once. One that does
-//! not changes both rings while they are read. Whatever happens, the engine does not panic or go on for ever, touches no device that a
-//! job is at, has no more at a device than the ring holds, and in the end gives every device back.
+//! The first byte of the input determines whether the guest follows the protocol. If it does, each
+//! request must be answered exactly once. If it does not, it changes both rings while they are
+//! read. In all cases the engine must not panic or loop forever, must not touch a device while a
+//! job works on it, must not submit more transfers to a device than the ring has slots, and must
+//! release every device in the end.
 //!
 //! ```text
 //! cd crates/backend && RUSTC_BOOTSTRAP=1 cargo fuzz run engine -- -max_total_time=300 -max_len=4096
@@ -17,22 +19,23 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use vusb_backend::counters::Counters;
-use vusb_backend::engine::{Engine, Failure, Fault, Job, Offer, Opened, Outcome, Work};
-use vusb_backend::nodes::Want;
+use vusb_backend::engine::{Engine, Failure, Fault, GuestView, Job, Opened, Outcome, Work};
 use vusb_model::speed::Speed;
 use vusb_usbif::front::{ConnectRing, UrbRing, encode_submit};
 use vusb_usbif::urb::{
     Direction, Isochronous, Kind, RequestWords, Segment, Segments, Setup, Transfer,
 };
 use vusb_usbif::{PAGE_WORDS, Page as _, Port};
+use vusb_xen::usb::RequestedDevice;
 
 use device::Device;
-use input::{Input, LooseMemory, NONE, READ_ONLY, WildPage};
+use input::{ChangingPage, FuzzedMemory, Input, NONE, READ_ONLY};
 
 const PORTS: u8 = 3;
 
-/// A high-speed device: bulk 0x81 and 0x02, interrupt 0x83, isochronous 0x84 and 0x05.
-const SHEET: [u8; 71] = [
+/// Descriptors of a high-speed device: bulk 0x81 and 0x02, interrupt 0x83, isochronous 0x84 and
+/// 0x05.
+const DESCRIPTORS: [u8; 71] = [
     18, 1, 0, 2, 0, 0, 0, 64, 0x81, 7, 0x81, 0x55, 0, 1, 1, 2, 3, 1, //
     9, 2, 53, 0, 1, 1, 0, 0xa0, 50, //
     9, 4, 0, 0, 5, 8, 6, 80, 0, //
@@ -45,26 +48,26 @@ const SHEET: [u8; 71] = [
 
 struct World {
     input: Input,
-    engine: Engine<WildPage, LooseMemory, Device>,
-    pages: [WildPage; 2],
-    urbs: UrbRing<WildPage>,
-    connects: ConnectRing<WildPage>,
+    engine: Engine<ChangingPage, FuzzedMemory, Device>,
+    pages: [ChangingPage; 2],
+    urbs: UrbRing<ChangingPage>,
+    connects: ConnectRing<ChangingPage>,
     /// The last device of each port.
     devices: Vec<Device>,
     jobs: Vec<Job<Device>>,
-    /// The guest breaks the rules.
-    lies: bool,
+    /// The guest breaks the protocol.
+    malicious: bool,
     sent: usize,
     answered: usize,
 }
 
 impl World {
     fn new(input: &Input) -> World {
-        let pages = [WildPage::new(input), WildPage::new(input)];
+        let pages = [ChangingPage::new(input), ChangingPage::new(input)];
         let urbs = UrbRing::new(pages[0].clone());
         let mut connects = ConnectRing::new(pages[1].clone());
         let _ = connects.fill();
-        let memory = LooseMemory(input.clone());
+        let memory = FuzzedMemory(input.clone());
         let [a, b] = pages.clone();
         World {
             input: input.clone(),
@@ -74,7 +77,7 @@ impl World {
             connects,
             devices: (0..=PORTS).map(|_| Device::default()).collect(),
             jobs: Vec::new(),
-            lies: input.byte() & 1 != 0,
+            malicious: input.byte() & 1 != 0,
             sent: 0,
             answered: 0,
         }
@@ -88,21 +91,21 @@ impl World {
         match self.input.byte() % 16 {
             0..=3 => self.submit(),
             4 => self.unlink(),
-            5 if self.lies => self.push_anything(),
-            6 if self.lies => self.scribble(),
+            5 if self.malicious => self.push_corrupted(),
+            6 if self.malicious => self.scribble(),
             5 | 6 => self.enumerate(),
-            7 => self.look(),
+            7 => self.read_rings(),
             8..=9 => return self.round(),
             10 => self.device().finish(&self.input),
             11 => self.device().change(&self.input),
             12 => {
                 let bus_id = self.input.pick(&["1-1", "1-2"]).parse().unwrap();
-                let want = Want { bus_id, identity: None };
-                let want = Some(want).filter(|_| self.input.byte() & 3 != 0);
-                self.engine.want(self.port(), want);
+                let requested = RequestedDevice { bus_id, identity: None };
+                let requested = Some(requested).filter(|_| self.input.byte() & 3 != 0);
+                self.engine.set_device(self.port(), requested);
             }
             13 => self.device().end_if_gone(),
-            14 => self.engine.plugged(|_| true),
+            14 => self.engine.devices_changed(|_| true),
             _ => self.end_job(),
         }
         Ok(())
@@ -112,40 +115,42 @@ impl World {
         &self.devices[usize::from(self.port().number())]
     }
 
-    /// What the thread of a controller does.
+    /// A round, as the controller's thread runs it.
     fn round(&mut self) -> Result<(), Fault> {
-        self.set_wild(self.lies);
-        let result = self.engine.ring().and_then(|()| self.devices_and_jobs());
+        self.set_changing(self.malicious);
+        let result = self.engine.take_requests().and_then(|()| self.devices_and_jobs());
         let _ = self.engine.rearm();
-        self.set_wild(false);
+        self.set_changing(false);
         result
     }
 
-    /// What it does once the controller is to end: the guest's requests do not count any more.
+    /// A round after the controller was asked to stop: the guest's requests are no longer read.
     fn last_round(&mut self) -> Result<(), Fault> {
-        self.set_wild(self.lies);
+        self.set_changing(self.malicious);
         let result = self.devices_and_jobs();
-        self.set_wild(false);
+        self.set_changing(false);
         result
     }
 
-    fn set_wild(&self, wild: bool) {
-        self.pages.iter().for_each(|it| it.set_wild(wild));
+    fn set_changing(&self, changing: bool) {
+        self.pages.iter().for_each(|it| it.set_changing(changing));
     }
 
     fn devices_and_jobs(&mut self) -> Result<(), Fault> {
         for port in self.engine.ports() {
-            if self.engine.watched(port).is_some() {
-                self.engine.device(port)?;
+            if self.engine.pollable(port).is_some() {
+                self.engine.reap(port)?;
             }
         }
-        let _ = self.engine.settle()?;
-        assert!(self.engine.take_notices().len() <= 1000);
+        self.engine.park();
+        let _ = self.engine.awaits_train();
+        let _ = self.engine.finish_round()?;
+        assert!(self.engine.take_status_changes().len() <= 1000);
         for job in self.engine.take_jobs() {
             if let Some(device) = device_of(&job.work) {
                 device.lock(true);
             }
-            assert!(self.jobs.iter().all(|it| it.port != job.port), "two jobs at one port");
+            assert!(self.jobs.iter().all(|it| it.port != job.port), "two jobs for one port");
             self.jobs.push(job);
         }
         Ok(())
@@ -165,11 +170,11 @@ impl World {
                 _ => {
                     let usb = Device::default();
                     self.devices[usize::from(port.number())] = usb.clone();
-                    let offer = Offer::new(&SHEET, Some(Speed::High), 1, 2).unwrap();
-                    Outcome::Opened(Box::new(Opened { usb, offer }))
+                    let view = GuestView::new(&DESCRIPTORS, Some(Speed::High), 1, 2).unwrap();
+                    Outcome::Opened(Box::new(Opened { usb, view }))
                 }
             },
-            Work::GiveBack(..) => Outcome::GaveBack,
+            Work::Release(..) => Outcome::Released,
             _ if device.is_some_and(|it| it.is_gone()) => Outcome::Done(Err(Failure::Gone)),
             _ => Outcome::Done(match self.input.byte() {
                 0..=15 => Err(Failure::Stalled),
@@ -177,7 +182,7 @@ impl World {
                 _ => Ok(()),
             }),
         };
-        self.engine.ended(port, outcome);
+        self.engine.job_ended(port, outcome);
     }
 
     fn submit(&mut self) {
@@ -189,7 +194,7 @@ impl World {
         self.sent += usize::from(self.urbs.submit(transfer).is_ok());
     }
 
-    /// The guest gives a device its port's number as address, or configures it.
+    /// The guest sets the port's number as the device's address, or configures the device.
     fn enumerate(&mut self) {
         let port = self.port();
         let first = self.input.byte() & 1 == 0;
@@ -243,7 +248,7 @@ impl World {
             input.pick(&[(0x80, 6), (0, 5), (0, 9), (1, 11), (2, 1), (0xc0, 1), (0x40, 1), (0, 3)]);
         let value = u16::from(input.byte()) << (input.byte() & 8);
         let length = room.min(usize::from(input.byte()) * 17) as u16;
-        // Memory for reading is no memory to read into.
+        // Reading requires writable memory.
         let length = if request_type & 0x80 == 0 { length } else { 0 };
         Setup { request_type, request, value, index: u16::from(input.byte()), length }
     }
@@ -262,8 +267,8 @@ impl World {
         self.sent += usize::from(self.urbs.unlink(u16::from(self.input.byte() & 0xf)).is_ok());
     }
 
-    /// A request as above with words of it replaced.
-    fn push_anything(&mut self) {
+    /// Sends a request with some words replaced.
+    fn push_corrupted(&mut self) {
         let mut words = RequestWords([0; 37]);
         encode_submit(&mut words, u16::from(self.input.byte()), &self.transfer());
         for _ in 0..self.input.byte() & 3 {
@@ -272,42 +277,42 @@ impl World {
         let _ = self.urbs.push_raw(&words);
     }
 
-    /// Any word of any ring becomes anything.
+    /// Overwrites a random word of a ring.
     fn scribble(&mut self) {
         let page = &self.pages[usize::from(self.input.byte() & 1)];
         page.store(self.input.word() as usize % PAGE_WORDS, self.input.word());
     }
 
-    /// The guest looks at its rings.
-    fn look(&mut self) {
+    /// The guest reads its rings.
+    fn read_rings(&mut self) {
         loop {
             match self.urbs.take() {
                 Ok(Some(_)) => self.answered += 1,
                 Ok(None) => break,
-                Err(violation) if !self.lies => panic!("{violation}"),
+                Err(violation) if !self.malicious => panic!("{violation}"),
                 Err(_) => break,
             }
         }
-        let _ = self.urbs.rest();
+        let _ = self.urbs.rearm();
         while let Ok(Some(_)) = self.connects.take() {}
         let _ = self.connects.push();
     }
 
-    /// The controller ends: jobs end, and the kernel ends what devices had that are gone.
+    /// The controller ends: jobs end, and the kernel ends the transfers of unplugged devices.
     fn end(mut self, mut faulty: bool) {
-        self.engine.want_none();
-        // What a guest that keeps the rules has asked for at last is answered too.
-        if !faulty && !self.lies {
-            faulty = self.engine.ring().is_err();
+        self.engine.clear_devices();
+        // The last requests of a guest that follows the protocol are answered too.
+        if !faulty && !self.malicious {
+            faulty = self.engine.take_requests().is_err();
         }
         for _ in 0..64 {
             self.devices.iter().for_each(Device::end_if_gone);
             faulty |= self.last_round().is_err();
             (0..self.jobs.len()).for_each(|_| self.end_job());
-            self.look();
+            self.read_rings();
         }
-        assert!(self.engine.is_empty(), "a device was not given back");
-        if !faulty && !self.lies {
+        assert!(self.engine.is_empty(), "a device was not released");
+        if !faulty && !self.malicious {
             assert_eq!(self.sent, self.answered);
         }
     }
@@ -316,7 +321,7 @@ impl World {
 fn device_of(work: &Work<Device>) -> Option<Device> {
     match work {
         Work::Open(_) => None,
-        Work::GiveBack(device, ..)
+        Work::Release(device, ..)
         | Work::Configure(device, ..)
         | Work::SetInterface(device, ..)
         | Work::ClearHalt(device, _)

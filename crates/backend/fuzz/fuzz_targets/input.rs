@@ -1,4 +1,5 @@
-//! The input, a byte at a time, and what is made of it: pages that change while they are read, and memory that lies.
+//! The input, one byte at a time, and what is derived from it: pages that change while they are
+//! read, and guest memory with random contents and grants.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -6,7 +7,7 @@ use std::rc::Rc;
 use vusb_backend::engine::{BadMemory, Memory, Piece};
 use vusb_usbif::{PAGE_WORDS, Page};
 
-/// The input; zeros when it is used up. A clone is the same.
+/// The input; zeros when it is exhausted. A clone shares the position in the input.
 #[derive(Clone)]
 pub struct Input(Rc<RefCell<Vec<u8>>>);
 
@@ -27,7 +28,7 @@ impl Input {
         self.0.borrow().is_empty()
     }
 
-    /// One of these.
+    /// Picks one of these values.
     pub fn pick<T: Copy>(&self, from: &[T]) -> T {
         from[usize::from(self.byte()) % from.len()]
     }
@@ -35,33 +36,33 @@ impl Input {
 
 /// A page of a ring. While the engine reads it, the guest may change it before every load.
 #[derive(Clone)]
-pub struct WildPage {
+pub struct ChangingPage {
     words: Rc<RefCell<[u32; PAGE_WORDS]>>,
     input: Input,
-    wild: Rc<Cell<bool>>,
+    changing: Rc<Cell<bool>>,
 }
 
-impl WildPage {
-    pub fn new(input: &Input) -> WildPage {
-        WildPage {
+impl ChangingPage {
+    pub fn new(input: &Input) -> ChangingPage {
+        ChangingPage {
             words: Rc::new(RefCell::new([0; PAGE_WORDS])),
             input: input.clone(),
-            wild: Rc::default(),
+            changing: Rc::default(),
         }
     }
 
-    /// Whether it changes by itself from now on.
-    pub fn set_wild(&self, wild: bool) {
-        self.wild.set(wild);
+    /// Sets whether the page changes while it is read.
+    pub fn set_changing(&self, changing: bool) {
+        self.changing.set(changing);
     }
 }
 
-impl Page for WildPage {
+impl Page for ChangingPage {
     fn load(&self, word: usize) -> u32 {
         assert!(word < PAGE_WORDS);
         let value = &mut self.words.borrow_mut()[word];
-        // Mostly as it was, so that something sensible is found at all.
-        if self.wild.get() {
+        // Mostly unchanged, so that some requests are valid.
+        if self.changing.get() {
             match self.input.byte() {
                 step @ 0xe0..0xf8 => *value = value.wrapping_add(u32::from(step & 0x7)),
                 0xf8..0xfc => *value = value.wrapping_sub(1),
@@ -80,33 +81,34 @@ impl Page for WildPage {
     fn fence(&self) {}
 }
 
-/// The guest's memory. A grant's number says whether it is one; what is read from it, the input says.
-pub struct LooseMemory(pub Input);
+/// The guest's memory. The number of a grant determines whether it exists; the input determines its
+/// contents.
+pub struct FuzzedMemory(pub Input);
 
-/// Grants from here on are for reading only, and from the second on none at all.
+/// Grants from `READ_ONLY` on are read-only, and grants from `NONE` on do not exist.
 pub const READ_ONLY: u32 = 1 << 16;
 pub const NONE: u32 = 1 << 17;
 
-impl LooseMemory {
+impl FuzzedMemory {
     fn check(pieces: &[Piece], limit: u32, ours: usize) -> Result<(), BadMemory> {
         let mut end = 0;
         for piece in pieces {
             assert!(usize::from(piece.offset) + usize::from(piece.length) <= 4096);
-            assert!(piece.at >= end, "pieces overlap");
-            end = piece.at + usize::from(piece.length);
+            assert!(piece.buffer_offset >= end, "pieces overlap");
+            end = piece.buffer_offset + usize::from(piece.length);
             if piece.gref >= limit {
                 return Err(BadMemory("no such grant".to_owned()));
             }
         }
-        assert!(end <= ours, "outside of the transfer");
+        assert!(end <= ours, "outside the transfer");
         Ok(())
     }
 }
 
-impl Memory for LooseMemory {
+impl Memory for FuzzedMemory {
     fn read(&mut self, pieces: &[Piece], into: &mut [u8]) -> Result<(), BadMemory> {
-        LooseMemory::check(pieces, NONE, into.len())?;
-        // As a table of packets it may make sense: so many bytes each, with or without a gap.
+        FuzzedMemory::check(pieces, NONE, into.len())?;
+        // The data may be a valid packet table: equal lengths, with or without gaps.
         let (length, step) = (u32::from(self.0.byte()), u32::from(self.0.byte()));
         for (number, row) in (0..).zip(into.chunks_mut(16)) {
             let cells = [number * step, length, self.0.byte().into(), 0].map(u32::to_le_bytes);
@@ -116,6 +118,6 @@ impl Memory for LooseMemory {
     }
 
     fn write(&mut self, pieces: &[Piece], from: &[u8]) -> Result<(), BadMemory> {
-        LooseMemory::check(pieces, READ_ONLY, from.len())
+        FuzzedMemory::check(pieces, READ_ONLY, from.len())
     }
 }

@@ -1,46 +1,49 @@
-//! What takes time, and so is done on a thread of its own.
+//! Jobs: operations that may block, and therefore run on their own threads.
 //!
-//! The kernel holds a lock of the device while it configures or resets it, so the engine leaves a device alone while a job works on it. Other
-//! devices of the guest, and other guests, go on.
+//! The kernel holds a lock of the device while it configures or resets it. So the engine does not
+//! touch a device while a job works on it. The guest's other devices, and other guests, are not
+//! affected.
 
 use std::fmt;
 
 use vusb_usbif::Port;
 
-use super::offer::Offer;
+use super::guest_view::GuestView;
 use super::usb::Usb;
-use crate::nodes::Want;
+use vusb_xen::usb::RequestedDevice;
 
-/// Something to be done on another thread, for one port.
+/// An operation to run on another thread, for one port.
 pub struct Job<U: Usb> {
     /// The port.
     pub port: Port,
-    /// What.
+    /// The operation.
     pub work: Work<U>,
 }
 
-/// What is to be done.
+/// The operation of a job.
 pub enum Work<U: Usb> {
     /// Find the device and open it.
-    Open(Want),
-    /// Let go of the interfaces of one configuration and take those of another, and choose that if it is another. 0: take none.
-    Configure(U::Handle, Chosen, Chosen),
-    /// Choose an alternate setting of an interface.
+    Open(RequestedDevice),
+    /// Release the interfaces of the first configuration, select the second if it is a different
+    /// one, and claim its interfaces. If the second is 0, only release.
+    Configure(U::Handle, Configuration, Configuration),
+    /// Select an alternate setting of an interface.
     SetInterface(U::Handle, u8, u8),
-    /// End the halt of an endpoint.
+    /// Clear the halt of an endpoint.
     ClearHalt(U::Handle, u8),
-    /// Reset the device, and take the interfaces of this configuration again.
-    Reset(U::Handle, Chosen),
-    /// Let go of the device, which is in the first configuration, put it back into the second, and give it to its drivers.
-    GiveBack(U, Chosen, Chosen),
+    /// Reset the device, and claim the interfaces of this configuration again.
+    Reset(U::Handle, Configuration),
+    /// Release the device: it is in the first configuration, is returned to the second, and then to
+    /// the host's drivers.
+    Release(U, Configuration, Configuration),
 }
 
 /// A configuration of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chosen {
-    /// Its number; 0 for none.
+pub struct Configuration {
+    /// `bConfigurationValue`; 0 for none.
     pub value: u8,
-    /// Its interfaces.
+    /// The numbers of its interfaces.
     pub interfaces: Vec<u8>,
 }
 
@@ -50,44 +53,44 @@ pub enum Outcome<U> {
     Opened(Box<Opened<U>>),
     /// The device is not plugged in.
     Absent,
-    /// The device is not lent. Why, in one sentence.
+    /// The device cannot be exported. The reason, in one sentence.
     Refused(String),
-    /// Done, or why not.
+    /// The result of an operation on an open device.
     Done(Result<(), Failure>),
-    /// The device is given back.
-    GaveBack,
+    /// The device was returned to the host's drivers.
+    Released,
 }
 
 /// An open device.
 pub struct Opened<U> {
     /// The device.
     pub usb: U,
-    /// What the guest is shown.
-    pub offer: Offer,
+    /// The guest's view of it.
+    pub view: GuestView,
 }
 
-/// Why a device did not do it.
+/// Why an operation on a device failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// It refused.
+    /// The device refused it.
     Stalled,
-    /// It is not there any more.
+    /// The device was unplugged.
     Gone,
-    /// Anything else.
+    /// Any other error.
     Failed,
 }
 
 impl<U: Usb> fmt::Debug for Work<U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Work::Open(want) => write!(f, "open {want:?}"),
+            Work::Open(requested) => write!(f, "open {requested:?}"),
             Work::Configure(_, _, to) => write!(f, "configure {}", to.value),
             Work::SetInterface(_, interface, alternate) => {
                 write!(f, "set interface {interface} to {alternate}")
             }
             Work::ClearHalt(_, endpoint) => write!(f, "clear halt of {endpoint:#04x}"),
             Work::Reset(..) => f.write_str("reset"),
-            Work::GiveBack(..) => f.write_str("give back"),
+            Work::Release(..) => f.write_str("release"),
         }
     }
 }

@@ -1,74 +1,81 @@
 //! One port of a controller, and the device in it.
 //!
 //! ```text
-//!            wanted            opened                     not wanted any more, or unplugged
-//!   Empty ──────────▶ Opening ────────▶ Lent ─────────────────────▶ Leaving ──▶ GivingBack ──▶ Empty
-//!     ▲                 │  │                                         transfers     drivers
-//!     │ not wanted      │  └─▶ Refused                               come to        take it
-//!     └──── Absent ◀────┘                                            their end        back
-//!              │ ▲ plugged in: Opening
-//!              └─┘
+//!                    opened               request withdrawn,
+//!         requested                       or unplugged
+//!   Empty ────────▶ Opening ──▶ Exported ───────▶ Exported ───────────▶ Releasing ──▶ Empty
+//!     ▲              │  │                         (detaching:           (a job binds the
+//!     │ request      │  └──▶ Refused               transfers end)       host's drivers again)
+//!     │ withdrawn    │
+//!     └─── Absent ◀──┘
+//!            │
+//!            └─▶ Opening again when a device is plugged in or changed
 //! ```
 //!
-//! Whatever is wanted meanwhile is looked at when the port is `Empty`, `Absent` or `Refused`.
+//! `Refused` ends as `Absent` does. A request that arrives while the port is `Opening` or
+//! `Releasing` takes effect when the job has ended. If another device is requested while one is
+//! `Exported`, that one is detached first.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use vusb_usbif::urb::{Kind, Ticket, Transfer};
+use vusb_usbif::urb::{Direction, Kind, Ticket, Transfer};
 
-use super::flight::Flight;
-use super::job::Chosen;
-use super::offer::Offer;
-use super::queue::{Item, Merging, Queue};
-use crate::nodes::Want;
+use super::guest_view::GuestView;
+use super::in_flight::InFlight;
+use super::job::Configuration;
+use super::queue::{Item, Merging, Queue, Rest};
+use super::train::{self, Train};
+use vusb_xen::usb::RequestedDevice;
 
 /// A port.
 pub(super) struct Slot<U> {
-    /// What the toolstack wants in it.
-    pub(super) wanted: Option<Want>,
-    /// What is in it.
+    /// The device that the toolstack requests for the port.
+    pub(super) requested: Option<RequestedDevice>,
+    /// The state of the port.
     pub(super) state: State<U>,
-    /// Something was plugged in while a job was looking: if the job has not found the device, it may be there now.
-    pub(super) look_again: bool,
+    /// A device was plugged in or changed while a job was opening the requested one. If the job
+    /// fails, another is started.
+    pub(super) rescan: bool,
 }
 
-/// What is in a port.
+/// The state of a port.
 pub(super) enum State<U> {
-    /// Nothing.
+    /// No device.
     Empty,
-    /// A job looks for this device.
-    Opening(Want),
-    /// The wanted device is not plugged in.
-    Absent(Want),
-    /// The wanted device is not lent.
-    Refused(Want),
-    /// A device.
-    Lent(Box<Lent<U>>),
-    /// A job gives the device back.
-    GivingBack,
+    /// A job is finding and opening this device.
+    Opening(RequestedDevice),
+    /// The requested device is not plugged in.
+    Absent(RequestedDevice),
+    /// The requested device cannot be exported.
+    Refused(RequestedDevice),
+    /// The guest has the device.
+    Exported(Box<Exported<U>>),
+    /// A job is returning the device to the host's drivers.
+    Releasing,
 }
 
 impl<U> Slot<U> {
     pub(super) const fn new() -> Slot<U> {
-        Slot { wanted: None, state: State::Empty, look_again: false }
+        Slot { requested: None, state: State::Empty, rescan: false }
     }
 
-    pub(super) fn lent(&mut self) -> Option<&mut Lent<U>> {
+    pub(super) fn exported(&mut self) -> Option<&mut Exported<U>> {
         match &mut self.state {
-            State::Lent(lent) => Some(lent),
+            State::Exported(device) => Some(device),
             _ => None,
         }
     }
 }
 
-/// A request of the guest that was not answered yet.
+/// A request of the guest that has not been answered.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) ticket: Ticket,
-    pub(super) transfer: Transfer,
-    /// Which of the controller's requests it is, in the order of the ring.
+    /// Boxed because it is 300 bytes long, and is moved from queue to queue.
+    pub(super) transfer: Box<Transfer>,
+    /// The position of the request in the sequence of all requests of the controller.
     pub(super) number: u64,
-    /// The guest wants it cancelled.
+    /// The guest has cancelled it.
     pub(super) unlinked: bool,
 }
 
@@ -82,83 +89,86 @@ impl Item for Pending {
     }
 
     fn short_not_ok(&self) -> bool {
-        // An isochronous transfer has no end that could be short, whatever the guest says of it.
+        // An isochronous transfer cannot end short, so the flag has no meaning there.
         self.transfer.short_not_ok && !matches!(self.transfer.kind, Kind::Isochronous(_))
     }
 }
 
-/// A device that the guest has.
-pub(super) struct Lent<U> {
+/// A device that is exported to the guest.
+pub(super) struct Exported<U> {
     pub(super) usb: U,
-    pub(super) want: Want,
-    pub(super) offer: Offer,
-    /// The guest's address for it.
+    pub(super) requested: RequestedDevice,
+    pub(super) view: GuestView,
+    /// The address that the guest gave the device.
     pub(super) address: Option<u8>,
-    /// The configuration that the guest has chosen; 0 before.
+    /// The configuration that the guest has selected; 0 for none.
     pub(super) configuration: u8,
-    /// The configuration that the device is in.
-    pub(super) active: Chosen,
-    /// Control requests, which are done one after the other.
-    pub(super) control: VecDeque<Pending>,
-    /// The control request that the device or a job is at.
-    pub(super) current: Option<Control>,
-    /// Endpoints by their address.
+    /// The configuration that the device actually has.
+    pub(super) active: Configuration,
+    /// Waiting control requests. They are executed one at a time.
+    pub(super) control_queue: VecDeque<Pending>,
+    /// The control request in progress.
+    pub(super) current_control: Option<CurrentControl>,
+    /// Waiting requests, by endpoint address.
     pub(super) endpoints: BTreeMap<u8, Queue<Pending>>,
-    /// Transfers that the device has, by their token.
-    pub(super) flights: Vec<(u64, Flight)>,
-    /// Transfers to discard as soon as no job is at the device.
-    pub(super) discards: Vec<u64>,
-    /// A job is at the device: nothing else may touch it.
-    pub(super) busy: bool,
-    /// The device is to be given back.
-    pub(super) leaving: bool,
+    /// The data of the last mass storage command, and its endpoint.
+    pub(super) train: Option<(u8, Train)>,
+    /// Submitted transfers, with their tokens.
+    pub(super) in_flight: Vec<(u64, InFlight)>,
+    /// Tokens of transfers to discard when the running job has ended.
+    pub(super) deferred_discards: Vec<u64>,
+    /// A job is working on the device: nothing else may touch it.
+    pub(super) job_running: bool,
+    /// The device is being detached.
+    pub(super) detaching: bool,
     /// The device was unplugged.
-    pub(super) gone: bool,
-    /// Memory was short: try again.
+    pub(super) unplugged: bool,
+    /// There was no memory for a transfer: retry.
     pub(super) starved: bool,
 }
 
-/// What becomes of the control request at hand.
-pub(super) enum Control {
-    /// The device has it.
-    AtDevice,
-    /// A job does it; what changes if it ends well.
-    AtJob(Box<Pending>, Change),
+/// Who is executing the current control request.
+pub(super) enum CurrentControl {
+    /// The device: it was submitted as a transfer.
+    Submitted,
+    /// A job. The change is applied if it succeeds.
+    InJob(Box<Pending>, Change),
 }
 
-/// What a job changes.
+/// What a successful job changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     Nothing,
     Address(u8),
-    Configuration(Chosen),
+    Configuration(Configuration),
 }
 
-impl<U> Lent<U> {
-    pub(super) fn new(usb: U, want: Want, offer: Offer) -> Lent<U> {
-        let active = offer.active();
-        Lent {
+impl<U> Exported<U> {
+    pub(super) fn new(usb: U, requested: RequestedDevice, view: GuestView) -> Exported<U> {
+        let active = view.initial_configuration();
+        Exported {
             usb,
-            want,
-            offer,
+            requested,
+            view,
             active,
             address: None,
             configuration: 0,
-            control: VecDeque::new(),
-            current: None,
+            control_queue: VecDeque::new(),
+            current_control: None,
             endpoints: BTreeMap::new(),
-            flights: Vec::new(),
-            discards: Vec::new(),
-            busy: false,
-            leaving: false,
-            gone: false,
+            train: None,
+            in_flight: Vec::new(),
+            deferred_discards: Vec::new(),
+            job_running: false,
+            detaching: false,
+            unplugged: false,
             starved: false,
         }
     }
 
-    /// The configuration whose interfaces are taken.
-    pub(super) fn taken(&self) -> Chosen {
-        let none = Chosen { value: 0, interfaces: Vec::new() };
+    /// The configuration whose interfaces are claimed; configuration 0 if none are.
+    pub(super) fn claimed(&self) -> Configuration {
+        let none = Configuration { value: 0, interfaces: Vec::new() };
         if self.configuration > 0 { self.active.clone() } else { none }
     }
 
@@ -166,46 +176,89 @@ impl<U> Lent<U> {
     pub(super) fn endpoint(&mut self, address: u8) -> &mut Queue<Pending> {
         self.endpoints
             .entry(address)
-            .or_insert_with(|| Queue::new(merging(&self.offer, self.configuration, address)))
+            .or_insert_with(|| Queue::new(merging(&self.view, self.configuration, address)))
     }
 
-    /// The guest has chosen a configuration: other settings, other packets. What waits goes on under them, behind what the device has.
-    pub(super) fn configured(&mut self, value: u8) {
-        self.configuration = value;
-        for (address, queue) in &mut self.endpoints {
-            queue.merge(merging(&self.offer, value, *address));
+    /// If the bytes that are sent to an endpoint are a command block, records the data that it
+    /// announces.
+    pub(super) fn note_command(&mut self, endpoint: u8, bytes: &[u8]) {
+        let Some((direction, length)) = train::announced(bytes) else { return };
+        let data =
+            |direction| self.view.mass_storage_endpoint(self.configuration, endpoint, direction);
+        let (train, reads) = (data(direction), data(Direction::In));
+        self.train = train.map(|endpoint| (endpoint, Train::new(length)));
+        if let Some(queue) = reads.and_then(|endpoint| self.endpoints.get_mut(&endpoint)) {
+            queue.begin_train();
         }
     }
 
-    /// Takes a request out that the device does not have yet.
+    /// A short packet has ended the reads of an endpoint. If they are the data of a mass storage
+    /// command, it is known how much the guest is still going to request.
+    pub(super) fn end_train(&mut self, endpoint: u8) {
+        let train = self.train.take_if(|it| it.0 == endpoint);
+        let rest = match train {
+            Some((_, train)) if train.is_submitted() => Rest::None,
+            Some(_) => Rest::UntilOther,
+            None => Rest::Waiting,
+        };
+        self.endpoint(endpoint).end_train(rest);
+    }
+
+    /// Whether the waiting requests of a train are only its beginning, and the guest is about to
+    /// send the rest. The guest can add `free` requests to its ring.
+    pub(super) fn awaits_train(&self, free: usize) -> bool {
+        let Some((endpoint, train)) = self.train else { return false };
+        let usable = !self.job_running && !self.detaching && !self.starved;
+        let open = self.endpoints.get(&endpoint).and_then(Queue::open_batch);
+        usable
+            && open.is_some_and(|it| train.is_worth_waiting(it.requests, it.bytes, it.limit, free))
+    }
+
+    /// The train, if it is the one of this endpoint.
+    pub(super) fn train_of(&mut self, endpoint: u8) -> Option<&mut Train> {
+        self.train.as_mut().filter(|it| it.0 == endpoint).map(|it| &mut it.1)
+    }
+
+    /// Records the configuration that the guest has selected. Its packet sizes may differ, so
+    /// waiting requests are merged by the new ones. Transfers that are in flight do not change.
+    pub(super) fn set_configuration(&mut self, value: u8) {
+        self.configuration = value;
+        for (address, queue) in &mut self.endpoints {
+            queue.set_merging(merging(&self.view, value, *address));
+        }
+    }
+
+    /// Removes a waiting request, if it is not submitted yet.
     pub(super) fn take_waiting(&mut self, id: u16) -> Option<Pending> {
         let is = |it: &Pending| it.ticket.id() == id;
-        if let Some(at) = self.control.iter().position(is) {
-            return self.control.remove(at);
+        if let Some(at) = self.control_queue.iter().position(is) {
+            return self.control_queue.remove(at);
         }
         self.endpoints.values_mut().find_map(|queue| queue.take(is))
     }
 
-    /// Marks a request that the device has; its token, if it has it.
+    /// Marks a submitted request as cancelled. Returns the token of its transfer.
     pub(super) fn mark_unlinked(&mut self, id: u16) -> Option<u64> {
-        self.flights.iter_mut().find_map(|(token, flight)| {
-            let item = flight.items_mut().find(|it| it.ticket.id() == id)?;
+        self.in_flight.iter_mut().find_map(|(token, transfer)| {
+            let item = transfer.items_mut().find(|it| it.ticket.id() == id)?;
             item.unlinked = true;
             Some(*token)
         })
     }
 
-    /// Takes out all that the device does not have.
+    /// Removes all waiting requests.
     pub(super) fn drain_waiting(&mut self) -> Vec<Pending> {
-        let mut all: Vec<Pending> = self.control.drain(..).collect();
-        self.endpoints.values_mut().for_each(|queue| all.extend(queue.clear()));
+        let mut all: Vec<Pending> = self.control_queue.drain(..).collect();
+        self.endpoints.values_mut().for_each(|queue| all.extend(queue.drain()));
         all
     }
 }
 
-/// How requests of an endpoint may be put together. What the guest calls them does not count: for an endpoint of another kind the kernel takes none.
-fn merging(offer: &Offer, configuration: u8, endpoint: u8) -> Merging {
-    match offer.bulk_packet(configuration, endpoint) {
+/// How requests of an endpoint may be merged. Only the type of the endpoint in the device's
+/// descriptors counts, not the transfer type that the guest claims: the kernel rejects transfers
+/// that do not match the endpoint.
+fn merging(view: &GuestView, configuration: u8, endpoint: u8) -> Merging {
+    match view.bulk_packet_size(configuration, endpoint) {
         None => Merging::Never,
         Some(packet) if endpoint & 0x80 != 0 => Merging::Reads(packet),
         Some(packet) => Merging::Writes(packet),

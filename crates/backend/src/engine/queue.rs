@@ -1,89 +1,129 @@
-//! What waits on one endpoint, and what of it goes to the device next.
+//! The waiting requests of one endpoint, and which of them are submitted next.
 //!
-//! Linux's xen-hcd has no scatter-gather: a read of 64 KiB arrives as a train of up to sixteen requests of 4 KiB, and a write
-//! likewise. What is in the ring together goes to the device together, as one URB:
+//! Linux's xen-hcd has no scatter-gather: a read or write of 64 KiB arrives as a train of up to
+//! sixteen requests of 4 KiB. Requests that are in the ring together are submitted together, as one
+//! URB:
 //!
 //! ```text
-//!   ring     [4K IN, short-not-ok] [4K IN, short-not-ok] [4K IN, short-not-ok]      three requests
-//!   device   [ ───────────────────── 12K IN ───────────────────── ]                 one URB
-//!   device answers with 6K and a short packet
-//!   answers  [4K]                  [2K]                  [0]                        three responses
+//!   ring       [4K IN, short-not-ok] [4K IN, short-not-ok] [4K IN, short-not-ok] three requests
+//!   device     [ ───────────────────── 12K IN ───────────────────── ]            one URB
+//!   the device returns 6K and a short packet
+//!   responses  [4K]                  [2K]                  [0]                   three responses
 //! ```
 //!
-//! That is right for reads only where each request but the last ends on a packet's end and says "short-not-ok": then the guest
-//! has said itself that nothing may be read after a short packet. Sending the requests one by one would not be right: an
-//! xHCI goes on with the next URB after a short packet, which would swallow the status of a mass storage device. So while
-//! such a read is with the device, the endpoint's other requests wait. What does not say short-not-ok is a stream, and goes
-//! to the device at once, as many at a time as there are.
+//! Reads may be merged only if each but the last ends on a packet boundary and has the flag
+//! "short-not-ok", by which the guest declares that nothing may be read after a short packet.
+//! Submitting such requests at once as separate URBs would be wrong: after a short packet an xHCI
+//! continues with the next URB, which would swallow the status of a mass storage device. For the
+//! same reason the endpoint's other requests wait while such a read is in flight. Reads without
+//! "short-not-ok" are a stream: all of them are submitted immediately.
 //!
-//! For writes the device cannot tell the difference as long as each but the last ends on a packet's end. While several are with the
-//! device as one, the others wait too: if the guest cancels one of them, the rest have to be sent again, and before what comes later.
+//! A short packet ends the whole train, including the part that is still waiting or has not
+//! arrived: its requests are answered without data instead of being submitted
+//! ([`Queue::end_train`]).
+//!
+//! Writes may be merged if each but the last ends on a packet boundary: the device cannot tell the
+//! difference. While merged writes are in flight, the endpoint's other requests wait too. If the
+//! guest cancels one of the merged writes, the others have to be sent again before any later write.
 
 use std::collections::VecDeque;
 
-/// How much one URB carries at most. usbfs counts all buffers of the machine against 16 MiB (`usbfs_memory_mb`), and a host controller without
-/// scatter-gather wants the buffer in one piece.
+/// The most bytes that one URB carries. usbfs limits all its buffers on the machine to a total of
+/// 16 MiB (`usbfs_memory_mb`), and a host controller without scatter-gather needs a contiguous
+/// buffer.
 pub(super) const MERGED_BYTES: usize = 256 << 10;
 
-/// A request, as far as the queue must know it.
+/// The properties of a request that the queue depends on.
 pub(super) trait Item {
-    /// Which of the controller's requests it is, in the order of the ring.
+    /// Its position in the sequence of all requests of the controller.
     fn number(&self) -> u64;
-    /// How many bytes it carries.
+    /// Its length in bytes.
     fn length(&self) -> usize;
     /// Whether nothing may be read after it if it ends short.
     fn short_not_ok(&self) -> bool;
 }
 
-/// How requests of an endpoint may be put together.
+/// How the requests of an endpoint may be merged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Merging {
-    /// Not at all: interrupt and isochronous transfers.
+    /// Not at all: the endpoint is not a bulk endpoint.
     Never,
-    /// Reads, at the end of packets of so many bytes.
+    /// Reads, at packet boundaries; with the packet size in bytes.
     Reads(usize),
-    /// Writes, likewise.
+    /// Writes, at packet boundaries; with the packet size in bytes.
     Writes(usize),
 }
 
-/// The requests of one endpoint that the device does not have yet.
+/// Which further requests belong to a train of reads that a short packet has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// None.
+    None,
+    /// Those that wait at the moment, up to the first read without "short-not-ok". Whether later
+    /// ones belong to the train is not known.
+    Waiting,
+    /// All, up to the first read without "short-not-ok", or until [`Queue::begin_train`].
+    UntilOther,
+}
+
+/// The requests of one endpoint that have not been submitted.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
     merging: Merging,
     waiting: VecDeque<T>,
-    /// A read or write that nothing may follow is with the device.
-    held: bool,
-    /// How much one URB may carry: less after a shortage of memory.
+    /// A transfer that no other may follow is in flight.
+    blocked: bool,
+    /// The requests that are answered without data instead of being submitted.
+    rest: Rest,
+    /// The most bytes that one URB may carry now: less after a shortage of memory.
     limit: usize,
 }
 
-/// What goes to the device as one URB.
+/// The requests that are submitted as one URB.
 #[derive(Debug)]
 pub(super) struct Batch<T> {
     /// The requests, in the order of the ring; at least one.
     pub(super) items: Vec<T>,
-    /// Whether the endpoint waits until this is done ([`Queue::release`]).
-    pub(super) holds: bool,
+    /// Whether the endpoint's other requests wait until this is done ([`Queue::unblock`]).
+    pub(super) blocks_endpoint: bool,
+}
+
+/// The requests that would be submitted next, if more could be added to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OpenBatch {
+    pub(super) requests: usize,
+    /// Their length together.
+    pub(super) bytes: usize,
+    /// The most bytes that one URB may carry.
+    pub(super) limit: usize,
 }
 
 impl<T: Item> Queue<T> {
-    /// An endpoint on which nothing waits.
+    /// An empty queue.
     pub(super) const fn new(merging: Merging) -> Queue<T> {
-        Queue { merging, waiting: VecDeque::new(), held: false, limit: MERGED_BYTES }
+        Queue {
+            merging,
+            waiting: VecDeque::new(),
+            blocked: false,
+            rest: Rest::None,
+            limit: MERGED_BYTES,
+        }
     }
 
-    /// How requests are put together from now on.
-    pub(super) const fn merge(&mut self, merging: Merging) {
+    /// Changes how requests are merged from now on. Forgets the shortage of memory and the train
+    /// that has ended.
+    pub(super) const fn set_merging(&mut self, merging: Merging) {
         self.merging = merging;
         self.limit = MERGED_BYTES;
+        self.rest = Rest::None;
     }
 
-    /// One more request.
+    /// Appends a request.
     pub(super) fn push(&mut self, item: T) {
         self.waiting.push_back(item);
     }
 
-    /// Requests that the device has not done after all go back to where they were.
+    /// Returns requests that were not executed to their original positions.
     pub(super) fn put_back(&mut self, items: Vec<T>) {
         for item in items {
             let at = self.waiting.partition_point(|it| it.number() < item.number());
@@ -91,80 +131,117 @@ impl<T: Item> Queue<T> {
         }
     }
 
-    /// What goes to the device next; `None` if nothing waits or the endpoint is held.
+    /// Removes the requests to submit next; `None` if the queue is empty or the endpoint is
+    /// blocked.
     pub(super) fn next_batch(&mut self) -> Option<Batch<T>> {
-        if self.held {
+        if self.blocked {
             return None;
         }
-        let count = self.run();
+        let count = self.batch().0.requests;
         if count == 0 {
             return None;
         }
         let items: Vec<T> = self.waiting.drain(..count).collect();
-        let holds = match self.merging {
+        let blocks_endpoint = match self.merging {
             Merging::Never => false,
             Merging::Reads(_) => items.iter().any(Item::short_not_ok),
             Merging::Writes(_) => items.len() > 1,
         };
-        self.held = holds;
-        Some(Batch { items, holds })
+        self.blocked = blocks_endpoint;
+        Some(Batch { items, blocks_endpoint })
     }
 
-    /// What the endpoint was held for is done.
-    pub(super) fn release(&mut self) {
-        self.held = false;
+    /// The transfer that blocked the endpoint is done.
+    pub(super) fn unblock(&mut self) {
+        self.blocked = false;
     }
 
-    /// There was no memory for the last URB: the next ones carry half as much, but one request at least.
-    pub(super) fn merge_less(&mut self) {
+    /// A short packet has ended a train of reads: its `rest` must not be submitted, because it
+    /// would swallow what the device sends next. See [`Queue::take_rest`].
+    pub(super) fn end_train(&mut self, rest: Rest) {
+        self.rest = rest;
+    }
+
+    /// What arrives from now on belongs to another train.
+    pub(super) fn begin_train(&mut self) {
+        self.rest = Rest::None;
+    }
+
+    /// Removes the waiting requests of a train that has ended, which are to be answered without
+    /// data. To be called before [`Queue::next_batch`].
+    pub(super) fn take_rest(&mut self) -> Vec<T> {
+        if self.rest == Rest::None {
+            return Vec::new();
+        }
+        let other = self.waiting.iter().position(|item| !item.short_not_ok());
+        if other.is_some() || self.rest == Rest::Waiting {
+            self.rest = Rest::None;
+        }
+        self.waiting.drain(..other.unwrap_or(self.waiting.len())).collect()
+    }
+
+    /// There was no memory for the last URB: halves the limit. A URB still carries at least one
+    /// request.
+    pub(super) fn shrink_batches(&mut self) {
         self.limit /= 2;
     }
 
-    /// A URB is done, so there is memory again: the next ones carry twice as much.
-    pub(super) fn merge_more(&mut self) {
+    /// A URB is done, so there is memory again: doubles the limit.
+    pub(super) fn grow_batches(&mut self) {
         self.limit = self.limit.max(1).saturating_mul(2).min(MERGED_BYTES);
     }
 
-    /// Takes the request out that `is` is true for, if the device does not have it yet.
-    pub(super) fn take(&mut self, is: impl Fn(&T) -> bool) -> Option<T> {
-        let at = self.waiting.iter().position(is)?;
+    /// Removes the first waiting request that `matches`.
+    pub(super) fn take(&mut self, matches: impl Fn(&T) -> bool) -> Option<T> {
+        let at = self.waiting.iter().position(matches)?;
         self.waiting.remove(at)
     }
 
-    /// Takes all requests out.
-    pub(super) fn clear(&mut self) -> impl Iterator<Item = T> + '_ {
+    /// Removes all requests.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = T> + '_ {
         self.waiting.drain(..)
     }
 
-    /// How many requests from the head make one URB.
-    fn run(&self) -> usize {
+    /// The requests that are submitted next, if a request that arrives now could become part of
+    /// their URB.
+    pub(super) fn open_batch(&self) -> Option<OpenBatch> {
+        let (batch, open) = self.batch();
+        (open && batch.requests > 0 && !self.blocked).then_some(batch)
+    }
+
+    /// The requests at the head that form one URB, and whether another may be added to them.
+    fn batch(&self) -> (OpenBatch, bool) {
+        let mut batch = OpenBatch { requests: 0, bytes: 0, limit: self.limit };
         let packet = match self.merging {
-            Merging::Never => return self.waiting.len().min(1),
+            Merging::Never => {
+                batch.requests = self.waiting.len().min(1);
+                return (batch, false);
+            }
             Merging::Reads(packet) | Merging::Writes(packet) => packet.max(1),
         };
         let reads = matches!(self.merging, Merging::Reads(_));
-        let mut total = 0;
-        let mut count = 0;
         for item in &self.waiting {
-            if count > 0 && (total + item.length() > self.limit || item.length() == 0) {
-                break;
+            let first = batch.requests == 0;
+            if !first && (batch.bytes + item.length() > self.limit || item.length() == 0) {
+                return (batch, false);
             }
-            if reads && count > 0 && !item.short_not_ok() {
-                break;
+            if reads && !first && !item.short_not_ok() {
+                return (batch, false);
             }
-            total += item.length();
-            count += 1;
-            let whole_packets = item.length() > 0 && item.length().is_multiple_of(packet);
+            batch.bytes += item.length();
+            batch.requests += 1;
+            let whole_packets = item.length() > 0 && item.length() % packet == 0;
             if !whole_packets || reads && !item.short_not_ok() {
-                break;
+                return (batch, false);
             }
         }
-        count
+        (batch, true)
     }
 }
 
-/// How many bytes of `actual` each of the requests got, which have asked for `lengths`, in order.
-pub(super) fn shares(
+/// Distributes the `actual` bytes of a merged transfer over its requests, which have these
+/// `lengths`.
+pub(super) fn split_bytes(
     lengths: impl Iterator<Item = usize>,
     actual: usize,
 ) -> impl Iterator<Item = usize> {
@@ -180,9 +257,10 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Copy, Debug, PartialEq)]
-    struct Ask(usize, bool);
+    /// Length, and short-not-ok.
+    struct FakeItem(usize, bool);
 
-    impl Item for Ask {
+    impl Item for FakeItem {
         fn number(&self) -> u64 {
             0
         }
@@ -194,81 +272,129 @@ mod tests {
         }
     }
 
-    fn batches(merging: Merging, asks: &[Ask]) -> Vec<Vec<usize>> {
+    fn batches(merging: Merging, items: &[FakeItem]) -> Vec<Vec<usize>> {
         let mut queue = Queue::new(merging);
-        asks.iter().for_each(|ask| queue.push(*ask));
+        items.iter().for_each(|item| queue.push(*item));
         let mut all = Vec::new();
         while let Some(batch) = queue.next_batch() {
-            all.push(batch.items.iter().map(|ask| ask.0).collect());
-            queue.release();
+            all.push(batch.items.iter().map(|item| item.0).collect());
+            queue.unblock();
         }
         all
     }
 
     #[test]
     fn a_train_of_reads_is_one_urb() {
-        let train = [Ask(4096, true), Ask(4096, true), Ask(2048, true), Ask(13, false)];
+        let train =
+            [FakeItem(4096, true), FakeItem(4096, true), FakeItem(2048, true), FakeItem(13, false)];
         assert_eq!(batches(Merging::Reads(512), &train), [vec![4096, 4096, 2048], vec![13]]);
     }
 
     #[test]
     fn a_read_that_ends_inside_a_packet_ends_the_urb() {
-        let train = [Ask(4096, true), Ask(100, true), Ask(4096, true)];
+        let train = [FakeItem(4096, true), FakeItem(100, true), FakeItem(4096, true)];
         assert_eq!(batches(Merging::Reads(512), &train), [vec![4096, 100], vec![4096]]);
     }
 
     #[test]
-    fn a_stream_of_reads_is_not_put_together_and_does_not_wait() {
+    fn the_rest_of_an_ended_train_goes_up_to_the_first_other_read() {
+        let (data, status) = (FakeItem(4096, true), FakeItem(13, false));
         let mut queue = Queue::new(Merging::Reads(512));
-        (0..3).for_each(|_| queue.push(Ask(2048, false)));
+        for rest in [Rest::Waiting, Rest::UntilOther] {
+            queue.end_train(rest);
+            [data, data, status, data].iter().for_each(|item| queue.push(*item));
+            assert_eq!(queue.take_rest(), [data, data], "{rest:?}");
+            assert_eq!(queue.take_rest(), []);
+            assert_eq!(queue.drain().count(), 2);
+        }
+        for (rest, later) in [(Rest::Waiting, vec![]), (Rest::UntilOther, vec![data])] {
+            queue.end_train(rest);
+            assert_eq!(queue.take_rest(), []);
+            queue.push(data);
+            assert_eq!(queue.take_rest(), later, "{rest:?}");
+            queue.begin_train();
+            queue.push(data);
+            assert_eq!(queue.take_rest(), []);
+            queue.drain().for_each(drop);
+        }
+    }
+
+    #[test]
+    fn a_stream_of_reads_is_neither_merged_nor_delayed() {
+        let mut queue = Queue::new(Merging::Reads(512));
+        (0..3).for_each(|_| queue.push(FakeItem(2048, false)));
         let counts: Vec<usize> =
             std::iter::from_fn(|| queue.next_batch()).map(|it| it.items.len()).collect();
         assert_eq!(counts, [1, 1, 1]);
     }
 
     #[test]
-    fn nothing_follows_a_train_until_it_is_done() {
+    fn no_request_follows_a_train_until_it_is_done() {
         let mut queue = Queue::new(Merging::Reads(512));
-        queue.push(Ask(4096, true));
-        assert!(queue.next_batch().is_some_and(|it| it.holds));
-        queue.push(Ask(13, false));
+        queue.push(FakeItem(4096, true));
+        assert!(queue.next_batch().is_some_and(|it| it.blocks_endpoint));
+        queue.push(FakeItem(13, false));
         assert!(queue.next_batch().is_none());
-        queue.release();
+        queue.unblock();
         assert!(queue.next_batch().is_some());
     }
 
     #[test]
-    fn writes_are_put_together_at_packets_ends() {
-        let writes =
-            [Ask(31, false), Ask(512, false), Ask(1024, false), Ask(0, false), Ask(512, false)];
+    fn writes_are_merged_at_packet_boundaries() {
+        let writes = [
+            FakeItem(31, false),
+            FakeItem(512, false),
+            FakeItem(1024, false),
+            FakeItem(0, false),
+            FakeItem(512, false),
+        ];
         assert_eq!(
             batches(Merging::Writes(512), &writes),
             [vec![31], vec![512, 1024], vec![0], vec![512]]
         );
-        assert_eq!(batches(Merging::Never, &[Ask(8, false); 2]), [vec![8], vec![8]]);
+        assert_eq!(batches(Merging::Never, &[FakeItem(8, false); 2]), [vec![8], vec![8]]);
     }
 
     #[test]
-    fn nothing_follows_writes_that_are_one_urb() {
+    fn no_request_follows_merged_writes_until_they_are_done() {
         let mut queue = Queue::new(Merging::Writes(512));
-        queue.push(Ask(512, false));
-        assert!(queue.next_batch().is_some_and(|it| !it.holds));
-        (0..2).for_each(|_| queue.push(Ask(512, false)));
-        assert!(queue.next_batch().is_some_and(|it| it.holds));
-        queue.push(Ask(512, false));
+        queue.push(FakeItem(512, false));
+        assert!(queue.next_batch().is_some_and(|it| !it.blocks_endpoint));
+        (0..2).for_each(|_| queue.push(FakeItem(512, false)));
+        assert!(queue.next_batch().is_some_and(|it| it.blocks_endpoint));
+        queue.push(FakeItem(512, false));
         assert!(queue.next_batch().is_none());
     }
 
     #[test]
-    fn one_urb_has_a_limit() {
-        let many = [Ask(64 << 10, true); 5];
+    fn a_batch_is_open_until_a_request_ends_it() {
+        let open = |items: &[FakeItem]| {
+            let mut queue = Queue::new(Merging::Reads(512));
+            items.iter().for_each(|item| queue.push(*item));
+            queue.open_batch().map(|it| (it.requests, it.bytes))
+        };
+        assert_eq!(open(&[]), None);
+        assert_eq!(open(&[FakeItem(4096, true), FakeItem(4096, true)]), Some((2, 8192)));
+        assert_eq!(open(&[FakeItem(4096, true), FakeItem(100, true)]), None, "a short packet");
+        assert_eq!(open(&[FakeItem(4096, true), FakeItem(13, false)]), None, "the status");
+        assert_eq!(open(&[FakeItem(4096, false)]), None, "a stream");
+        let mut queue = Queue::new(Merging::Reads(512));
+        (0..2).for_each(|_| queue.push(FakeItem(4096, true)));
+        queue.next_batch();
+        queue.push(FakeItem(4096, true));
+        assert_eq!(queue.open_batch(), None, "blocked");
+    }
+
+    #[test]
+    fn the_size_of_a_urb_is_limited() {
+        let many = [FakeItem(64 << 10, true); 5];
         let counts: Vec<usize> = batches(Merging::Reads(512), &many).iter().map(Vec::len).collect();
         assert_eq!(counts, [4, 1]);
     }
 
     #[test]
-    fn a_short_answer_is_shared_out_in_order() {
-        let all = |actual| shares([4096, 4096, 10].into_iter(), actual).collect::<Vec<_>>();
+    fn a_short_transfer_is_distributed_in_order() {
+        let all = |actual| split_bytes([4096, 4096, 10].into_iter(), actual).collect::<Vec<_>>();
         assert_eq!(all(8202), [4096, 4096, 10]);
         assert_eq!(all(5000), [4096, 904, 0]);
         assert_eq!(all(0), [0, 0, 0]);

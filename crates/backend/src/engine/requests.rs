@@ -1,59 +1,68 @@
-//! What a guest asks for: to which device it goes, where it waits, and how it is answered.
+//! Accepts the guest's requests: queues transfers, cancels requests, and writes the responses.
 
 use vusb_usbif::Page;
 use vusb_usbif::urb::{Direction, Kind, Response, Status, Ticket, Transfer};
 
-use super::port::{Lent, Pending, Slot};
+use super::port::{Exported, Pending, Slot};
 use super::usb::{Memory, Usb};
-use super::{Engine, Fault, IN, flight, index};
+use super::{Engine, Fault, IN, in_flight, index};
 
 impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
-    pub(super) fn submitted(&mut self, ticket: Ticket, transfer: Transfer) -> Result<(), Fault> {
-        let lent = self.slots.get_mut(index(transfer.port)).and_then(Slot::lent);
-        let Some(lent) = lent.filter(|it| !it.leaving && answers_at(it, &transfer)) else {
-            self.answer(ticket, flight::response(Status::NoDevice, 0));
+    /// Queues a transfer for its device.
+    pub(super) fn handle_submit(
+        &mut self,
+        ticket: Ticket,
+        transfer: Transfer,
+    ) -> Result<(), Fault> {
+        let device = self.slots.get_mut(index(transfer.port)).and_then(Slot::exported);
+        let Some(device) = device.filter(|it| !it.detaching && matches_address(it, &transfer))
+        else {
+            self.answer(ticket, in_flight::response(Status::NoDevice, 0));
             return Ok(());
         };
+        let (endpoint, direction) = (transfer.endpoint, transfer.direction);
+        let transfer = Box::new(transfer);
         let pending = Pending { ticket, transfer, number: self.next_number, unlinked: false };
         self.next_number += 1;
-        match transfer.kind {
-            Kind::Control(_) => lent.control.push_back(pending),
+        match &pending.transfer.kind {
+            Kind::Control(_) => device.control_queue.push_back(pending),
             Kind::Isochronous(iso) if iso.packets == 0 => {
-                self.answer_pending(pending, flight::response(Status::Ok, 0));
+                self.answer_pending(pending, in_flight::response(Status::Ok, 0));
             }
             _ => {
-                let direction = if transfer.direction == Direction::In { IN } else { 0 };
-                lent.endpoint(transfer.endpoint | direction).push(pending);
+                let direction = if direction == Direction::In { IN } else { 0 };
+                device.endpoint(endpoint | direction).push(pending);
             }
         }
         Ok(())
     }
 
-    /// The guest wants a request cancelled. It is answered at once; the cancelled one when the device has let go of it.
-    pub(super) fn unlinked(&mut self, ticket: Ticket, target: u16) {
+    /// Cancels a request. The unlink is answered immediately. The cancelled request is answered
+    /// immediately if it is still waiting, and otherwise when its transfer or job has ended.
+    pub(super) fn handle_unlink(&mut self, ticket: Ticket, target: u16) {
         let waiting =
-            self.slots.iter_mut().filter_map(Slot::lent).find_map(|it| it.take_waiting(target));
+            self.slots.iter_mut().filter_map(Slot::exported).find_map(|it| it.take_waiting(target));
         if let Some(pending) = waiting {
-            self.answer_pending(pending, flight::response(Status::IoError, 0));
+            self.answer_pending(pending, in_flight::response(Status::IoError, 0));
         } else {
-            for lent in self.slots.iter_mut().filter_map(Slot::lent) {
-                let Some(token) = lent.mark_unlinked(target) else { continue };
-                if !lent.busy {
-                    lent.usb.discard(token);
-                } else if !lent.discards.contains(&token) {
-                    lent.discards.push(token);
+            for device in self.slots.iter_mut().filter_map(Slot::exported) {
+                let Some(token) = device.mark_unlinked(target) else { continue };
+                if !device.job_running {
+                    device.usb.discard(token);
+                } else if !device.deferred_discards.contains(&token) {
+                    device.deferred_discards.push(token);
                 }
             }
         }
-        self.answer(ticket, flight::response(Status::Ok, 0));
+        self.answer(ticket, in_flight::response(Status::Ok, 0));
     }
 
     pub(super) fn answer(&mut self, ticket: Ticket, response: Response) {
-        self.ids.retain(|id| *id != ticket.id());
+        self.unanswered.retain(|id| *id != ticket.id());
         if response.status != Status::Ok {
             self.counters.error();
         }
-        // A ticket of this engine is a ticket of its ring.
+        // This cannot fail: all tickets of this engine come from its own ring.
         let _ = self.urbs.respond(ticket, response);
     }
 
@@ -63,8 +72,9 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
     }
 }
 
-/// Whether the request is to the address that the device has, or to the one that it has before it is given one.
-fn answers_at<U>(lent: &Lent<U>, transfer: &Transfer) -> bool {
+/// Whether a transfer goes to the device's address. Control requests may also go to address 0,
+/// where a device is before it is given an address, and after its port was reset.
+fn matches_address<U>(device: &Exported<U>, transfer: &Transfer) -> bool {
     let at_zero = transfer.address == 0 && matches!(transfer.kind, Kind::Control(_));
-    at_zero || lent.address == Some(transfer.address)
+    at_zero || device.address == Some(transfer.address)
 }

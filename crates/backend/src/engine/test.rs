@@ -1,26 +1,28 @@
-//! The engine with a guest, its memory and its devices, all of which do what a test wants.
+//! Tests of the engine with a simulated guest, its memory and its devices. The tests control every
+//! step.
 //!
 //! ```text
 //!   world ─┬─ usbif's front: the guest's side of the rings, with the rules of xen-hcd
-//!          ├─ memory: what the guest has granted, byte by byte, and for how long
-//!          ├─ device: keeps each transfer until the test finishes it
+//!          ├─ memory: what the guest has granted, byte by byte
+//!          ├─ device: keeps each transfer until the test completes it
 //!          └─ Engine, and its jobs, which end when the test ends them
 //! ```
 //!
-//! A test that the engine does not fail in its own way fails in `world`: a request that is answered twice, memory that is touched without a
-//! grant, a device that is touched while a job is at it.
+//! The simulation itself checks some rules in every test: no request is answered twice, no memory
+//! is accessed without a grant, and no device is accessed while a job works on it.
 
+mod descriptors;
 mod device;
 mod memory;
-mod sheets;
 mod world;
 
 mod bulk;
 mod enumeration;
+mod hotplug;
 mod isochronous;
 mod jobs;
-mod liars;
-mod machine;
-mod plugging;
-mod shortage;
+mod malicious_guests;
+mod memory_shortage;
+mod random_operations;
+mod trains;
 mod unlink;

@@ -1,45 +1,46 @@
-//! What the engine needs of the world: a device to hand transfers to, and the guest's memory.
+//! What the engine needs from its environment: an open USB device, and the guest's memory.
 //!
-//! Both are traits so that the engine can be driven in a test, step by step, by a device and a guest that do what the test wants.
+//! Both are traits, so that tests can drive the engine step by step with a simulated device and
+//! guest.
 
 use thiserror::Error;
-use vusb_host::usbfs::{Done, Gone, Handle, Refused, Urb, UsbFs};
+use vusb_host::usbfs::{Completion, Gone, Handle, SubmitError, Urb, UsbFs};
 
-/// A device that takes transfers and finishes them later.
+/// An open USB device, to which transfers are submitted. They complete asynchronously.
 pub trait Usb {
-    /// What jobs on other threads are given to work on it.
+    /// Gives jobs on other threads access to the device.
     type Handle: Clone;
 
-    /// Hands over a transfer. `token` comes back with it.
+    /// Submits a transfer. `token` is returned with its completion.
     ///
     /// # Errors
-    /// Why it was not taken, and the transfer.
-    fn submit(&mut self, urb: Urb, token: u64) -> Result<(), (Refused, Urb)>;
+    /// The reason why the transfer was not accepted, and the transfer.
+    fn submit(&mut self, urb: Urb, token: u64) -> Result<(), (SubmitError, Urb)>;
 
-    /// A transfer that is finished, if there is one.
+    /// Takes a completed transfer, if there is one.
     ///
     /// # Errors
-    /// The device was unplugged, and nothing that is finished is left.
-    fn reap(&mut self) -> Result<Option<Done>, Gone>;
+    /// The device was unplugged, and all completed transfers have been taken.
+    fn reap(&mut self) -> Result<Option<Completion>, Gone>;
 
-    /// Asks to finish a transfer early. It is reaped as ever.
+    /// Cancels a transfer. Its completion still has to be reaped.
     fn discard(&mut self, token: u64);
 
-    /// How many transfers it has.
+    /// The number of submitted transfers that have not been reaped.
     fn in_flight(&self) -> usize;
 
-    /// For jobs on other threads.
+    /// A handle for jobs on other threads.
     fn handle(&self) -> Self::Handle;
 }
 
 impl Usb for UsbFs {
     type Handle = Handle;
 
-    fn submit(&mut self, urb: Urb, token: u64) -> Result<(), (Refused, Urb)> {
+    fn submit(&mut self, urb: Urb, token: u64) -> Result<(), (SubmitError, Urb)> {
         UsbFs::submit(self, urb, token)
     }
 
-    fn reap(&mut self) -> Result<Option<Done>, Gone> {
+    fn reap(&mut self) -> Result<Option<Completion>, Gone> {
         UsbFs::reap(self)
     }
 
@@ -56,35 +57,38 @@ impl Usb for UsbFs {
     }
 }
 
-/// A piece of a page that the guest has granted, and the bytes of ours that belong to it.
+/// A piece of a page that the guest has granted, and its position in the backend's buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
     /// The grant reference.
     pub gref: u32,
-    /// Where in the page, in bytes. With `length` within the page.
+    /// Offset in the page, in bytes. `offset + length` is within the page.
     pub offset: u16,
-    /// How long, in bytes.
+    /// Length in bytes.
     pub length: u16,
-    /// Where in our bytes.
-    pub at: usize,
+    /// Offset in the backend's buffer, in bytes.
+    pub buffer_offset: usize,
 }
 
-/// The guest's memory, as far as it has granted it.
+/// The memory that the guest has granted.
 pub trait Memory {
-    /// Copies pieces of the guest's memory to where they belong in `into`.
+    /// Copies pieces of the guest's memory to their positions in `into`, which must be ascending
+    /// and must not overlap.
     ///
     /// # Errors
-    /// A piece is not granted, or lies outside of `into`.
+    /// A piece is not granted, lies outside `into`, or is out of order, or the guest has released
+    /// the controller.
     fn read(&mut self, pieces: &[Piece], into: &mut [u8]) -> Result<(), BadMemory>;
 
-    /// Copies bytes of `from` to the guest's memory.
+    /// Copies pieces of `from` to the guest's memory. Does nothing if the guest has released the
+    /// controller.
     ///
     /// # Errors
-    /// A piece is not granted for writing, or lies outside of `from`.
+    /// A piece is not granted for writing, or lies outside `from`.
     fn write(&mut self, pieces: &[Piece], from: &[u8]) -> Result<(), BadMemory>;
 }
 
-/// The guest's memory is not there.
+/// The guest's memory cannot be accessed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("the guest's memory cannot be reached: {0}")]
+#[error("cannot access the guest's memory: {0}")]
 pub struct BadMemory(pub String);

@@ -1,4 +1,4 @@
-//! The page `docs/coming-from-xl.md` on real Xen.
+//! The page `docs/coming-from-xl.md`, checked on a real Xen.
 //!
 //! ```text
 //!   first table   xl …    ──▶ a guest with QEMU's backend ─┬─▶ xl usb-list: the same after each row
@@ -10,27 +10,27 @@
 use vusb_rig::XenGuest;
 use vusb_rig::guide::{Guide, Part};
 
-use crate::support::{PATIENCE, Scene, disk_of};
+use crate::support::{Scene, TIMEOUT, disk_checksum};
 
 const PAGE: &str = "coming-from-xl.md";
 
-/// The device that the page speaks of, as xl and as vusb name it.
+/// The device of the page's examples, as xl and as vusb name it.
 const BY_XL: &str = "hostbus=1 hostaddr=4";
 const BY_VUSB: &str = "001.004";
 
-/// The files that the page speaks of.
+/// The files of the page's examples.
 const FILES: [(&str, &str); 2] = [
     ("web1.cfg", "name = 'web1'\ntype = 'pv'\nkernel = '/guest/kernel'\nmemory = 64\n"),
     ("win1.cfg", "name = 'win1'\ntype = 'hvm'\nmemory = 64\nspice = 1\n"),
 ];
 
-/// Where the stick is plugged in.
+/// Prints the bus and device number of the stick.
 const STICK_AT: &str = "for d in /sys/bus/usb/devices/*; do \
                         [ \"$(cat $d/idVendor 2>/dev/null)\" = 46f4 ] && cat $d/busnum $d/devnum; done; true";
 
 #[test]
 #[ignore = "boots Xen; run by cargo xtask test"]
-fn what_the_page_says_is_so_on_both_sides() {
+fn the_commands_of_both_columns_have_the_same_effect() {
     let scene = Scene::new(4);
     let guide = Guide::read(PAGE).unwrap();
     files(&scene, &guide);
@@ -41,7 +41,7 @@ fn what_the_page_says_is_so_on_both_sides() {
         .collect();
     assert_eq!(rows.len(), 7);
 
-    // QEMU serves a guest's PVUSB only if it was there from the start.
+    // QEMU serves PVUSB only for a guest that had a controller from the start.
     let theirs = scene.host.new_guest("web1").config("usbctrl = ['type=qusb,version=2,ports=4']");
     let theirs = theirs.start().unwrap();
     scene.dom0("xl usbctrl-detach web1 0");
@@ -55,7 +55,7 @@ fn what_the_page_says_is_so_on_both_sides() {
 
 /// Runs one column of the table: what `xl usb-list` shows after each row.
 fn column(scene: &Scene, guest: &XenGuest, rows: &[&Part], program: &str) -> Vec<Vec<String>> {
-    let there = scene.sum_of_stick();
+    let stick_in_dom0 = scene.stick_checksum();
     let name = guest.name();
     let run = |row: &&Part| {
         for command in row.commands(program) {
@@ -65,15 +65,15 @@ fn column(scene: &Scene, guest: &XenGuest, rows: &[&Part], program: &str) -> Vec
             let line = command.text.replace("web1", name);
             let line = line.replace(BY_XL, &format!("hostbus={bus} hostaddr={address}"));
             scene.dom0(&line.replace(BY_VUSB, &format!("{bus:03}.{address:03}")));
-            let does = |words: &[&str]| words.iter().any(|it| line.contains(it));
-            if does(&["usbctrl-attach", "controller add"]) {
-                // The guest has taken it.
-                scene.dom0_until(&format!("xl usb-list {name} | grep -q '^0 .* 0 *4 '"));
-            } else if does(&["usbdev-attach", "device add"]) {
-                assert_eq!(disk_of(guest), there, "{line}");
-            } else if does(&["usbdev-detach", "device remove"]) {
-                guest.wait_until("! ls /dev/sd? 2>/dev/null", PATIENCE).unwrap();
-                scene.dom0_until("[ -b /dev/sda ]");
+            let matches_any = |words: &[&str]| words.iter().any(|it| line.contains(it));
+            if matches_any(&["usbctrl-attach", "controller add"]) {
+                // Wait until the guest is connected.
+                scene.wait_in_dom0(&format!("xl usb-list {name} | grep -q '^0 .* 0 *4 '"));
+            } else if matches_any(&["usbdev-attach", "device add"]) {
+                assert_eq!(disk_checksum(guest), stick_in_dom0, "{line}");
+            } else if matches_any(&["usbdev-detach", "device remove"]) {
+                guest.wait_until("! ls /dev/sd? 2>/dev/null", TIMEOUT).unwrap();
+                scene.wait_in_dom0("[ -b /dev/sda ]");
             }
         }
         shown(&scene.host.xl(&format!("usb-list {name}")).unwrap())
@@ -81,7 +81,8 @@ fn column(scene: &Scene, guest: &XenGuest, rows: &[&Part], program: &str) -> Vec
     rows.iter().map(run).collect()
 }
 
-/// What `xl usb-list` shows, without the type and the state of a controller, which are the backend's own.
+/// The output of `xl usb-list` without the type and the state of a controller, which depend on the
+/// backend.
 fn shown(text: &str) -> Vec<String> {
     eprintln!("{text}");
     let line = |line: &str| match line.split_whitespace().collect::<Vec<_>>().as_slice() {
@@ -93,7 +94,7 @@ fn shown(text: &str) -> Vec<String> {
     text.lines().map(line).collect()
 }
 
-/// What one would write into a file and what vusb writes are the same to xl.
+/// The lines that a user would write into a file and those that vusb writes are equivalent for xl.
 fn files(scene: &Scene, guide: &Guide) {
     let mut rows = 0;
     for part in guide.below("Guests that do not run").filter(|it| it.cells.len() == 2) {

@@ -1,66 +1,66 @@
-//! A guest whose driver does what no driver would do, beside an honest one that reads its stick all the while.
+//! A malicious guest whose frontend breaks the protocol, while an honest guest reads its stick.
 
 mod attacks;
-mod field;
+mod testbed;
 
 use attacks::{ATTACKS, Expected};
-use field::{Field, Report, Toll};
+use testbed::{Report, ResourceUsage, Testbed};
 
-/// How much more memory the backend may have at the end than at the beginning: what its allocator keeps for each of its threads.
+/// How much the backend's memory may grow in KiB: its allocator keeps memory per thread.
 const MEMORY_KIB: u64 = 8 << 10;
-/// How many lines a second a guest may cause in the log.
+/// How many lines per second a guest may cause in the log.
 const LINES: f32 = 40.0;
 
 #[test]
 #[ignore = "boots Xen; run by cargo xtask test"]
-fn a_guest_that_means_ill_harms_nobody_but_itself() {
-    let mut field = Field::new();
-    let nodes = field.store();
-    // Once before anything is counted, for what is made once and kept.
-    field.make_controller();
-    field.attack("port-31");
-    field.remove_controller();
-    let before = field.toll();
+fn a_malicious_guest_harms_only_itself() {
+    let mut testbed = Testbed::new();
+    let nodes = testbed.store();
+    // One attack before anything is measured, because some resources are allocated once and kept.
+    testbed.create_controller();
+    testbed.attack("port-31");
+    testbed.remove_controller();
+    let before = testbed.resource_usage();
 
-    let mut wrong = Vec::new();
+    let mut failures = Vec::new();
     for (attack, expected) in ATTACKS {
-        if let Err(why) = attacked(&mut field, attack, *expected) {
-            eprintln!("WRONG {attack}: {why}");
-            wrong.push(format!("{attack}: {why}"));
+        if let Err(why) = attacked(&mut testbed, attack, *expected) {
+            eprintln!("FAILED {attack}: {why}");
+            failures.push(format!("{attack}: {why}"));
         }
     }
-    field.remove_controller();
-    let after = field.toll();
+    testbed.remove_controller();
+    let after = testbed.resource_usage();
     eprintln!("before: {before:?}\nafter:  {after:?}");
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert_eq!(Toll { memory_kib: before.memory_kib, ..after }, before);
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert_eq!(ResourceUsage { memory_kib: before.memory_kib, ..after }, before);
     assert!(after.memory_kib <= before.memory_kib + MEMORY_KIB, "{before:?} {after:?}");
-    assert_eq!(field.store(), nodes, "nothing is left");
+    assert_eq!(testbed.store(), nodes, "nodes are left behind");
 
-    field.behaves_well();
-    assert_eq!(field.store(), nodes, "nothing is left");
+    testbed.becomes_a_correct_frontend();
+    assert_eq!(testbed.store(), nodes, "nodes are left behind");
 }
 
-/// Makes one attack and looks at everything else.
-fn attacked(field: &mut Field, attack: &str, expected: Expected) -> Result<(), String> {
-    field.forgive();
-    let drops = field.drops().len();
-    let report = field.attack(attack);
-    let news = field.drops().split_off(drops);
-    let said = report.said.trim();
+/// Runs one attack, and checks its outcome, the log and the honest guest.
+fn attacked(testbed: &mut Testbed, attack: &str, expected: Expected) -> Result<(), String> {
+    testbed.ensure_controller();
+    let drops = testbed.drops().len();
+    let report = testbed.attack(attack);
+    let new_drops = testbed.drops().split_off(drops);
+    let output = report.output.trim();
     let Report { seconds, honest_reads, lines, .. } = report;
-    eprintln!("{attack} ({seconds:.1} s, {lines} lines, {honest_reads} honest reads): {said}");
-    field.all_is_well()?;
+    eprintln!("{attack} ({seconds:.1} s, {lines} lines, {honest_reads} honest reads): {output}");
+    testbed.check_honest_guest()?;
     if lines as f32 > LINES * (1.0 + seconds) {
-        return Err(format!("it fills the log: {lines} lines in {seconds} s"));
+        return Err(format!("it floods the log: {lines} lines in {seconds} s"));
     }
-    match (said.split_once(": "), expected) {
+    match (output.split_once(": "), expected) {
         (Some(("dropped", why)), Expected::Dropped(words)) if why.contains(words) => {
-            let logged = news.iter().any(|line| line.ends_with(&format!("dropped: {why}")));
-            logged.then_some(()).ok_or_else(|| format!("the log says {news:?}"))
+            let logged = new_drops.iter().any(|line| line.ends_with(&format!("dropped: {why}")));
+            logged.then_some(()).ok_or_else(|| format!("the log contains {new_drops:?}"))
         }
-        (Some(("served", _)), Expected::Served) if news.is_empty() => Ok(()),
+        (Some(("served", _)), Expected::Served) if new_drops.is_empty() => Ok(()),
         (Some(("served" | "dropped", _)), Expected::Either) => Ok(()),
-        _ => Err(format!("{said:?} and not {expected:?}; the log says {news:?}")),
+        _ => Err(format!("{output:?} instead of {expected:?}; the log contains {new_drops:?}")),
     }
 }

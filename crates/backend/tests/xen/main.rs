@@ -1,17 +1,18 @@
-//! The backend and the command on real Xen: what a person types in dom0, and what the guest's own kernel sees.
+//! `vusb` and `vusb-backend` on a real Xen: commands in dom0, and their effect in the guest's
+//! kernel.
 //!
-//! Slow, for Xen runs under software emulation; `cargo xtask test` runs them.
+//! The tests are slow because Xen runs under software emulation. `cargo xtask test` runs them.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail")]
 
+mod audio;
+mod config_files;
 mod driver_domain;
-mod files;
+mod guest_kinds;
 mod guide;
 mod hostile;
-mod kinds;
-mod mistakes;
-mod packaged;
+mod refusals;
+mod scenarios;
 mod soak;
-mod sound;
-mod stories;
 mod support;
+mod systemd_unit;

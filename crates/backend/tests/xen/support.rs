@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use vusb_rig::xen::{XenGuest, XenHost, XenHostBuilder};
 
 /// Emulated Xen on a busy machine is slow.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
-/// QEMU's stick and tablet.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(300);
+/// Vendor and product of QEMU's stick and tablet.
 pub(crate) const STICK: &str = "46f4:0001";
 pub(crate) const TABLET: &str = "0627:0001";
 
@@ -19,20 +19,25 @@ pub(crate) struct Scene {
     _folder: tempfile::TempDir,
 }
 
-/// A program that was built with the tests.
+/// The path of a program that was built together with the tests.
 pub(crate) fn program(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_vusb-backend")).with_file_name(name);
-    assert!(path.exists(), "{} is not there: `cargo build --workspace` makes it", path.display());
+    assert!(
+        path.exists(),
+        "{} does not exist: build it with `cargo build --workspace`",
+        path.display()
+    );
     path
 }
 
 impl Scene {
-    /// A stick of so many MiB in dom0, a backend that serves as an unprivileged user, and a PV guest without USB.
+    /// A stick of this many MiB in dom0, a backend that runs as an unprivileged user, and a PV
+    /// guest without USB.
     pub(crate) fn new(mib: usize) -> Scene {
         Scene::with(mib, XenHostBuilder::ready_guest)
     }
 
-    /// The same on another machine, which has a guest from the start.
+    /// The same on a machine that `describe` configures, and that has a guest from the start.
     pub(crate) fn with(
         mib: usize,
         describe: impl FnOnce(XenHostBuilder) -> XenHostBuilder,
@@ -43,7 +48,7 @@ impl Scene {
         scene
     }
 
-    /// The same before the backend is started, and without a user for it.
+    /// The same without a running backend, and without a user for it.
     pub(crate) fn without_backend(
         mib: usize,
         describe: impl FnOnce(XenHostBuilder) -> XenHostBuilder,
@@ -66,75 +71,75 @@ impl Scene {
         self.host
             .plug(json!({ "driver": "usb-storage", "id": "stick", "drive": "stick", "port": "1" }))
             .unwrap();
-        self.host.wait_until("[ -b /dev/sda ]", PATIENCE).unwrap();
+        self.host.wait_until("[ -b /dev/sda ]", TIMEOUT).unwrap();
     }
 
     pub(crate) fn start_backend(&self) {
         self.dom0(
             "setsid vusb-backend -v --user vusb </dev/null >>/var/log/backend.log 2>&1 & true",
         );
-        self.backend_serves();
+        self.wait_for_backend();
     }
 
-    /// Waits until a backend serves.
-    pub(crate) fn backend_serves(&self) {
+    /// Waits until a backend is running.
+    pub(crate) fn wait_for_backend(&self) {
         self.host
-            .wait_until("xenstore-exists /local/domain/0/data/vusb-backend/version", PATIENCE)
+            .wait_until("xenstore-exists /local/domain/0/data/vusb-backend/version", TIMEOUT)
             .unwrap();
     }
 
-    /// What the backend has said, also one that systemd has started.
+    /// The log of the backend, including one that systemd has started.
     fn log(&self) -> String {
-        self.host.sh("cat /var/log/*backend.log", PATIENCE).unwrap().text
+        self.host.sh("cat /var/log/*backend.log", TIMEOUT).unwrap().text
     }
 
-    /// Runs a command in dom0 that has to succeed.
+    /// Runs a command in dom0, which must succeed.
     pub(crate) fn dom0(&self, command: &str) -> String {
         eprintln!("dom0# {command}");
-        let output = self.host.sh(command, PATIENCE).unwrap().ok();
+        let output = self.host.sh(command, TIMEOUT).unwrap().ok();
         output.unwrap_or_else(|error| panic!("{error}\n{}", self.log()))
     }
 
-    /// Runs `vusb` in dom0: what it printed, and its exit code.
+    /// Runs `vusb` in dom0. Returns its output and exit code.
     pub(crate) fn vusb(&self, arguments: &str) -> (String, i32) {
         eprintln!("dom0# vusb {arguments}");
-        let output = self.host.sh(&format!("vusb {arguments}"), PATIENCE).unwrap();
+        let output = self.host.sh(&format!("vusb {arguments}"), TIMEOUT).unwrap();
         (output.text, output.code)
     }
 
-    /// Runs `vusb`, which has to succeed: what it printed last.
-    pub(crate) fn does(&self, arguments: &str) -> String {
-        let (said, code) = self.vusb(arguments);
-        assert_eq!(code, 0, "vusb {arguments}: {said}\n{}", self.log());
-        said.lines().last().unwrap_or_default().to_owned()
+    /// Runs `vusb`, which must succeed. Returns its last line of output.
+    pub(crate) fn vusb_ok(&self, arguments: &str) -> String {
+        let (output, code) = self.vusb(arguments);
+        assert_eq!(code, 0, "vusb {arguments}: {output}\n{}", self.log());
+        output.lines().last().unwrap_or_default().to_owned()
     }
 
-    /// What `vusb list --json` says of a guest.
+    /// The output of `vusb list --json` for a guest.
     pub(crate) fn list(&self, domain: &str) -> Value {
         let (text, code) = self.vusb(&format!("list {domain} --json"));
         assert_eq!(code, 0, "{text}");
         serde_json::from_str(&text).unwrap()
     }
 
-    /// Runs a command in the guest that has to succeed.
+    /// Runs a command in the guest, which must succeed.
     pub(crate) fn in_guest(&self, command: &str) -> String {
         eprintln!("guest# {command}");
-        self.guest.sh(command, PATIENCE).unwrap().ok().unwrap()
+        self.guest.sh(command, TIMEOUT).unwrap().ok().unwrap()
     }
 
-    /// Waits until something is so in the guest.
-    pub(crate) fn guest_until(&self, condition: &str) {
+    /// Waits until a condition holds in the guest.
+    pub(crate) fn wait_in_guest(&self, condition: &str) {
         eprintln!("guest, until {condition}");
-        self.guest.wait_until(condition, PATIENCE).unwrap();
+        self.guest.wait_until(condition, TIMEOUT).unwrap();
     }
 
-    /// Waits until something is so in dom0.
-    pub(crate) fn dom0_until(&self, condition: &str) {
+    /// Waits until a condition holds in dom0.
+    pub(crate) fn wait_in_dom0(&self, condition: &str) {
         eprintln!("dom0, until {condition}");
-        self.host.wait_until(condition, PATIENCE).unwrap();
+        self.host.wait_until(condition, TIMEOUT).unwrap();
     }
 
-    /// The store, without what changes by itself.
+    /// The contents of xenstore, without nodes that change by themselves.
     pub(crate) fn store(&self) -> Vec<String> {
         let all = self.host.xenstore().unwrap();
         let changes =
@@ -144,20 +149,20 @@ impl Scene {
     }
 
     /// The checksum of the stick, read in dom0.
-    pub(crate) fn sum_of_stick(&self) -> String {
-        sum(&self.dom0("sha256sum /dev/sda")).to_owned()
+    pub(crate) fn stick_checksum(&self) -> String {
+        checksum(&self.dom0("sha256sum /dev/sda")).to_owned()
     }
 }
 
 /// Waits until a guest has a disk, reads all of it past the cache, and returns its checksum.
-pub(crate) fn disk_of(guest: &XenGuest) -> String {
+pub(crate) fn disk_checksum(guest: &XenGuest) -> String {
     eprintln!("guest, reads its disk");
-    guest.wait_until("[ -b /dev/sd? ]", PATIENCE).unwrap();
+    guest.wait_until("[ -b /dev/sd? ]", TIMEOUT).unwrap();
     let read = "echo 3 >/proc/sys/vm/drop_caches; sha256sum /dev/sd?";
-    sum(&guest.sh(read, PATIENCE).unwrap().ok().unwrap()).to_owned()
+    checksum(&guest.sh(read, TIMEOUT).unwrap().ok().unwrap()).to_owned()
 }
 
-/// The first word: of `sha256sum`, the sum.
-pub(crate) fn sum(text: &str) -> &str {
+/// The checksum in the output of `sha256sum`: its first word.
+pub(crate) fn checksum(text: &str) -> &str {
     text.split_whitespace().next().unwrap_or_default()
 }

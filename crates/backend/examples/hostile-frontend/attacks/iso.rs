@@ -1,6 +1,7 @@
-//! Isochronous requests whose tables of packets lie, or change while they are read.
+//! Isochronous requests whose packet tables are invalid, or change while they are read.
 //!
-//! A stick has no isochronous endpoint: the tables are read and checked all the same, and then the device refuses.
+//! A stick has no isochronous endpoint. The backend still reads and checks the tables before the
+//! kernel rejects the transfer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -11,7 +12,7 @@ use vusb_xen::gntalloc::Shared;
 use crate::frontend::Failure;
 use crate::raw::{Random, Raw, encode, piece, readdress};
 
-/// A request for 2 KiB in so many packets, which the table in `page` describes.
+/// A request for 2 KiB in this many packets, which `table` describes.
 fn request(raw: &Raw, table: &Shared, packets: u16, address: u8) -> RequestWords {
     let descriptors = piece(table, 0, packets.saturating_mul(16).min(2048));
     let iso = Isochronous { interval: 1, start_frame: 0, packets, descriptors };
@@ -26,12 +27,13 @@ fn write(table: &Shared, packet: usize, offset: u32, length: u32) {
     table.store(packet * 4 + 1, length);
 }
 
-/// Packets outside of the data, over its end, one over the other, and so long that their sum is small again.
-pub(crate) fn lies() -> Result<String, Failure> {
+/// Packets outside the data, across its end, overlapping, and so long that the sum of their lengths
+/// wraps around.
+pub(crate) fn invalid_packets() -> Result<String, Failure> {
     let mut raw = Raw::connect()?;
     let address = raw.configure()?;
     let table = raw.front.page(true)?;
-    let lies = [
+    let tables = [
         [(u32::MAX, 1), (0, 1)],
         [(0, u32::MAX), (0, 1)],
         [(u32::MAX, u32::MAX), (1, 1)],
@@ -40,17 +42,17 @@ pub(crate) fn lies() -> Result<String, Failure> {
         [(0, 0x8000_0000), (0, 0x8000_0000)],
         [(2048, 0), (2048, 0)],
     ];
-    for lie in lies {
-        for (packet, (offset, length)) in lie.into_iter().enumerate() {
+    for table_entries in tables {
+        for (packet, (offset, length)) in table_entries.into_iter().enumerate() {
             write(&table, packet, offset, length);
         }
         let words = request(&raw, &table, 2, address);
-        raw.ask(&words)?;
+        raw.request(&words)?;
     }
     raw.verdict()
 }
 
-/// So many packets, with a table that has room for 127 at most.
+/// This many packets, with a table for at most 127.
 pub(crate) fn packets(count: u32) -> Result<String, Failure> {
     let mut raw = Raw::connect()?;
     let address = raw.configure()?;
@@ -61,7 +63,7 @@ pub(crate) fn packets(count: u32) -> Result<String, Failure> {
     raw.verdict()
 }
 
-/// A thread changes the table as fast as it can while requests are read.
+/// Another thread changes the table as fast as it can while requests are read.
 pub(crate) fn change(count: u32) -> Result<String, Failure> {
     let mut raw = Raw::connect()?;
     let address = raw.configure()?;

@@ -1,13 +1,14 @@
-//! Memory that is not there, not any more, or not for writing.
+//! Memory that is not granted, was revoked, or is read-only.
 
 use vusb_usbif::urb::{Direction, Kind, Segment, Segments};
 use vusb_xen::gntalloc::Shared;
 
 use crate::frontend::Failure;
 use crate::raw::{Raw, encode, piece, readdress};
-use crate::well::{segments, setup};
+use crate::reference_frontend::{segments, setup};
 
-/// Grants that this guest has never given. Xen knows that some cannot be, and must look others up.
+/// Grants that this guest has never given. Some are outside Xen's grant table; others have to be
+/// looked up there.
 pub(crate) fn never_given() -> Result<String, Failure> {
     let mut raw = Raw::connect()?;
     let mut words = raw.good(1);
@@ -21,7 +22,7 @@ pub(crate) fn never_given() -> Result<String, Failure> {
     raw.verdict()
 }
 
-/// Pages are taken back while a stick writes to them.
+/// Revokes the grants of pages while a stick writes to them.
 pub(crate) fn revoked() -> Result<String, Failure> {
     let mut raw = Raw::connect()?;
     let address = raw.configure()?;
@@ -31,12 +32,13 @@ pub(crate) fn revoked() -> Result<String, Failure> {
     let mut read = encode(51, &raw.transfer(Kind::Bulk, 1, Direction::In, all));
     readdress(&mut read, address);
     raw.put(&read);
-    raw.show()?;
+    raw.publish()?;
     drop(pages);
     raw.verdict()
 }
 
-/// Tells the stick to send its first 64 KiB: a command wrapper with READ(10) (Bulk-Only Transport, section 5.1).
+/// Tells the stick to send its first 64 KiB: a command wrapper with READ(10) (Bulk-Only Transport,
+/// section 5.1).
 fn read_64k(raw: &mut Raw, address: u8) -> Result<(), Failure> {
     let mut wrapper = [0; 31];
     wrapper[..4].copy_from_slice(b"USBC");
@@ -49,10 +51,10 @@ fn read_64k(raw: &mut Raw, address: u8) -> Result<(), Failure> {
     let data = piece(&raw.page, 0, 31);
     let mut words = encode(50, &raw.transfer(Kind::Bulk, 2, Direction::Out, data));
     readdress(&mut words, address);
-    raw.ask(&words)
+    raw.request(&words)
 }
 
-/// A read into memory that was given for reading only.
+/// A read into memory that is granted read-only.
 pub(crate) fn read_only() -> Result<String, Failure> {
     let mut raw = Raw::connect()?;
     let page = raw.front.page(false)?;

@@ -1,4 +1,4 @@
-//! Untrue words in the store of where rings and channel are.
+//! Invalid ring references and event channels in xenstore.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -7,36 +7,37 @@ use vusb_xen::State;
 use vusb_xen::gntalloc::Shared;
 use vusb_xen::store::{Nodes as _, Store};
 
-use crate::frontend::{Failure, Frontend, PATIENCE};
+use crate::frontend::{Failure, Frontend, TIMEOUT};
 use crate::raw::Raw;
 
-/// Grants that Xen's toolstack has given dom0 for the guest's console and the store (Xen `grant_table.h`): somebody else's.
+/// The grant for the guest's console, which Xen's toolstack has given to dom0 (Xen
+/// `grant_table.h`).
 const CONSOLE: &str = "0";
 
-/// What stands in the three nodes; `None`: the truth.
-type Words = [Option<Vec<u8>>; 3];
+/// The values of the three nodes; `None` for the correct value.
+type NodeValues = [Option<Vec<u8>>; 3];
 
-/// The lie of this number.
-pub(crate) fn silly(number: u32) -> Result<String, Failure> {
+/// Connects with the invalid nodes that have this number.
+pub(crate) fn invalid(number: u32) -> Result<String, Failure> {
     let mut front = Frontend::prepare()?;
     let _ = front.connects.fill();
     let read_only = front.page(false)?;
-    let stranger = stranger(&front)?;
-    let said = lie(&front, number, &read_only, &stranger)?;
-    announce(&mut front, said)?;
-    front.place.await_state(
+    let foreign_page = foreign_page(&front)?;
+    let values = invalid_values(&front, number, &read_only, &foreign_page)?;
+    announce(&mut front, values)?;
+    front.nodes.await_state(
         "the backend to connect",
         &[State::Connected, State::Closing, State::Closed],
     )?;
-    Raw::on(front)?.verdict()
+    Raw::from_frontend(front)?.verdict()
 }
 
-fn lie(
+fn invalid_values(
     front: &Frontend,
     number: u32,
     read_only: &Shared,
-    stranger: &Shared,
-) -> Result<Words, Failure> {
+    foreign_page: &Shared,
+) -> Result<NodeValues, Failure> {
     let text = |text: &str| Some(text.as_bytes().to_vec());
     let all = |word: &str| [text(word), text(word), text(word)];
     let first = |word: &str| [text(word), None, None];
@@ -50,12 +51,12 @@ fn lie(
         6 => [Some(vec![0xff, 0xfe, 0x80]), Some(vec![0xc3]), Some(vec![0])],
         7 => first("4294967295"),
         8 => first(&read_only.gref().to_string()),
-        9 => first(&stranger.gref().to_string()),
-        // Both rings in one page: the second begins with the indexes of the first.
+        9 => first(&foreign_page.gref().to_string()),
+        // Both rings in one page: the connection ring reads the indexes of the URB ring.
         10 => [None, text(&front.grefs[0].to_string()), None],
         11 => [text(&front.grefs[1].to_string()), text(&front.grefs[0].to_string()), None],
         12 => [None, None, text("0")],
-        // The guest's own channel to the store is bound already.
+        // The guest's own channel to xenstore, which is bound already.
         13 => [None, None, text("1")],
         14 => [None, None, text("4294967295")],
         15 => [None, text(CONSOLE), text("4095")],
@@ -63,58 +64,57 @@ fn lie(
     })
 }
 
-/// A page that is lent to another domain than the backend's.
-fn stranger(front: &Frontend) -> Result<Shared, Failure> {
-    let other = vusb_xen::DomId::new(front.place.backend.get() + 1).unwrap_or(front.place.backend);
+/// A page that is granted to a domain other than the backend's.
+fn foreign_page(front: &Frontend) -> Result<Shared, Failure> {
+    let other = vusb_xen::DomId::new(front.nodes.backend.get() + 1).unwrap_or(front.nodes.backend);
     Ok(front.allocator.allocate(other, true)?)
 }
 
-fn announce(front: &mut Frontend, words: Words) -> Result<(), Failure> {
+fn announce(front: &mut Frontend, values: NodeValues) -> Result<(), Failure> {
     let [urbs, connects] = front.grefs;
-    let truth = [urbs.to_string(), connects.to_string(), front.channel.to_string()];
+    let real = [urbs.to_string(), connects.to_string(), front.channel.to_string()];
     let names = ["urb-ring-ref", "conn-ring-ref", "event-channel"];
-    for ((name, truth), word) in names.iter().zip(truth).zip(words) {
-        let path = format!("{}/{name}", front.place.ours);
-        front.place.store.write_bytes(&path, &word.unwrap_or_else(|| truth.into_bytes()))?;
+    for ((name, real), value) in names.iter().zip(real).zip(values) {
+        let path = format!("{}/{name}", front.nodes.frontend);
+        front.nodes.store.write_bytes(&path, &value.unwrap_or_else(|| real.into_bytes()))?;
     }
-    front.place.say(State::Connected)
+    front.nodes.set_state(State::Connected)
 }
 
-/// The nodes change as fast as they can while the backend reads them, so many times.
+/// Another thread rewrites the nodes as fast as it can while the backend reads them, this many
+/// times.
 pub(crate) fn change(rounds: u32) -> Result<String, Failure> {
     for _ in 1..rounds {
         let mut front = Frontend::prepare()?;
         let _ = front.connects.fill();
-        hammered(&mut front)?;
-        front.place.leave()?;
+        announce_while_changing(&mut front)?;
+        front.nodes.close()?;
     }
     let mut front = Frontend::prepare()?;
     let _ = front.connects.fill();
-    hammered(&mut front)?;
-    Raw::on(front)?.verdict()
+    announce_while_changing(&mut front)?;
+    Raw::from_frontend(front)?.verdict()
 }
 
-fn hammered(front: &mut Frontend) -> Result<(), Failure> {
+fn announce_while_changing(front: &mut Frontend) -> Result<(), Failure> {
     let stop = AtomicBool::new(false);
-    let ours = front.place.ours.clone();
-    let truth = front.grefs[0].to_string();
+    let frontend = front.nodes.frontend.clone();
+    let real = front.grefs[0].to_string();
     std::thread::scope(|scope| {
-        let hammer = scope.spawn(|| {
-            let mut store = Store::connect(PATIENCE)?;
+        let writer = scope.spawn(|| {
+            let mut store = Store::connect(TIMEOUT)?;
             while !stop.load(Relaxed) {
-                store.write(&format!("{ours}/urb-ring-ref"), &truth)?;
+                store.write(&format!("{frontend}/urb-ring-ref"), &real)?;
             }
             Ok::<_, Failure>(())
         });
         std::thread::sleep(Duration::from_millis(50));
         let known = [State::Connected, State::Closing, State::Closed];
-        // Not in a transaction: the other thread would disturb it.
+        // Not in a transaction: the other thread would make it fail.
         let done = announce(front, [None, None, None])
-            .and_then(|()| front.place.await_state("the backend to make up its mind", &known));
+            .and_then(|()| front.nodes.await_state("the backend to react", &known));
         stop.store(true, Relaxed);
-        hammer
-            .join()
-            .map_err(|_| Failure::Unexpected("a thread that ended badly".to_owned()))??;
+        writer.join().map_err(|_| Failure::Unexpected("a thread panicked".to_owned()))??;
         done.map(drop)
     })
 }

@@ -1,4 +1,4 @@
-//! Indexes, slots that change while they are read, and bells.
+//! Impossible indexes, slots that change while they are read, and floods of events.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -14,31 +14,32 @@ use crate::raw::{REQ_PROD, Random, Raw, SLOTS, slot};
 /// Words of a page.
 const WORDS: u32 = 1024;
 
-/// One good request, and an index that is off by this much.
+/// One valid request, and an index that is off by this much.
 pub(crate) fn urb_index(by: u32) -> Result<String, Failure> {
     let mut raw = Raw::connect()?;
     let good = raw.good(1);
-    raw.ask(&good)?;
+    raw.request(&good)?;
     raw.sent = raw.sent.wrapping_add(by);
-    raw.show()?;
+    raw.publish()?;
     raw.verdict()
 }
 
-/// The connection ring says that there is room for so many events.
+/// The connection ring announces credit for this many events.
 pub(crate) fn connect_index(index: u32) -> Result<String, Failure> {
     let mut front = Frontend::prepare()?;
     front.connects.page().store(REQ_PROD, index);
     front.announce()?;
-    front.place.await_state(
+    front.nodes.await_state(
         "the backend to connect",
         &[State::Connected, State::Closing, State::Closed],
     )?;
-    Raw::on(front)?.verdict()
+    Raw::from_frontend(front)?.verdict()
 }
 
-/// Random bytes all over the ring. The backend drops it each time, and lets it come back later each time.
+/// Fills the ring with random words. The backend drops the controller each time, and makes the
+/// guest wait longer each time before it may reconnect.
 pub(crate) fn scribble(rounds: u32) -> Result<String, Failure> {
-    let mut said = String::new();
+    let mut output = String::new();
     for seed in 1..=rounds {
         let raw = Raw::connect()?;
         let mut random = Random(u64::from(seed) << 32 | 0x5eed);
@@ -46,22 +47,23 @@ pub(crate) fn scribble(rounds: u32) -> Result<String, Failure> {
             raw.ring().store(word, random.next());
         }
         raw.front.events.notify(raw.front.channel)?;
-        // What was answered before cannot be told from what was scribbled: only the store says what has become of it.
-        said = scribbled(raw)?;
+        // Responses cannot be distinguished from the random words, so the outcome is only in
+        // xenstore.
+        output = wait_for_drop(raw)?;
     }
-    Ok(said)
+    Ok(output)
 }
 
-fn scribbled(mut raw: Raw) -> Result<String, Failure> {
+fn wait_for_drop(mut raw: Raw) -> Result<String, Failure> {
     let why = crate::frontend::until("the backend to drop a ring of random bytes", || {
-        raw.front.place.dropped()
+        raw.front.nodes.drop_reason()
     })?;
-    raw.front.place.leave()?;
+    raw.front.nodes.close()?;
     Ok(format!("dropped: {why}"))
 }
 
-/// Does something while another thread changes the ring.
-fn meanwhile<T>(
+/// Runs `act` while another thread changes the ring.
+fn while_changing<T>(
     ring: &GuestPage,
     change: impl Fn(&GuestPage, &mut Random) + Sync,
     act: impl FnOnce() -> T,
@@ -80,18 +82,18 @@ fn meanwhile<T>(
     })
 }
 
-/// A second view of the ring's page, for another thread.
+/// Runs `act` while another thread changes the ring, and returns the verdict.
 fn with_changes(
     mut raw: Raw,
     change: impl Fn(&GuestPage, &mut Random) + Sync,
     act: impl FnOnce(&mut Raw) -> Result<bool, Failure>,
 ) -> Result<String, Failure> {
     let ring = Arc::clone(raw.ring());
-    meanwhile(&ring, change, || act(&mut raw))?;
+    while_changing(&ring, change, || act(&mut raw))?;
     raw.verdict()
 }
 
-/// Single bits of all slots flip while good requests are read.
+/// Flips single bits of all slots while valid requests are read.
 pub(crate) fn flip_bytes(count: u32) -> Result<String, Failure> {
     let flip = |ring: &GuestPage, random: &mut Random| {
         let word = SLOTS + random.below(WORDS - 16) as usize;
@@ -103,7 +105,8 @@ pub(crate) fn flip_bytes(count: u32) -> Result<String, Failure> {
     })
 }
 
-/// The lengths in requests change between two that are both fine by themselves, one more and one less than there is room for.
+/// Changes `wLength` and the segment's length between 8 and 4096 independently, so that the data
+/// may be longer than the memory for it.
 pub(crate) fn flip_lengths(count: u32) -> Result<String, Failure> {
     let flip = |ring: &GuestPage, random: &mut Random| {
         let first = slot(random.below(16));
@@ -117,8 +120,8 @@ pub(crate) fn flip_lengths(count: u32) -> Result<String, Failure> {
     })
 }
 
-/// The index goes up and down between two values that are both possible, as fast as it can, for so many seconds.
-pub(crate) fn flutter(seconds: u32) -> Result<String, Failure> {
+/// Changes the index between possible values as fast as it can, for this many seconds.
+pub(crate) fn oscillate(seconds: u32) -> Result<String, Failure> {
     let mut raw = Raw::connect()?;
     let unlink = unlink_nothing(1);
     for _ in 0..16 {
@@ -133,12 +136,12 @@ pub(crate) fn flutter(seconds: u32) -> Result<String, Failure> {
         raw.front.events.notify(raw.front.channel)?;
     }
     raw.sent = 1;
-    raw.show()?;
+    raw.publish()?;
     raw.verdict()
 }
 
-/// Rings as fast as it can, and asks for nothing.
-pub(crate) fn bells(seconds: u32) -> Result<String, Failure> {
+/// Sends events as fast as it can, without any requests.
+pub(crate) fn event_flood(seconds: u32) -> Result<String, Failure> {
     let raw = Raw::connect()?;
     let end = Instant::now() + Duration::from_secs(seconds.into());
     while Instant::now() < end {
@@ -147,8 +150,9 @@ pub(crate) fn bells(seconds: u32) -> Result<String, Failure> {
     raw.verdict()
 }
 
-/// Rings as fast as it can, and asks for something now and then, so that it is not all for nothing.
-pub(crate) fn bells_and_requests(seconds: u32) -> Result<String, Failure> {
+/// Sends events as fast as it can, with a request from time to time, so that the backend does not
+/// regard the guest as idle.
+pub(crate) fn event_flood_with_requests(seconds: u32) -> Result<String, Failure> {
     let mut raw = Raw::connect()?;
     let end = Instant::now() + Duration::from_secs(seconds.into());
     let unlink = unlink_nothing(7);
@@ -157,14 +161,14 @@ pub(crate) fn bells_and_requests(seconds: u32) -> Result<String, Failure> {
             raw.front.events.notify(raw.front.channel)?;
         }
         raw.read();
-        if raw.open() < 8 {
-            raw.ask(&unlink)?;
+        if raw.unanswered() < 8 {
+            raw.request(&unlink)?;
         }
     }
     raw.verdict()
 }
 
-/// An unlink of a request that is not there.
+/// An unlink of a request that does not exist.
 fn unlink_nothing(id: u16) -> RequestWords {
     let mut words = RequestWords([0; REQUEST_WORDS]);
     words.0[0] = id.into();

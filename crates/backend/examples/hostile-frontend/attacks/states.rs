@@ -1,85 +1,85 @@
-//! States that no driver goes through, and controllers that come and go.
+//! State changes that no correct driver makes, and frequent reconnects.
 
 use vusb_xen::State;
 use vusb_xen::store::Nodes as _;
 
-use crate::frontend::{Failure, Frontend, Place};
+use crate::frontend::{ControllerNodes, Failure, Frontend};
 use crate::raw::{Random, Raw};
 
-/// States as a guest might write them: all that there are, and some that there are not.
+/// States that a guest might write: all valid ones, and some invalid ones.
 const STATES: [&str; 9] = ["1", "4", "5", "6", "3", "2", "99", "", "4 "];
 
-fn write(place: &mut Place, state: &[u8]) -> Result<(), Failure> {
-    Ok(place.store.write_bytes(&format!("{}/state", place.ours), state)?)
+fn write(nodes: &mut ControllerNodes, state: &[u8]) -> Result<(), Failure> {
+    Ok(nodes.store.write_bytes(&format!("{}/state", nodes.frontend), state)?)
 }
 
-/// From a controller in use to all other states, as fast as can be; then it is used anew.
-pub(crate) fn flap(count: u32) -> Result<String, Failure> {
+/// Writes random states as fast as possible while the controller is in use, and then reconnects.
+pub(crate) fn change_states(count: u32) -> Result<String, Failure> {
     let mut raw = Raw::connect()?;
     let good = raw.good(1);
     raw.send(&good)?;
-    let place = &mut raw.front.place;
+    let nodes = &mut raw.front.nodes;
     let mut random = Random(0xf1a9);
     for _ in 0..count {
         let state = STATES[random.below(9) as usize];
-        write(place, state.as_bytes())?;
+        write(nodes, state.as_bytes())?;
     }
-    anew(raw)
+    reconnect(raw)
 }
 
-/// States that are no text, too long, or no number at all.
+/// States that are not text, too long, or not a number.
 pub(crate) fn garbage() -> Result<String, Failure> {
     let mut raw = Raw::connect()?;
-    let place = &mut raw.front.place;
+    let nodes = &mut raw.front.nodes;
     for state in
         [&[0xff_u8, 0xfe, 0x80][..], &[0; 3], "vier".as_bytes(), &[b'4'; 2000], &[0xc3; 2000]]
     {
-        write(place, state)?;
+        write(nodes, state)?;
         std::thread::sleep(std::time::Duration::from_millis(200));
     }
-    anew(raw)
+    reconnect(raw)
 }
 
-/// The state is taken away, and the guest's folder is closed to everybody.
+/// Removes the state node, and makes the guest's state unreadable for all other domains.
 pub(crate) fn gone() -> Result<String, Failure> {
     let mut raw = Raw::connect()?;
-    let place = &mut raw.front.place;
-    let path = format!("{}/state", place.ours);
-    place.store.remove(&path)?;
-    place.await_state("the backend to close", &[State::Closed])?;
-    write(place, b"1")?;
-    let perms = vusb_xen::store::Perms::private(place.store.own_domain()?);
-    place.store.set_permissions(&path, &perms)?;
-    place.await_state("the backend to wait for us", &[State::InitWait])?;
-    anew(raw)
+    let nodes = &mut raw.front.nodes;
+    let path = format!("{}/state", nodes.frontend);
+    nodes.store.remove(&path)?;
+    nodes.await_state("the backend to close", &[State::Closed])?;
+    write(nodes, b"1")?;
+    let perms = vusb_xen::store::Perms::private(nodes.store.own_domain()?);
+    nodes.store.set_permissions(&path, &perms)?;
+    nodes.await_state("the backend to accept a connection", &[State::InitWait])?;
+    reconnect(raw)
 }
 
-/// Connects, asks, and goes without waiting, so many times.
-pub(crate) fn comes_and_goes(count: u32) -> Result<String, Failure> {
+/// Connects, sends requests, and closes without waiting, this many times.
+pub(crate) fn reconnect_often(count: u32) -> Result<String, Failure> {
     for _ in 0..count {
         let mut raw = Raw::connect()?;
         let words: Vec<_> = (0..16).map(|id| raw.good(id)).collect();
         words.iter().for_each(|it| raw.put(it));
-        raw.show()?;
-        write(&mut raw.front.place, b"6")?;
+        raw.publish()?;
+        write(&mut raw.front.nodes, b"6")?;
     }
     Raw::connect()?.verdict()
 }
 
-/// Closes its channel while the backend has something to say, and connects anew.
+/// Closes the event channel while the backend has responses to send, and then reconnects.
 pub(crate) fn channel_closed() -> Result<String, Failure> {
     let mut raw = Raw::connect()?;
     let words: Vec<_> = (0..16).map(|id| raw.good(id)).collect();
     words.iter().for_each(|it| raw.put(it));
-    raw.show()?;
+    raw.publish()?;
     raw.front.events.unbind(raw.front.channel)?;
-    raw.settle()?;
-    anew(raw)
+    raw.wait_for_answers()?;
+    reconnect(raw)
 }
 
-/// Leaves in good order, connects again, and sees whether that works.
-fn anew(mut raw: Raw) -> Result<String, Failure> {
-    raw.front.place.leave()?;
+/// Closes the controller, connects again, and checks that this works.
+fn reconnect(mut raw: Raw) -> Result<String, Failure> {
+    raw.front.nodes.close()?;
     drop(raw);
-    Raw::on(Frontend::connect()?)?.verdict()
+    Raw::from_frontend(Frontend::connect()?)?.verdict()
 }

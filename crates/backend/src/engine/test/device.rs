@@ -1,4 +1,4 @@
-//! A device that keeps every transfer until a test finishes it.
+//! A device that keeps every transfer until a test completes it.
 
 use std::cell::{Ref, RefCell, RefMut};
 use std::collections::{BTreeMap, VecDeque};
@@ -6,48 +6,50 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::LazyLock;
 
-use vusb_host::usbfs::{Done, Gone, Kind, Refused, Status, Urb};
+use vusb_host::usbfs::{Completion, Gone, Kind, Status, SubmitError, Urb};
 
 use super::super::Usb;
 
-/// Length of a setup packet in bytes: in front of the data of a control transfer.
+/// Length of a setup packet in bytes. It precedes the data of a control transfer.
 const SETUP: usize = 8;
-/// A prime, so that it falls on other places in pages each time.
+/// A prime, so that repetitions are at different offsets in pages.
 const PERIOD: usize = 65521;
 
-/// A device. A clone is the same one: the engine has one, the test the other.
+/// A device. A clone is the same device: the engine has one clone, the test the other.
 #[derive(Clone, Default)]
-pub(super) struct Device(Rc<RefCell<Inside>>);
+pub(super) struct Device(Rc<RefCell<Inner>>);
 
 #[derive(Default)]
-struct Inside {
-    flights: Vec<(u64, Urb)>,
-    finished: VecDeque<Done>,
-    /// Unplugged: takes nothing any more.
+struct Inner {
+    in_flight: Vec<(u64, Urb)>,
+    finished: VecDeque<Completion>,
+    /// The device is unplugged, and accepts no transfers.
     gone: bool,
-    /// Why it does not take transfers at present.
-    refuses: Option<Refused>,
-    /// A job is at it: nothing else may touch it.
+    /// Why it does not accept transfers at the moment.
+    refuses: Option<SubmitError>,
+    /// A job is working on it: nothing else may touch it.
     locked: bool,
-    /// A configuration is chosen and its interfaces are taken: there are endpoints other than 0.
+    /// A configuration is selected and its interfaces are claimed: there are endpoints other than
+    /// 0.
     configured: bool,
-    /// How many bytes of the transfer that it is at have been moved, if that is discarded.
+    /// How many bytes of the oldest transfer of an endpoint have been moved when that transfer is
+    /// discarded.
     moved: usize,
     submitted: usize,
     streams: Streams,
 }
 
-/// What has gone through the endpoints of the devices in a port, one after the other.
+/// The data that has passed through the endpoints of all devices in a port.
 #[derive(Clone, Default)]
 pub(super) struct Streams(Rc<RefCell<BTreeMap<u8, Stream>>>);
 
-/// What has gone through one endpoint.
+/// The data that has passed through one endpoint.
 #[derive(Clone, Default)]
 pub(super) struct Stream {
-    /// Bytes sent: so many of [`stream`].
+    /// How many bytes of [`stream`] the device has sent.
     pub(super) sent: usize,
-    /// What was taken.
-    pub(super) taken: Vec<u8>,
+    /// The bytes that the device has received.
+    pub(super) received: Vec<u8>,
 }
 
 impl Streams {
@@ -66,12 +68,12 @@ impl Streams {
             data.copy_from_slice(&self::stream(stream.sent..stream.sent + bytes));
             stream.sent += bytes;
         } else {
-            stream.taken.extend_from_slice(data);
+            stream.received.extend_from_slice(data);
         }
     }
 }
 
-/// What endpoints send: the same again and again, but with no two places alike that are less than [`PERIOD`] bytes apart.
+/// The data that endpoints send: a sequence with period [`PERIOD`].
 pub(super) fn stream(range: Range<usize>) -> Vec<u8> {
     static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| {
         (0..PERIOD as u32).map(|at| at.wrapping_mul(0x9e37_79b9).to_be_bytes()[0]).collect()
@@ -86,80 +88,82 @@ pub(super) fn stream(range: Range<usize>) -> Vec<u8> {
 }
 
 impl Device {
-    /// A device that goes on where others in the same port ended.
-    pub(super) fn going_on(streams: &Streams) -> Device {
+    /// A device that continues the streams of earlier devices in the same port.
+    pub(super) fn continuing(streams: &Streams) -> Device {
         let device = Device::default();
-        device.inside().streams = streams.clone();
+        device.inner().streams = streams.clone();
         device
     }
 
-    fn inside(&self) -> RefMut<'_, Inside> {
+    fn inner(&self) -> RefMut<'_, Inner> {
         self.0.borrow_mut()
     }
 
-    /// Endpoint and length of each transfer that it has, in the order in which it got them.
-    pub(super) fn has(&self) -> Vec<(u8, usize)> {
-        self.inside().flights.iter().map(|(_, urb)| (urb.endpoint, urb.buffer.len())).collect()
+    /// Endpoint and length of each transfer in flight, in the order of submission. The length of a
+    /// control transfer includes the setup packet.
+    pub(super) fn queued(&self) -> Vec<(u8, usize)> {
+        self.inner().in_flight.iter().map(|(_, urb)| (urb.endpoint, urb.buffer.len())).collect()
     }
 
-    /// A transfer that it has.
+    /// A transfer in flight.
     pub(super) fn urb(&self, at: usize) -> Ref<'_, Urb> {
-        Ref::map(self.0.borrow(), |it| &it.flights[at].1)
+        Ref::map(self.0.borrow(), |it| &it.in_flight[at].1)
     }
 
-    /// How many transfers it was ever given.
+    /// How many transfers were ever submitted.
     pub(super) fn submitted(&self) -> usize {
-        self.inside().submitted
+        self.inner().submitted
     }
 
-    /// Finishes a read with these bytes.
-    pub(super) fn sends(&self, at: usize, bytes: &[u8]) {
-        self.fails(at, Status::Ok, bytes);
+    /// Completes a read with these bytes.
+    pub(super) fn complete_in(&self, at: usize, bytes: &[u8]) {
+        self.complete_in_with(at, Status::Ok, bytes);
     }
 
-    /// Finishes a read that failed after these bytes.
-    pub(super) fn fails(&self, at: usize, status: Status, bytes: &[u8]) {
-        let mut inside = self.inside();
-        let (token, mut urb) = inside.flights.remove(at);
+    /// Completes a read with this status and these bytes.
+    pub(super) fn complete_in_with(&self, at: usize, status: Status, bytes: &[u8]) {
+        let mut inner = self.inner();
+        let (token, mut urb) = inner.in_flight.remove(at);
         let skip = if urb.kind == Kind::Control { SETUP } else { 0 };
         urb.buffer.data_mut()[skip..skip + bytes.len()].copy_from_slice(bytes);
-        inside.finished.push_back(done(token, status, bytes.len(), urb));
+        inner.finished.push_back(done(token, status, bytes.len(), urb));
     }
 
-    /// Finishes a write of which so many bytes were taken.
-    pub(super) fn takes(&self, at: usize, status: Status, bytes: usize) {
-        let mut inside = self.inside();
-        let (token, urb) = inside.flights.remove(at);
-        inside.finished.push_back(done(token, status, bytes, urb));
+    /// Completes a write of which this many bytes were received.
+    pub(super) fn complete_out(&self, at: usize, status: Status, bytes: usize) {
+        let mut inner = self.inner();
+        let (token, urb) = inner.in_flight.remove(at);
+        inner.finished.push_back(done(token, status, bytes, urb));
     }
 
-    /// The oldest transfer of each endpoint that has any.
-    pub(super) fn heads(&self) -> Vec<usize> {
-        let has = self.has();
-        let first = |at: &usize| has[..*at].iter().all(|it| it.0 != has[*at].0);
-        (0..has.len()).filter(first).collect()
+    /// The position of the oldest transfer of each endpoint.
+    pub(super) fn oldest_per_endpoint(&self) -> Vec<usize> {
+        let queued = self.queued();
+        let first = |at: &usize| queued[..*at].iter().all(|it| it.0 != queued[*at].0);
+        (0..queued.len()).filter(first).collect()
     }
 
-    /// Finishes a transfer with so many bytes of its endpoint's stream.
-    pub(super) fn runs(&self, at: usize, status: Status, bytes: usize) {
-        let mut inside = self.inside();
-        let (token, mut urb) = inside.flights.remove(at);
-        inside.streams.run(&mut urb, bytes);
-        inside.finished.push_back(done(token, status, bytes, urb));
+    /// Completes a transfer with this many bytes of its endpoint's stream.
+    pub(super) fn complete_from_stream(&self, at: usize, status: Status, bytes: usize) {
+        let mut inner = self.inner();
+        let (token, mut urb) = inner.in_flight.remove(at);
+        inner.streams.run(&mut urb, bytes);
+        inner.finished.push_back(done(token, status, bytes, urb));
     }
 
-    /// The kernel cancels all that it has, as it does for a new setting of the interface.
+    /// The kernel cancels all transfers, as it does for a new alternate setting.
     pub(super) fn kernel_cancels_all(&self) {
-        let mut inside = self.inside();
-        for (token, urb) in std::mem::take(&mut inside.flights) {
-            inside.finished.push_back(done(token, Status::Cancelled, 0, urb));
+        let mut inner = self.inner();
+        for (token, urb) in std::mem::take(&mut inner.in_flight) {
+            inner.finished.push_back(done(token, Status::Cancelled, 0, urb));
         }
     }
 
-    /// Finishes an isochronous transfer: how many bytes each packet has moved, and what became of it. Packet n reads as bytes of n.
-    pub(super) fn plays(&self, at: usize, status: Status, results: &[(u32, Status)]) {
-        let mut inside = self.inside();
-        let (token, mut urb) = inside.flights.remove(at);
+    /// Completes an isochronous transfer with the length and status of each packet. The data of
+    /// packet n consists of bytes with the value n.
+    pub(super) fn complete_iso(&self, at: usize, status: Status, results: &[(u32, Status)]) {
+        let mut inner = self.inner();
+        let (token, mut urb) = inner.in_flight.remove(at);
         let Kind::Iso(mut packets) = std::mem::replace(&mut urb.kind, Kind::Bulk) else {
             panic!("not isochronous")
         };
@@ -175,59 +179,67 @@ impl Device {
         let total = results.iter().map(|it| it.0 as usize).sum();
         let failed = results.iter().filter(|it| it.1 != Status::Ok).count();
         let done = done(token, status, total, urb);
-        inside.finished.push_back(Done { packets, error_count: failed as u32, ..done });
+        inner.finished.push_back(Completion { packets, error_count: failed as u32, ..done });
     }
 
-    /// It is pulled out, and the kernel ends all that it has.
+    /// Unplugs the device; the kernel ends all its transfers.
     pub(super) fn unplug(&self) {
-        self.vanish();
+        self.unplug_silently();
         self.kernel_ends_all();
     }
 
-    /// It is pulled out, and the kernel has not ended yet what it has.
-    pub(super) fn vanish(&self) {
-        self.inside().gone = true;
+    /// Unplugs the device; the kernel has not ended its transfers yet.
+    pub(super) fn unplug_silently(&self) {
+        self.inner().gone = true;
     }
 
     pub(super) fn is_gone(&self) -> bool {
-        self.inside().gone
+        self.inner().gone
     }
 
     pub(super) fn kernel_ends_all(&self) {
-        let mut inside = self.inside();
-        for (token, urb) in std::mem::take(&mut inside.flights) {
-            inside.finished.push_back(done(token, Status::Gone, 0, urb));
+        let mut inner = self.inner();
+        for (token, urb) in std::mem::take(&mut inner.in_flight) {
+            inner.finished.push_back(done(token, Status::Gone, 0, urb));
         }
     }
 
-    /// Why it takes no transfers from now on; `None`: it does.
-    pub(super) fn refuses(&self, why: Option<Refused>) {
-        self.inside().refuses = why;
+    /// Makes it refuse transfers from now on; `None` to accept them again.
+    pub(super) fn set_refusal(&self, why: Option<SubmitError>) {
+        self.inner().refuses = why;
     }
 
-    /// How many bytes of its oldest transfer have been moved, should that be discarded.
-    pub(super) fn moves(&self, bytes: usize) {
-        self.inside().moved = bytes;
+    /// Sets how many bytes of an endpoint's oldest transfer have been moved when that transfer is
+    /// discarded.
+    pub(super) fn set_moved(&self, bytes: usize) {
+        self.inner().moved = bytes;
     }
 
-    /// A configuration is chosen, or none.
+    /// A configuration is selected or removed.
     pub(super) fn configure(&self, configured: bool) {
-        self.inside().configured = configured;
+        self.inner().configured = configured;
     }
 
-    /// A job begins or ends.
+    /// A job starts or ends.
     pub(super) fn lock(&self, locked: bool) {
-        self.inside().locked = locked;
+        self.inner().locked = locked;
     }
 }
 
-fn done(token: u64, status: Status, actual_length: usize, urb: Urb) -> Done {
-    Done { token, status, actual_length, error_count: 0, packets: Vec::new(), buffer: urb.buffer }
+fn done(token: u64, status: Status, actual_length: usize, urb: Urb) -> Completion {
+    Completion {
+        token,
+        status,
+        actual_length,
+        error_count: 0,
+        packets: Vec::new(),
+        buffer: urb.buffer,
+    }
 }
 
-impl Inside {
-    fn touch(&mut self) -> &mut Inside {
-        assert!(!self.locked, "a job is at the device");
+impl Inner {
+    fn touch(&mut self) -> &mut Inner {
+        assert!(!self.locked, "a job is working on the device");
         self
     }
 }
@@ -235,51 +247,51 @@ impl Inside {
 impl Usb for Device {
     type Handle = Device;
 
-    fn submit(&mut self, urb: Urb, token: u64) -> Result<(), (Refused, Urb)> {
-        let mut inside = self.inside();
-        let inside = inside.touch();
-        if inside.gone {
-            return Err((Refused::Gone, urb));
+    fn submit(&mut self, urb: Urb, token: u64) -> Result<(), (SubmitError, Urb)> {
+        let mut inner = self.inner();
+        let inner = inner.touch();
+        if inner.gone {
+            return Err((SubmitError::Gone, urb));
         }
-        let busy = (!inside.configured && urb.endpoint != 0).then_some(Refused::Busy);
-        if let Some(why) = busy.or(inside.refuses) {
+        let busy = (!inner.configured && urb.endpoint != 0).then_some(SubmitError::Busy);
+        if let Some(why) = busy.or(inner.refuses) {
             return Err((why, urb));
         }
-        inside.submitted += 1;
-        inside.flights.push((token, urb));
+        inner.submitted += 1;
+        inner.in_flight.push((token, urb));
         Ok(())
     }
 
-    fn reap(&mut self) -> Result<Option<Done>, Gone> {
-        let mut inside = self.inside();
-        let inside = inside.touch();
-        match inside.finished.pop_front() {
-            None if inside.gone => Err(Gone),
+    fn reap(&mut self) -> Result<Option<Completion>, Gone> {
+        let mut inner = self.inner();
+        let inner = inner.touch();
+        match inner.finished.pop_front() {
+            None if inner.gone => Err(Gone),
             done => Ok(done),
         }
     }
 
     fn discard(&mut self, token: u64) {
-        let mut inside = self.inside();
-        let inside = inside.touch();
-        if inside.gone {
-            // ENODEV: the kernel ends it by itself.
+        let mut inner = self.inner();
+        let inner = inner.touch();
+        if inner.gone {
+            // ENODEV: the kernel ends the transfer itself.
             return;
         }
-        let Some(at) = inside.flights.iter().position(|it| it.0 == token) else { return };
-        // Those behind the first of an endpoint have not begun.
-        let endpoint = inside.flights[at].1.endpoint;
-        let begun = inside.flights[..at].iter().all(|it| it.1.endpoint != endpoint);
-        let (_, mut urb) = inside.flights.remove(at);
-        let room = if urb.kind == Kind::Control { SETUP } else { 0 };
-        let moved = if begun { inside.moved.min(urb.buffer.len() - room) } else { 0 };
-        inside.streams.run(&mut urb, moved);
-        inside.finished.push_back(done(token, Status::Cancelled, moved, urb));
+        let Some(at) = inner.in_flight.iter().position(|it| it.0 == token) else { return };
+        // Only the first transfer of an endpoint has started.
+        let endpoint = inner.in_flight[at].1.endpoint;
+        let started = inner.in_flight[..at].iter().all(|it| it.1.endpoint != endpoint);
+        let (_, mut urb) = inner.in_flight.remove(at);
+        let header = if urb.kind == Kind::Control { SETUP } else { 0 };
+        let moved = if started { inner.moved.min(urb.buffer.len() - header) } else { 0 };
+        inner.streams.run(&mut urb, moved);
+        inner.finished.push_back(done(token, Status::Cancelled, moved, urb));
     }
 
     fn in_flight(&self) -> usize {
-        let inside = self.inside();
-        inside.flights.len() + inside.finished.len()
+        let inner = self.inner();
+        inner.in_flight.len() + inner.finished.len()
     }
 
     fn handle(&self) -> Device {

@@ -1,6 +1,7 @@
-//! A guest, the engine that serves it, and whoever runs the engine: step by step, as a test wants.
+//! A simulated guest, the engine that serves it, and the caller of the engine. Tests control every
+//! step.
 
-mod ask;
+mod requests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -10,19 +11,20 @@ use vusb_usbif::front::{Answered, ConnectRing, UrbRing};
 use vusb_usbif::urb::{Direction, Kind, Segments, Status, Transfer};
 use vusb_usbif::{MemoryPage, Notify, Page as _, Port, Speed};
 
-use super::super::{Engine, Failure, Fault, Job, Offer, Opened, Outcome, Settled, Work};
+use super::super::{Engine, Failure, Fault, GuestView, Job, Opened, Outcome, RoundEnd, Work};
+use super::descriptors;
 use super::device::{Device, Streams};
 use super::memory::GuestMemory;
-use super::sheets;
 use crate::counters::Counters;
-use crate::nodes::{PortStatus, Want};
+use vusb_xen::usb::{PortStatus, RequestedDevice};
 
-pub(super) use ask::{
-    clear_halt, descriptor, get, put, set_address, set_configuration, set_interface,
+pub(super) use requests::{
+    clear_halt, descriptor, set_address, set_configuration, set_interface, vendor_read,
+    vendor_write,
 };
 
 type Shared = Arc<MemoryPage>;
-/// Word of a ring's head in which the backend counts its answers.
+/// Word of a ring's header that counts the backend's responses.
 const RSP_PROD: usize = 2;
 
 pub(super) struct World {
@@ -30,21 +32,24 @@ pub(super) struct World {
     pub(super) urbs: UrbRing<Shared>,
     pub(super) connects: ConnectRing<Shared>,
     pub(super) memory: GuestMemory,
-    /// What is plugged into this machine, by the port that it is meant for.
+    /// The devices that are plugged into this machine, by the port for which they can be requested.
     host: BTreeMap<u8, (Device, Vec<u8>, Native)>,
     streams: BTreeMap<u8, Streams>,
-    /// Jobs that have begun and not ended.
+    /// Jobs that have started and not ended.
     pub(super) jobs: Vec<Job<Device>>,
-    asked: HashMap<u16, Option<Transfer>>,
-    /// What the memory of the last requests held when they were answered, by their numbers.
+    /// Unanswered requests by id; `None` for an unlink.
+    requests: HashMap<u16, Option<Transfer>>,
+    /// The contents of the memory of answered requests, by id.
     data: HashMap<u16, Vec<u8>>,
-    /// Who sleeps until woken: the guest's two rings, the backend.
+    /// Whether the guest sleeps until it is woken for a response.
     urbs_sleep: bool,
+    /// Whether the guest sleeps until it is woken for a connection event.
     connects_sleep: bool,
+    /// Whether the backend sleeps until it is woken for a request.
     backend_sleeps: bool,
 }
 
-/// A request's number, how it ended, and how many bytes were moved.
+/// A request's id, its status, and the number of bytes transferred.
 pub(super) type Reply = (u16, Status, u32);
 
 impl World {
@@ -66,7 +71,7 @@ impl World {
             host: BTreeMap::new(),
             streams: BTreeMap::new(),
             jobs: Vec::new(),
-            asked: HashMap::new(),
+            requests: HashMap::new(),
             data: HashMap::new(),
             urbs_sleep: true,
             connects_sleep: true,
@@ -74,109 +79,113 @@ impl World {
         }
     }
 
-    /// A guest with a high-speed device in port 1 that it has given address 1 and configured.
+    /// A guest with a high-speed device in port 1, which it has configured at address 1.
     pub(super) fn with_device() -> (World, Device) {
         let mut world = World::new();
-        let device = world.device_in(1);
+        let device = world.add_configured_device(1);
         (world, device)
     }
 
-    /// As above, in another port and with its number as the address.
-    pub(super) fn device_in(&mut self, port: u8) -> Device {
-        let device = self.insert(port);
-        self.want(port, true);
+    /// Plugs in a high-speed device for a port. The guest configures it, with the port's number as
+    /// its address.
+    pub(super) fn add_configured_device(&mut self, port: u8) -> Device {
+        let device = self.plug_in(port);
+        self.request_device(port, true);
         self.end_jobs();
         assert_eq!(self.events(), [(port, Speed::High)]);
         self.enumerate(port);
         device
     }
 
-    /// The guest gives the device in a port the port's number as its address, and configures it.
+    /// The guest sets the address of the device in a port to the port's number, and selects
+    /// configuration 1.
     pub(super) fn enumerate(&mut self, port: u8) {
         let id = self.control(port, 0, set_address(port.into()));
-        assert_eq!(self.finish(), [(id, Status::Ok, 0)]);
+        assert_eq!(self.replies_after_jobs(), [(id, Status::Ok, 0)]);
         let id = self.control(port, port, set_configuration(1));
-        assert_eq!(self.finish(), [(id, Status::Ok, 0)]);
-        self.notices();
+        assert_eq!(self.replies_after_jobs(), [(id, Status::Ok, 0)]);
+        self.status_changes();
     }
 
-    // ---- this machine and its toolstack
+    // ---- the host and its toolstack
 
-    /// Plugs a high-speed device into this machine.
-    pub(super) fn insert(&mut self, port: u8) -> Device {
-        self.insert_other(port, sheets::high_speed(), Native::High)
+    /// Plugs a high-speed device into the host.
+    pub(super) fn plug_in(&mut self, port: u8) -> Device {
+        self.plug_in_with(port, descriptors::high_speed(), Native::High)
     }
 
-    pub(super) fn insert_other(&mut self, port: u8, sheet: Vec<u8>, speed: Native) -> Device {
-        let device = Device::going_on(self.streams.entry(port).or_default());
-        self.host.insert(port, (device.clone(), sheet, speed));
+    pub(super) fn plug_in_with(&mut self, port: u8, descriptors: Vec<u8>, speed: Native) -> Device {
+        let device = Device::continuing(self.streams.entry(port).or_default());
+        self.host.insert(port, (device.clone(), descriptors, speed));
         device
     }
 
-    /// What has gone through the devices in a port.
+    /// The data that has passed through the devices in a port.
     pub(super) fn streams(&self, port: u8) -> Streams {
         self.streams.get(&port).cloned().unwrap_or_default()
     }
 
-    /// What is plugged into this machine, and meant for a port.
+    /// The plugged-in device that is requested for a port.
     pub(super) fn device(&self, port: u8) -> Option<Device> {
         self.host.get(&port).map(|it| it.0.clone())
     }
 
-    /// Pulls it out.
-    pub(super) fn pull(&mut self, port: u8) {
+    /// Unplugs the device.
+    pub(super) fn unplug(&mut self, port: u8) {
         if let Some((device, ..)) = self.host.remove(&port) {
             device.unplug();
         }
     }
 
-    /// As [`World::pull`], with the kernel slow to end what the device had.
-    pub(super) fn pull_slowly(&mut self, port: u8) {
+    /// Unplugs the device, but the kernel has not ended its transfers yet.
+    pub(super) fn unplug_slowly(&mut self, port: u8) {
         if let Some((device, ..)) = self.host.remove(&port) {
-            device.vanish();
+            device.unplug_silently();
         }
     }
 
-    /// The toolstack wants in a port what is meant for it, or nothing.
-    pub(super) fn want(&mut self, port: u8, wanted: bool) {
+    /// The toolstack requests a device for a port, or withdraws the request.
+    pub(super) fn request_device(&mut self, port: u8, requested: bool) {
         let bus_id = format!("1-{port}").parse().unwrap();
-        let want = wanted.then_some(Want { bus_id, identity: None });
-        self.engine.want(at(port), want);
+        let device = requested.then_some(RequestedDevice { bus_id, identity: None });
+        self.engine.set_device(at(port), device);
         self.begin_jobs();
     }
 
-    /// What the toolstack is told of ports.
-    pub(super) fn notices(&mut self) -> Vec<(u8, Option<PortStatus>)> {
-        let notices = self.engine.take_notices();
-        notices.into_iter().map(|it| (it.port.number(), it.status)).collect()
+    /// The changes of port status that the toolstack sees.
+    pub(super) fn status_changes(&mut self) -> Vec<(u8, Option<PortStatus>)> {
+        let changes = self.engine.take_status_changes();
+        changes.into_iter().map(|it| (it.port.number(), it.status)).collect()
     }
 
-    // ---- whoever runs the engine
+    // ---- the caller of the engine
 
-    /// A round, for a guest that keeps the rules.
-    pub(super) fn settle(&mut self) -> Settled {
-        self.try_settle().unwrap()
+    /// A round, with a guest that follows the protocol.
+    pub(super) fn run_round(&mut self) -> RoundEnd {
+        self.try_round().unwrap()
     }
 
-    /// A round. The guest is woken if and only if it sleeps and there is something for it.
-    pub(super) fn try_settle(&mut self) -> Result<Settled, Fault> {
-        self.engine.ring()?;
+    /// A round. Checks that the guest is woken if and only if it sleeps and there is something for
+    /// it.
+    pub(super) fn try_round(&mut self) -> Result<RoundEnd, Fault> {
+        self.engine.park();
+        self.engine.take_requests()?;
         for port in self.engine.ports() {
-            if self.engine.watched(port).is_some() {
-                self.engine.device(port)?;
+            if self.engine.pollable(port).is_some() {
+                self.engine.reap(port)?;
             }
         }
         let before = (self.urbs.page().load(RSP_PROD), self.connects.page().load(RSP_PROD));
-        let settled = self.engine.settle()?;
-        let due = self.urbs_sleep && self.urbs.page().load(RSP_PROD) != before.0;
-        let due_too = self.connects_sleep && self.connects.page().load(RSP_PROD) != before.1;
-        assert_eq!(settled.notify.is_due(), due || due_too);
-        self.urbs_sleep &= !due;
-        self.connects_sleep &= !due_too;
+        let round = self.engine.finish_round()?;
+        let urbs_due = self.urbs_sleep && self.urbs.page().load(RSP_PROD) != before.0;
+        let connects_due = self.connects_sleep && self.connects.page().load(RSP_PROD) != before.1;
+        assert_eq!(round.notify.is_due(), urbs_due || connects_due);
+        self.urbs_sleep &= !urbs_due;
+        self.connects_sleep &= !connects_due;
         self.begin_jobs();
-        assert!(!self.engine.rearm(), "there is something to do and nobody does it");
+        assert!(!self.engine.rearm(), "the engine left a request unread");
         self.backend_sleeps = true;
-        Ok(settled)
+        Ok(round)
     }
 
     fn begin_jobs(&mut self) {
@@ -184,17 +193,17 @@ impl World {
             if let Some(device) = device_of(&job.work) {
                 device.lock(true);
             }
-            assert!(self.jobs.iter().all(|it| it.port != job.port), "one job a port");
+            assert!(self.jobs.iter().all(|it| it.port != job.port), "more than one job for a port");
             self.jobs.push(job);
         }
     }
 
-    /// The jobs that have not ended, as the log has them.
+    /// The jobs that have not ended, in the form of the log.
     pub(super) fn jobs(&self) -> Vec<String> {
         self.jobs.iter().map(|it| format!("{:?}", it.work)).collect()
     }
 
-    /// Ends a job; this is how, if it can go wrong.
+    /// Ends a job, with this result if the job can fail.
     pub(super) fn end_job(&mut self, which: usize, result: Result<(), Failure>) {
         let Job { port, work } = self.jobs.remove(which);
         let device = device_of(&work).inspect(|it| it.lock(false));
@@ -202,14 +211,14 @@ impl World {
         let outcome = match work {
             Work::Open(_) => match self.host.get(&port.number()) {
                 None => Outcome::Absent,
-                Some((usb, sheet, native)) => {
-                    let offer = Offer::new(sheet, Some(*native), 1, 2).unwrap();
-                    Outcome::Opened(Box::new(Opened { usb: usb.clone(), offer }))
+                Some((usb, descriptors, native)) => {
+                    let view = GuestView::new(descriptors, Some(*native), 1, 2).unwrap();
+                    Outcome::Opened(Box::new(Opened { usb: usb.clone(), view }))
                 }
             },
-            Work::GiveBack(usb, ..) => {
+            Work::Release(usb, ..) => {
                 usb.configure(false);
-                Outcome::GaveBack
+                Outcome::Released
             }
             _ if gone => Outcome::Done(Err(Failure::Gone)),
             Work::Configure(usb, _, to) => {
@@ -218,100 +227,102 @@ impl World {
             }
             _ => Outcome::Done(result),
         };
-        self.engine.ended(port, outcome);
+        self.engine.job_ended(port, outcome);
         self.begin_jobs();
     }
 
-    /// Ends jobs well, and those that follow from them, until there are none.
+    /// Ends all jobs, including those that follow from them. A job succeeds unless its device is
+    /// unplugged.
     pub(super) fn end_jobs(&mut self) {
-        self.settle();
+        self.run_round();
         while !self.jobs.is_empty() {
             self.end_job(0, Ok(()));
-            self.settle();
+            self.run_round();
         }
     }
 
     // ---- the guest
 
-    /// What the guest is told of its ports.
+    /// The guest reads its connection events.
     pub(super) fn events(&mut self) -> Vec<(u8, Speed)> {
         let mut events = Vec::new();
         while let Some(event) = self.connects.take().unwrap() {
             events.push((event.port.number(), event.speed));
         }
         let _ = self.connects.push();
-        assert!(!self.connects.rest());
+        assert!(!self.connects.rearm());
         self.connects_sleep = true;
         events
     }
 
-    /// What has been answered. The guest takes back what it granted for that, and sleeps.
+    /// The guest reads the responses, revokes the grants of the answered requests, and sleeps.
     pub(super) fn replies(&mut self) -> Vec<Reply> {
         let mut replies = Vec::new();
         while let Some(answer) = self.urbs.take().unwrap() {
-            let asked = self.asked.remove(&answer.id).unwrap();
-            assert_eq!(asked.is_some(), answer.to == Answered::Transfer);
-            if let Some(transfer) = asked {
+            let request = self.requests.remove(&answer.id).unwrap();
+            assert_eq!(request.is_some(), answer.to == Answered::Transfer);
+            if let Some(transfer) = request {
                 self.data.insert(answer.id, self.memory.get(&transfer.data));
-                self.take_back(&transfer);
+                self.revoke_grants(&transfer);
             }
             replies.push((answer.id, answer.status, answer.actual_length));
         }
-        assert!(!self.urbs.rest());
+        assert!(!self.urbs.rearm());
         self.urbs_sleep = true;
         replies
     }
 
-    fn take_back(&self, transfer: &Transfer) {
+    fn revoke_grants(&self, transfer: &Transfer) {
         self.memory.revoke(&transfer.data);
         if let Kind::Isochronous(iso) = transfer.kind {
             self.memory.revoke(&iso.descriptors);
         }
     }
 
-    /// A round, the end of all jobs, and what has been answered.
-    pub(super) fn finish(&mut self) -> Vec<Reply> {
+    /// Runs rounds until all jobs have ended, and returns the responses.
+    pub(super) fn replies_after_jobs(&mut self) -> Vec<Reply> {
         self.end_jobs();
         self.replies()
     }
 
-    /// A round, and what has been answered.
-    pub(super) fn round(&mut self) -> Vec<Reply> {
-        self.settle();
+    /// Runs a round, and returns the responses.
+    pub(super) fn replies_after_round(&mut self) -> Vec<Reply> {
+        self.run_round();
         self.replies()
     }
 
-    /// What the memory of an answered request held.
+    /// The contents of the memory of an answered request.
     pub(super) fn data(&self, id: u16) -> &[u8] {
         &self.data[&id]
     }
 
-    /// Sends a transfer. The backend is woken if and only if it sleeps.
+    /// Sends a transfer. Checks that the backend is woken if and only if it sleeps.
     pub(super) fn send(&mut self, transfer: &Transfer) -> u16 {
         let pushed = self.urbs.submit(transfer).unwrap();
-        self.pushed(pushed.id, pushed.notify, Some(*transfer));
+        self.note_sent(pushed.id, pushed.notify, Some(*transfer));
         pushed.id
     }
 
-    /// Cancels a request; the number of the request that says so.
+    /// Cancels a request. Returns the id of the unlink.
     pub(super) fn unlink(&mut self, target: u16) -> u16 {
         let pushed = self.urbs.unlink(target).unwrap();
-        self.pushed(pushed.id, pushed.notify, None);
+        self.note_sent(pushed.id, pushed.notify, None);
         pushed.id
     }
 
-    fn pushed(&mut self, id: u16, notify: Notify, what: Option<Transfer>) {
+    /// Records a request that was sent.
+    fn note_sent(&mut self, id: u16, notify: Notify, what: Option<Transfer>) {
         assert_eq!(notify.is_due(), self.backend_sleeps);
         self.backend_sleeps = false;
-        assert!(self.asked.insert(id, what).is_none());
+        assert!(self.requests.insert(id, what).is_none());
     }
 }
 
-/// The device that a job is at.
+/// The device that a job works on.
 fn device_of(work: &Work<Device>) -> Option<Device> {
     match work {
         Work::Open(_) => None,
-        Work::GiveBack(device, ..)
+        Work::Release(device, ..)
         | Work::Configure(device, ..)
         | Work::SetInterface(device, ..)
         | Work::ClearHalt(device, _)
@@ -319,17 +330,17 @@ fn device_of(work: &Work<Device>) -> Option<Device> {
     }
 }
 
-/// The port of this number.
+/// The port with this number.
 pub(super) fn at(port: u8) -> Port {
     Port::new(port).unwrap()
 }
 
-/// The last byte of an endpoint's address, as a direction and a number.
+/// Splits an endpoint address into direction and number.
 fn split(endpoint: u8) -> (Direction, u8) {
     (if endpoint & 0x80 == 0 { Direction::Out } else { Direction::In }, endpoint & 0x0f)
 }
 
-/// A transfer to the device in a port, at the address with the port's number.
+/// A transfer to the device in a port, whose address is the port's number.
 pub(super) fn transfer(port: u8, endpoint: u8, kind: Kind, data: Segments) -> Transfer {
     let (direction, endpoint) = split(endpoint);
     let short_not_ok = false;

@@ -1,24 +1,24 @@
-//! What each attack of `examples/hostile-frontend` has to lead to.
+//! The expected outcome of each attack of `examples/hostile-frontend`.
 
 /// How an attack ends.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Expected {
-    /// The backend closes the controller, and says these words.
+    /// The backend closes the controller, and its reason contains this text.
     Dropped(&'static str),
-    /// It answers what is to be answered, and goes on.
+    /// The backend answers the requests, and continues to serve the guest.
     Served,
-    /// It depends on who is faster.
+    /// Either, depending on timing.
     Either,
 }
 
 use Expected::{Dropped, Either, Served};
 
-const NOWHERE: Expected = Dropped("not where its rings are");
+const NO_RINGS: Expected = Dropped("no usable ring references");
 const UNUSABLE: Expected = Dropped("the guest's rings cannot be used");
 const INDEX: Expected = Dropped("the guest announced requests up to number");
-const MEMORY: Expected = Dropped("the guest's memory cannot be reached: Xen refused a grant");
+const MEMORY: Expected = Dropped("cannot access the guest's memory: Xen refused a grant");
 
-/// All attacks, with their numbers where they have any.
+/// All attacks, with their variants.
 pub(super) const ATTACKS: &[(&str, Expected)] = &[
     ("urb-index-17", INDEX),
     ("urb-index-half", INDEX),
@@ -35,7 +35,7 @@ pub(super) const ATTACKS: &[(&str, Expected)] = &[
     ("endpoint-0", Dropped("endpoint 0")),
     ("no-room", Served),
     ("empty-segments", Served),
-    ("duplicate-id", Dropped("request number 3 again")),
+    ("duplicate-id", Dropped("request id 3")),
     ("address-0", Served),
     ("set-address-128", Served),
     ("set-address-65535", Served),
@@ -43,7 +43,7 @@ pub(super) const ATTACKS: &[(&str, Expected)] = &[
     ("unlink-itself", Served),
     ("unlink-all", Served),
     ("configure-often", Served),
-    ("configured-and-not", Served),
+    ("configure-and-address", Served),
     ("reset-often", Served),
     ("any-control", Served),
     ("any-request", Served),
@@ -51,25 +51,25 @@ pub(super) const ATTACKS: &[(&str, Expected)] = &[
     ("grants-revoked", MEMORY),
     ("grants-read-only", MEMORY),
     ("one-page-for-all", Served),
-    ("packets-lie", Served),
+    ("packets-invalid", Served),
     ("packets-129", Served),
     ("packets-none", Dropped("no packets")),
-    ("packets-short-table", Dropped("describes them in")),
+    ("packets-short-table", Dropped("but a table of only")),
     ("packets-change", Served),
-    ("scribble", Dropped("drop this controller")),
+    ("scribble", INDEX),
     ("flip-bytes", Either),
     ("flip-lengths", Served),
-    ("nodes 0", NOWHERE),
-    ("nodes 1", NOWHERE),
-    ("nodes 2", NOWHERE),
-    ("nodes 3", NOWHERE),
-    ("nodes 4", NOWHERE),
-    ("nodes 5", NOWHERE),
-    ("nodes 6", NOWHERE),
+    ("nodes 0", NO_RINGS),
+    ("nodes 1", NO_RINGS),
+    ("nodes 2", NO_RINGS),
+    ("nodes 3", NO_RINGS),
+    ("nodes 4", NO_RINGS),
+    ("nodes 5", NO_RINGS),
+    ("nodes 6", NO_RINGS),
     ("nodes 7", UNUSABLE),
     ("nodes 8", UNUSABLE),
     ("nodes 9", UNUSABLE),
-    // The first request is an event's credit as well.
+    // The first request also grants credit for an event.
     ("nodes 10", Either),
     ("nodes 11", INDEX),
     ("nodes 12", UNUSABLE),
@@ -80,9 +80,9 @@ pub(super) const ATTACKS: &[(&str, Expected)] = &[
     ("states", Served),
     ("states-garbage", Served),
     ("states-gone", Served),
-    ("comes-and-goes", Served),
+    ("reconnect-often", Served),
     ("channel-closed", Served),
-    ("bells", Served),
-    ("bells-and-requests", Served),
-    ("index-flutter", Either),
+    ("event-flood", Served),
+    ("event-flood-with-requests", Served),
+    ("index-oscillates", Either),
 ];

@@ -1,81 +1,87 @@
-//! Transfers that the device has: how they are made of requests, and how their results become answers.
+//! Transfers in flight: how they are built from requests, and how their results become responses.
 //!
 //! ```text
-//!   requests ──prepare──▶ Urb + Flight ──submit──▶ device ──reap──▶ Done + Flight ──finish──▶ answers
-//!             (writes: copy in)                                     (reads: copy out)
+//!   requests ─prepare─▶ Urb + InFlight ─submit─▶ device
+//!            (writes: copy in)
+//!   device ─reap─▶ Completion + InFlight ─finish─▶ answers
+//!                                        (reads: copy out)
 //! ```
 
 use vusb_host::usbfs::{
-    Buffer, Done, Flags, Kind as UsbKind, Packet as UsbPacket, Status as UsbStatus, Urb,
+    Buffer, Completion, Flags, Kind as UsbKind, Packet as UsbPacket, Status as UsbStatus, Urb,
 };
 use vusb_usbif::iso::{self, PacketResult, Packets};
 use vusb_usbif::urb::{Direction, Isochronous, Kind, Response, Segments, Setup, Status};
 
-use super::control;
+use super::control_policy;
 use super::port::Pending;
-use super::queue::{Item as _, shares};
+use super::queue::{Item as _, split_bytes};
 use super::usb::{BadMemory, Memory, Piece};
 
 /// Length of a setup packet in bytes.
 const SETUP: usize = 8;
-/// Bit 7 of an endpoint's address: from the device.
+/// Bit 7 of an endpoint address: from the device to the host.
 pub(super) const IN: u8 = 0x80;
 
-/// A transfer that the device has.
+/// A submitted transfer, with the requests that it carries out.
 #[derive(Debug)]
-pub(super) enum Flight {
+pub(super) enum InFlight {
     /// A control request.
     Control(Pending, Setup),
-    /// Requests of one endpoint, bulk or interrupt; whether the endpoint waits for it.
-    Data { endpoint: u8, items: Vec<Pending>, holds: bool },
-    /// An isochronous request and its packets as the guest laid them out.
+    /// Requests of one bulk or interrupt endpoint, and whether the endpoint is blocked until it is
+    /// done.
+    Data { endpoint: u8, items: Vec<Pending>, blocks_endpoint: bool },
+    /// An isochronous request, and its packets as the guest laid them out.
     Iso(Pending, Isochronous, Box<Packets>),
 }
 
-impl Flight {
+impl InFlight {
     pub(super) fn items_mut(&mut self) -> impl Iterator<Item = &mut Pending> {
         let (one, many) = match self {
-            Flight::Control(item, _) | Flight::Iso(item, ..) => (Some(item), None),
-            Flight::Data { items, .. } => (None, Some(items.iter_mut())),
+            InFlight::Control(item, _) | InFlight::Iso(item, ..) => (Some(item), None),
+            InFlight::Data { items, .. } => (None, Some(items.iter_mut())),
         };
         one.into_iter().chain(many.into_iter().flatten())
     }
 
     pub(super) fn into_items(self) -> Vec<Pending> {
         match self {
-            Flight::Control(item, _) | Flight::Iso(item, ..) => vec![item],
-            Flight::Data { items, .. } => items,
+            InFlight::Control(item, _) | InFlight::Iso(item, ..) => vec![item],
+            InFlight::Data { items, .. } => items,
         }
     }
 }
 
-/// A request and its answer.
+/// A request and its response.
 pub(super) type Answer = (Pending, Response);
 
-/// What a finished transfer comes to.
+/// The result of a completed transfer.
 #[derive(Default)]
 pub(super) struct Finished {
-    /// Answers, in the order of the requests.
+    /// The answers, in the order of the requests.
     pub(super) answers: Vec<Answer>,
-    /// Requests that were cancelled with others, and are to be done after all.
-    pub(super) again: Vec<Pending>,
+    /// Requests that were cancelled only because they were merged with a cancelled one. They have
+    /// to be submitted again.
+    pub(super) resubmit: Vec<Pending>,
+    /// The transfer was a read that succeeded and ended short.
+    pub(super) ended_short: bool,
 }
 
-/// Pieces of the guest's memory, kept to be used again.
+/// A list of pieces of the guest's memory, kept to avoid an allocation per transfer.
 #[derive(Default)]
 pub(super) struct Scratch {
     pieces: Vec<Piece>,
 }
 
 impl Scratch {
-    /// The bytes `range` of a transfer's memory, which belong to ours from `at` on.
+    /// Adds the bytes `range` of a transfer's memory. In the buffer, they start at `at`.
     fn add(&mut self, segments: &Segments, range: std::ops::Range<usize>, at: usize) {
         let start = range.start;
         self.pieces.extend(segments.chunks(range).map(|chunk| Piece {
             gref: chunk.gref,
             offset: chunk.offset,
             length: chunk.length,
-            at: at + (chunk.at - start),
+            buffer_offset: at + (chunk.at - start),
         }));
     }
 
@@ -92,12 +98,12 @@ impl Scratch {
     }
 }
 
-/// How many bytes of memory a control request needs here.
+/// The buffer size of a control request in bytes.
 pub(super) fn control_bytes(setup: &Setup) -> usize {
     SETUP + usize::from(setup.length)
 }
 
-/// Makes the transfer for a control request.
+/// Builds the transfer for a control request. `None` if the buffer is too small.
 pub(super) fn prepare_control<M: Memory>(
     item: &Pending,
     setup: &Setup,
@@ -110,14 +116,15 @@ pub(super) fn prepare_control<M: Memory>(
     }
     let Some((head, data)) = buffer.data_mut().split_at_mut_checked(SETUP) else { return Ok(None) };
     head.copy_from_slice(&setup.to_bytes());
-    if control::sends(setup) {
+    if control_policy::has_out_data(setup) {
         scratch.add(&item.transfer.data, 0..usize::from(setup.length), 0);
         scratch.read(memory, data)?;
     }
     Ok(Some(Urb { kind: UsbKind::Control, endpoint: 0, flags: Flags::default(), buffer }))
 }
 
-/// Makes the transfer for requests of one bulk or interrupt endpoint, which all have the same direction.
+/// Builds the transfer for requests of one bulk or interrupt endpoint, which all have the same
+/// direction. `None` if the buffer is too small.
 pub(super) fn prepare_data<M: Memory>(
     endpoint: u8,
     items: &[Pending],
@@ -128,7 +135,8 @@ pub(super) fn prepare_data<M: Memory>(
     let total: usize = items.iter().map(super::queue::Item::length).sum();
     let first = items.first().and_then(|it| it.transfer.data.as_slice().first());
     let offset = first.map_or(0, |it| usize::from(it.offset));
-    // With the same place in the page as the guest's, each page is one copy and not two.
+    // If the data has the same offset in its page here and in the guest, each page takes one copy
+    // instead of two.
     if buffer.set_range(offset, total).is_err() && buffer.set_len(total).is_err() {
         return Ok(None);
     }
@@ -145,7 +153,8 @@ pub(super) fn prepare_data<M: Memory>(
     Ok(Some(Urb { kind, endpoint, flags: Flags::default(), buffer }))
 }
 
-/// The packets of an isochronous request, copied once out of the guest's memory. `None`: they make no sense.
+/// Reads the packet table of an isochronous request. It is copied out of the guest's memory only
+/// once, so the guest cannot change it after it was checked. `None` if the table is invalid.
 pub(super) fn iso_packets<M: Memory>(
     item: &Pending,
     iso: &Isochronous,
@@ -160,7 +169,8 @@ pub(super) fn iso_packets<M: Memory>(
     Ok(Packets::parse(table, iso.packets, item.transfer.data.len_bytes()).ok().map(Box::new))
 }
 
-/// Makes the transfer for an isochronous request. usbfs wants the packets one behind the other, without the guest's gaps.
+/// Builds the transfer for an isochronous request. usbfs expects the packets back to back, without
+/// the gaps that the guest may leave between them. `None` if the buffer is too small.
 pub(super) fn prepare_iso<M: Memory>(
     endpoint: u8,
     item: &Pending,
@@ -187,24 +197,28 @@ pub(super) fn prepare_iso<M: Memory>(
     Ok(Some(Urb { kind, endpoint, flags, buffer }))
 }
 
-/// What a finished transfer comes to. Reads are copied to the guest first.
+/// Computes the answers to a completed transfer. Data that was read is copied to the guest first.
 pub(super) fn finish<M: Memory>(
-    flight: Flight,
-    done: &Done,
+    transfer: InFlight,
+    done: &Completion,
     memory: &mut M,
     scratch: &mut Scratch,
 ) -> Result<Finished, BadMemory> {
-    match flight {
-        Flight::Control(item, setup) => finish_control(item, &setup, done, memory, scratch),
-        Flight::Data { endpoint, items, .. } => finish_data(endpoint, items, done, memory, scratch),
-        Flight::Iso(item, iso, packets) => finish_iso(item, &iso, &packets, done, memory, scratch),
+    match transfer {
+        InFlight::Control(item, setup) => finish_control(item, &setup, done, memory, scratch),
+        InFlight::Data { endpoint, items, .. } => {
+            finish_data(endpoint, items, done, memory, scratch)
+        }
+        InFlight::Iso(item, iso, packets) => {
+            finish_iso(item, &iso, &packets, done, memory, scratch)
+        }
     }
 }
 
 fn finish_control<M: Memory>(
     item: Pending,
     setup: &Setup,
-    done: &Done,
+    done: &Completion,
     memory: &mut M,
     scratch: &mut Scratch,
 ) -> Result<Finished, BadMemory> {
@@ -214,18 +228,18 @@ fn finish_control<M: Memory>(
         scratch.write(memory, done.buffer.data())?;
     }
     let answer = response(status(done.status), actual);
-    Ok(Finished { answers: vec![(item, answer)], again: Vec::new() })
+    Ok(Finished { answers: vec![(item, answer)], ..Finished::default() })
 }
 
 fn finish_data<M: Memory>(
     endpoint: u8,
     items: Vec<Pending>,
-    done: &Done,
+    done: &Completion,
     memory: &mut M,
     scratch: &mut Scratch,
 ) -> Result<Finished, BadMemory> {
     let parts: Vec<usize> =
-        shares(items.iter().map(super::queue::Item::length), done.actual_length).collect();
+        split_bytes(items.iter().map(super::queue::Item::length), done.actual_length).collect();
     if endpoint & IN != 0 {
         let mut at = 0;
         for (item, part) in items.iter().zip(&parts) {
@@ -237,19 +251,23 @@ fn finish_data<M: Memory>(
     let failed = !matches!(done.status, UsbStatus::Ok | UsbStatus::ShortRead);
     let cancelled = done.status == UsbStatus::Cancelled;
     let last = items.len().saturating_sub(1);
-    let whole_but_failed = done.actual_length >= items.iter().map(super::queue::Item::length).sum();
-    let mut finished = Finished::default();
+    let is_whole = done.actual_length >= items.iter().map(super::queue::Item::length).sum();
+    let mut finished =
+        Finished { ended_short: endpoint & IN != 0 && !failed && !is_whole, ..Finished::default() };
     for (index, (item, part)) in items.into_iter().zip(parts).enumerate() {
-        // What arrived whole before the failure is good; the failure belongs to the one that it happened in, and to all behind it.
-        let good =
-            part == item.length() && (part > 0 || !failed) && !(whole_but_failed && index == last);
+        // Requests that were completed before the failure succeed. The failure belongs to the
+        // request in which it happened, and to all later ones.
+        let good = part == item.length()
+            && (part > 0 || !failed)
+            && !(is_whole && failed && index == last);
         let answer = match () {
             () if !failed || good => response(Status::Ok, part),
             () if cancelled && !item.unlinked && part == 0 => {
-                finished.again.push(item);
+                finished.resubmit.push(item);
                 continue;
             }
-            // Cancelled with another: it ends short, for what was read cannot be read again.
+            // Cancelled together with another request, with some data moved. It ends short, because
+            // the data cannot be read again.
             () if cancelled && !item.unlinked => response(Status::Ok, part),
             () => response(status(done.status), part),
         };
@@ -262,7 +280,7 @@ fn finish_iso<M: Memory>(
     item: Pending,
     iso: &Isochronous,
     packets: &Packets,
-    done: &Done,
+    done: &Completion,
     memory: &mut M,
     scratch: &mut Scratch,
 ) -> Result<Finished, BadMemory> {
@@ -290,15 +308,15 @@ fn finish_iso<M: Memory>(
     }
     scratch.write(memory, &bytes)?;
     let status = match done.status {
-        // Some packets failed; which ones stands in the table.
+        // Some packets failed. The table shows which.
         UsbStatus::Other(_) => Status::Ok,
         other => status(other),
     };
     let answer = Response { error_count: done.error_count, ..response(status, total as usize) };
-    Ok(Finished { answers: vec![(item, answer)], again: Vec::new() })
+    Ok(Finished { answers: vec![(item, answer)], ..Finished::default() })
 }
 
-/// Copies an answer that did not need the device to the guest.
+/// Copies an answer that was produced without the device into the guest's memory.
 pub(super) fn write_answer<M: Memory>(
     item: &Pending,
     bytes: &[u8],
@@ -309,20 +327,20 @@ pub(super) fn write_answer<M: Memory>(
     scratch.write(memory, bytes)
 }
 
-/// An answer without a number of failed packets.
+/// A response without isochronous fields.
 pub(super) fn response(status: Status, actual: usize) -> Response {
     let actual_length = u32::try_from(actual).unwrap_or(u32::MAX);
     Response { status, actual_length, error_count: 0, start_frame: 0 }
 }
 
-/// What the guest is told for what usbfs says.
+/// Translates a usbfs status into one that the guest understands.
 fn status(status: UsbStatus) -> Status {
     match status {
         UsbStatus::Ok | UsbStatus::ShortRead => Status::Ok,
         UsbStatus::Stalled => Status::Stall,
         UsbStatus::Overflow => Status::Babble,
         UsbStatus::Gone => Status::NoDevice,
-        // Never a shutdown: Linux takes that for "never submit again".
+        // Not `Shutdown`: Linux would take it to mean "never submit again".
         UsbStatus::Cancelled | UsbStatus::Protocol(_) | UsbStatus::Other(_) => Status::IoError,
     }
 }

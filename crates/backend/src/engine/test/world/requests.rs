@@ -1,18 +1,18 @@
-//! What a guest asks for.
+//! Requests of the simulated guest. The methods send a request and return its id.
 
 use vusb_usbif::urb::{Direction, Kind, Segments, Setup, Transfer};
 
 use super::{World, transfer};
 
 impl World {
-    /// A control request to the device in a port, at an address, with as much memory as it is for.
+    /// A control request to the device in a port, at this address, with as much memory as it needs.
     pub(in super::super) fn control(&mut self, port: u8, address: u8, setup: Setup) -> u16 {
         let direction = setup.direction();
         let data = self.memory.buffer(direction, 0, setup.length.into());
         self.control_with(port, address, setup, data)
     }
 
-    /// As above, with this memory.
+    /// A control request whose data is in this memory.
     pub(in super::super) fn control_with(
         &mut self,
         port: u8,
@@ -25,13 +25,13 @@ impl World {
         self.send(&Transfer { address, direction, ..transfer })
     }
 
-    /// A bulk read, one of a stream: what is short is welcome.
+    /// A bulk read of a stream, which may end short.
     pub(in super::super) fn read(&mut self, port: u8, bytes: usize) -> u16 {
         let data = self.memory.buffer(Direction::In, 0, bytes);
         self.send(&transfer(port, 0x81, Kind::Bulk, data))
     }
 
-    /// A train of bulk reads: after a short one nothing may be read.
+    /// A train of bulk reads: nothing may be read after a short one.
     pub(in super::super) fn train(&mut self, port: u8, lengths: &[usize]) -> Vec<u16> {
         let mut send = |bytes: &usize| {
             let data = self.memory.buffer(Direction::In, 0, *bytes);
@@ -49,7 +49,7 @@ impl World {
     }
 
     /// An interrupt read.
-    pub(in super::super) fn listen(&mut self, port: u8) -> u16 {
+    pub(in super::super) fn interrupt_read(&mut self, port: u8) -> u16 {
         let data = self.memory.buffer(Direction::In, 100, 8);
         self.send(&transfer(port, 0x83, Kind::Interrupt { interval: 4 }, data))
     }
@@ -80,12 +80,12 @@ pub(in super::super) fn clear_halt(endpoint: u16) -> Setup {
     Setup { request_type: 2, request: 1, value: 0, index: endpoint, length: 0 }
 }
 
-/// A request of a vendor's own that reads so many bytes.
-pub(in super::super) fn get(length: u16) -> Setup {
+/// A vendor request that reads this many bytes.
+pub(in super::super) fn vendor_read(length: u16) -> Setup {
     Setup { request_type: 0xc0, request: 1, value: 2, index: 3, length }
 }
 
-/// A request of a vendor's own that writes so many bytes.
-pub(in super::super) fn put(length: u16) -> Setup {
+/// A vendor request that writes this many bytes.
+pub(in super::super) fn vendor_write(length: u16) -> Setup {
     Setup { request_type: 0x40, request: 1, value: 2, index: 3, length }
 }

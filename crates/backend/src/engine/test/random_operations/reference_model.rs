@@ -1,20 +1,21 @@
-//! What the guest has asked for, and what it got.
+//! An independent model of the guest's requests and their results.
 
 use std::collections::BTreeMap;
 
 use vusb_usbif::urb::Status;
 
-use super::super::super::flight::Flight;
+use super::super::super::in_flight::InFlight;
 use super::super::super::{State, Work};
 use super::super::device::stream;
 use super::super::memory::is_blank;
 use super::super::world::World;
 
 #[derive(Default)]
-pub(super) struct Books {
-    /// By the ring's number: what is not answered, as far as the guest has looked.
+pub(super) struct Model {
+    /// Unanswered requests, by their id in the ring. A request counts as answered when the guest
+    /// has read the response.
     open: BTreeMap<u16, Entry>,
-    /// By endpoint of a port, and in the order of asking: how many bytes were moved, and those that were read.
+    /// By port and endpoint, in the order of the requests: the data that was transferred.
     moved: BTreeMap<(u8, u8), BTreeMap<u32, Moved>>,
     next: u32,
 }
@@ -22,7 +23,7 @@ pub(super) struct Books {
 #[derive(Clone, Copy)]
 enum Entry {
     Unlink,
-    /// Its number, port, and endpoint if bytes go through one of the device's streams.
+    /// Its number, its port, and its endpoint if it uses one of the device's streams.
     Transfer(u32, u8, Option<u8>),
 }
 
@@ -31,16 +32,16 @@ struct Moved {
     data: Vec<u8>,
 }
 
-/// What the guest writes with its request of this number.
+/// The data that the guest writes with its request of this number.
 pub(super) fn payload(number: u32, bytes: usize) -> Vec<u8> {
     let start = number as usize * 7919;
     stream(start..start + bytes)
 }
 
-/// While a read that nothing may follow is with the device, so is no later one.
-fn check_trains(flights: &[(u64, Flight)]) {
-    let reads = |it: &(u64, Flight)| match &it.1 {
-        Flight::Data { endpoint: 0x81, items, .. } => {
+/// Checks that no later read of the endpoint is in flight together with one that is short-not-ok.
+fn check_trains(flights: &[(u64, InFlight)]) {
+    let reads = |it: &(u64, InFlight)| match &it.1 {
+        InFlight::Data { endpoint: 0x81, items, .. } => {
             Some((it.0, items.iter().any(|it| it.transfer.short_not_ok)))
         }
         _ => None,
@@ -48,33 +49,33 @@ fn check_trains(flights: &[(u64, Flight)]) {
     let mut reads: Vec<_> = flights.iter().filter_map(reads).collect();
     reads.sort_unstable();
     reads.pop();
-    assert!(reads.iter().all(|it| !it.1), "read behind a train");
+    assert!(reads.iter().all(|it| !it.1), "a read follows a train");
 }
 
-impl Books {
+impl Model {
     /// The number of the next request.
     pub(super) const fn number(&self) -> u32 {
         self.next
     }
 
-    pub(super) fn asked(&mut self, id: u16, port: u8, endpoint: Option<u8>) {
+    pub(super) fn sent(&mut self, id: u16, port: u8, endpoint: Option<u8>) {
         let entry = Entry::Transfer(self.next, port, endpoint);
         self.next += 1;
         assert!(self.open.insert(id, entry).is_none());
     }
 
-    pub(super) fn unlinked(&mut self, id: u16) {
+    pub(super) fn unlink_sent(&mut self, id: u16) {
         assert!(self.open.insert(id, Entry::Unlink).is_none());
     }
 
-    /// The ring's numbers of all transfers that are not answered.
+    /// The ids of all transfers that are not answered.
     pub(super) fn transfers(&self) -> Vec<u16> {
         let open = self.open.iter();
         open.filter(|it| matches!(it.1, Entry::Transfer(..))).map(|it| *it.0).collect()
     }
 
-    /// The guest looks at what is answered.
-    pub(super) fn look(&mut self, world: &mut World) {
+    /// The guest reads the responses.
+    pub(super) fn read_replies(&mut self, world: &mut World) {
         for (id, status, bytes) in world.replies() {
             match self.open.remove(&id).unwrap() {
                 Entry::Unlink => assert_eq!((status, bytes), (Status::Ok, 0)),
@@ -82,7 +83,7 @@ impl Books {
                     let (bytes, mut data) = (bytes as usize, world.data(id).to_vec());
                     let behind = data.split_off(bytes);
                     if endpoint & 0x80 != 0 {
-                        assert!(is_blank(&behind), "more than it says");
+                        assert!(is_blank(&behind), "more data written than reported");
                     }
                     let all = self.moved.entry((port, endpoint)).or_default();
                     all.insert(number, Moved { bytes, data });
@@ -92,49 +93,50 @@ impl Books {
         }
     }
 
-    /// Whether all is answered, as far as the guest has looked.
+    /// Whether all requests are answered.
     pub(super) fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
 
-    /// After each round.
+    /// Checks the invariants after a round.
     pub(super) fn check(&self, world: &World) {
         let engine = &world.engine;
-        assert!(engine.ids.len() <= 16);
-        assert!(engine.tell.len() <= 2 * engine.slots.len());
-        assert!(engine.jobs.is_empty() && engine.notices.is_empty());
+        assert!(engine.unanswered.len() <= 16);
+        assert!(engine.port_events.len() <= 2 * engine.slots.len());
+        assert!(engine.jobs.is_empty() && engine.status_changes.is_empty());
         for job in &world.jobs {
-            if matches!(job.work, Work::GiveBack(..)) {
+            if matches!(job.work, Work::Release(..)) {
                 let port = job.port.number();
                 let ours =
                     |it: &u16| matches!(self.open[it], Entry::Transfer(_, p, _) if p == port);
-                assert!(!engine.ids.iter().any(ours), "given back with requests unanswered");
+                assert!(!engine.unanswered.iter().any(ours), "released with unanswered requests");
             }
         }
         for slot in &engine.slots {
-            if let State::Lent(lent) = &slot.state {
-                assert!(lent.flights.len() <= 16 && lent.discards.len() <= 16);
-                check_trains(&lent.flights);
+            if let State::Exported(exported) = &slot.state {
+                assert!(exported.in_flight.len() <= 16 && exported.deferred_discards.len() <= 16);
+                check_trains(&exported.in_flight);
             }
         }
     }
 
-    /// In the end: all is answered, and what came out of each endpoint is what went in, in the order of asking.
-    pub(super) fn close(&self, world: &World, ports: u8) {
-        assert!(self.open.is_empty(), "not answered");
-        assert_eq!((world.engine.ids.len(), world.memory.granted()), (0, 0));
+    /// Final checks: all requests are answered, and the data of each endpoint arrived completely
+    /// and in the order of the requests.
+    pub(super) fn check_final_state(&self, world: &World, ports: u8) {
+        assert!(self.open.is_empty(), "a request is not answered");
+        assert_eq!((world.engine.unanswered.len(), world.memory.granted()), (0, 0));
         for port in 1..=ports {
             let streams = world.streams(port);
-            // Endpoint 0 goes both ways under one address.
+            // Endpoint 0 has one address for both directions.
             for (endpoint, address) in [(0x80, 0), (0x81, 0x81), (0x83, 0x83)] {
                 let sent = stream(0..streams.of(address).sent);
-                let got = self.in_order(port, endpoint, |_, it| it.data.clone());
-                assert!(got == sent, "port {port}, endpoint {endpoint:#x}: read");
+                let received = self.in_order(port, endpoint, |_, it| it.data.clone());
+                assert!(received == sent, "port {port}, endpoint {endpoint:#x}: read");
             }
             for endpoint in [0x00, 0x02] {
-                let taken = streams.of(endpoint).taken;
-                let given = self.in_order(port, endpoint, |number, it| payload(number, it.bytes));
-                assert!(given == taken, "port {port}, endpoint {endpoint:#x}: written");
+                let received = streams.of(endpoint).received;
+                let written = self.in_order(port, endpoint, |number, it| payload(number, it.bytes));
+                assert!(written == received, "port {port}, endpoint {endpoint:#x}: written");
             }
         }
     }

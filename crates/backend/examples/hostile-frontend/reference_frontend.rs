@@ -1,4 +1,5 @@
-//! What a good frontend does, by the books of [`vusb_usbif::front`], which notice whatever the backend does wrong.
+//! A correct frontend. It uses [`vusb_usbif::front`], which detects protocol violations by the
+//! backend.
 
 use vusb_usbif::Port;
 use vusb_usbif::front::Answer;
@@ -6,50 +7,53 @@ use vusb_usbif::urb::{Direction, Kind, Segment, Segments, Setup, Status, Transfe
 use vusb_xen::State;
 use vusb_xen::gntalloc::Shared;
 
-use crate::frontend::{Failure, Frontend, PATIENCE};
+use crate::frontend::{Failure, Frontend, TIMEOUT};
 
 /// Size of a page in bytes.
 const PAGE: usize = 4096;
-/// Pages of a transfer: the most that a request carries.
+/// Pages of a transfer: the maximum of a request.
 const PAGES: usize = 16;
-/// Block of a stick, in bytes.
+/// Block size of a stick in bytes.
 const BLOCK: usize = 512;
-/// The address that the device is given.
+/// The address that the frontend gives the device.
 const ADDRESS: u8 = 7;
-/// `CBW` and `CSW` of USB Mass Storage Bulk-Only Transport, sections 5.1 and 5.2: signature and length in bytes.
+/// `CBW` and `CSW` of USB Mass Storage Bulk-Only Transport (sections 5.1 and 5.2): signature, and
+/// length in bytes.
 const CBW: (&[u8; 4], usize) = (b"USBC", 31);
 const CSW: (&[u8; 4], usize) = (b"USBS", 13);
 
-/// Finds a stick, reads its first 64 KiB into a file, says so, and stays until the toolstack takes the controller away.
+/// Finds a stick, reads its first 64 KiB into a file, reports that, and runs until the toolstack
+/// removes the controller.
 pub(crate) fn run(file: &str) -> Result<String, Failure> {
     let front = Frontend::connect()?;
     let pages = (0..PAGES).map(|_| front.page(true)).collect::<Result<Vec<_>, _>>()?;
-    let mut host = Well { front, pages, port: Port::MAX, address: 0 };
-    host.port = host.front.plugged()?.0;
+    let mut host = ReferenceFrontend { front, pages, port: Port::MAX, address: 0 };
+    host.port = host.front.wait_for_device()?.0;
     let (id, stick) = host.enumerate()?;
     let data = host.read(&stick)?;
     std::fs::write(file, &data)?;
     println!("read {} bytes of {id}", data.len());
-    let place = &mut host.front.place;
-    place.await_state("the toolstack to end it", &[State::Closing, State::Closed])?;
-    place.leave()?;
-    Ok("left in good order".to_owned())
+    let nodes = &mut host.front.nodes;
+    nodes
+        .await_state("the toolstack to remove the controller", &[State::Closing, State::Closed])?;
+    nodes.close()?;
+    Ok("closed cleanly".to_owned())
 }
 
-/// Bulk endpoints of a stick, with their direction bit.
+/// The bulk endpoint addresses of a stick, with the direction bit.
 struct Stick {
     input: u8,
     output: u8,
 }
 
-struct Well {
+struct ReferenceFrontend {
     front: Frontend,
     pages: Vec<Shared>,
     port: Port,
     address: u8,
 }
 
-impl Well {
+impl ReferenceFrontend {
     fn enumerate(&mut self) -> Result<(String, Stick), Failure> {
         let device = self.descriptor(1, 18)?;
         let [_, _, _, _, _, _, _, _, v0, v1, p0, p1, ..] = device[..] else {
@@ -63,7 +67,8 @@ impl Well {
         let all = self.descriptor(2, 255)?;
         let value = all.get(5).copied().unwrap_or_default();
         self.control(setup(0x00, 9, value.into(), 0))?;
-        // Whoever had the stick before may have left in the middle of a command: Bulk-Only Mass Storage Reset (section 3.1).
+        // The previous user of the stick may have stopped in the middle of a command. Bulk-Only
+        // Mass Storage Reset (section 3.1) cancels it.
         self.control(setup(0x21, 255, 0, 0))?;
         let bulk = |input: bool| {
             endpoints(&all)
@@ -71,7 +76,7 @@ impl Well {
                 .map(|it| it.0)
         };
         let (Some(input), Some(output)) = (bulk(true), bulk(false)) else {
-            return Err(Failure::Unexpected(format!("{id} is no stick: {all:?}")));
+            return Err(Failure::Unexpected(format!("{id} is not a stick: {all:?}")));
         };
         Ok((id, Stick { input, output }))
     }
@@ -81,7 +86,8 @@ impl Well {
         Ok(self.data(answer.actual_length as usize))
     }
 
-    /// READ(10) of as much as one request carries. A stick says first that it was plugged in, which is an error to it.
+    /// READ(10) of as much data as one request carries. A stick first reports that it was plugged
+    /// in, as an error of the first command.
     fn read(&mut self, stick: &Stick) -> Result<Vec<u8>, Failure> {
         let blocks = u8::try_from(PAGES * PAGE / BLOCK).unwrap_or(u8::MAX);
         for _ in 0..8 {
@@ -96,7 +102,7 @@ impl Well {
         Err(Failure::Unexpected("the stick does not read its first blocks".to_owned()))
     }
 
-    /// A command that reads; `None` if the stick says that it failed.
+    /// Executes a command that reads; `None` if the stick reports an error.
     fn command(
         &mut self,
         stick: &Stick,
@@ -151,20 +157,20 @@ impl Well {
         let transfer =
             Transfer { port, address, endpoint, direction, kind, short_not_ok: false, data };
         let pushed = self.front.urbs.submit(&transfer)?;
-        self.front.ring(pushed.notify)?;
-        let end = std::time::Instant::now() + PATIENCE;
+        self.front.notify_if_due(pushed.notify)?;
+        let end = std::time::Instant::now() + TIMEOUT;
         while std::time::Instant::now() < end {
             if let Some(answer) = self.front.urbs.take()? {
                 return Ok(answer);
             }
-            if !self.front.urbs.rest() {
+            if !self.front.urbs.rearm() {
                 self.front.sleep()?;
             }
         }
-        Err(Failure::TooLong("an answer"))
+        Err(Failure::Timeout("an answer"))
     }
 
-    /// The first bytes of our pages.
+    /// The first bytes of the data pages.
     fn data(&self, length: usize) -> Vec<u8> {
         let mut all = vec![0; length.min(PAGES * PAGE)];
         for (page, part) in self.pages.iter().zip(all.chunks_mut(PAGE)) {
@@ -174,12 +180,12 @@ impl Well {
     }
 }
 
-/// A request without an index.
+/// A setup packet with index 0.
 pub(crate) const fn setup(request_type: u8, request: u8, value: u16, length: u16) -> Setup {
     Setup { request_type, request, value, index: 0, length }
 }
 
-/// So many bytes of these pages, from the beginning.
+/// Segments for this many bytes at the start of these pages.
 pub(crate) fn segments(pages: &[Shared], length: usize) -> Result<Segments, Failure> {
     let mut left = length;
     let mut list = Vec::new();
@@ -195,7 +201,7 @@ pub(crate) fn segments(pages: &[Shared], length: usize) -> Result<Segments, Fail
     Ok(Segments::new(&list)?)
 }
 
-/// Endpoints of a configuration: address and type (USB 2.0, table 9-13).
+/// The endpoints of a configuration: address and type (USB 2.0, table 9-13).
 fn endpoints(mut all: &[u8]) -> impl Iterator<Item = (u8, u8)> {
     std::iter::from_fn(move || {
         while let [length, kind, ..] = *all {
