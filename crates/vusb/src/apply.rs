@@ -1,138 +1,147 @@
-//! Making a domain what a spec says, and putting back what a restart took away.
+//! Making a domain match a spec, and resolving the config of a guest that is yet to be started.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU8;
 use std::path::Path;
 
-use vusb_formats::Format;
 use vusb_model::address::{Address, PortPath};
 use vusb_model::device::{HostRef, Kind};
-use vusb_model::diff::diff;
+use vusb_model::diff::{Step, diff};
 use vusb_model::hardware::{Device, Hardware};
 use vusb_model::name::Name;
-use vusb_model::profile::Profile;
-use vusb_model::resolve::{Resolved, resolve};
+use vusb_model::remedy::Remedy;
+use vusb_model::resolve::{Placed, Resolved, resolve};
 use vusb_model::spec::{ControllerRef, ControllerSpec, Spec};
 
-use crate::domain::DomainId;
+use crate::address::DomainAddress;
+use crate::advice::Advice;
+use crate::backend_domain::BackendDomain;
+use crate::call::Call;
 use crate::error::Error;
-use crate::hosts::{Backend, Present};
-use crate::matching;
-use crate::merge::{Missing, only_named};
-use crate::outcome::Outcome;
-use crate::session::{Change, Session};
-use crate::vusb::Vusb;
-use crate::wanted::Wanted;
-use crate::{connect, files, listing};
+use crate::guest_config::GuestConfig;
+use crate::host_devices::HostDevices;
+use crate::inventory::{Inventory, Key, Origin};
+use crate::note::{Note, WhyRemoved};
+use crate::outcome::{NotRestored, Outcome, Plan};
+use crate::record::Header;
+use crate::restore::required_absent;
+use crate::session::{Change, Open};
+use crate::{controllers, files, listing, matching, speeds};
 
-pub(crate) fn apply(vusb: &Vusb, wanted: &Wanted) -> Result<Outcome, Error> {
-    let domain = domain_of(vusb, wanted)?;
-    let mut session = Session::open(vusb, &domain)?;
-    let called = called(&mut session, wanted)?;
-    let asked = session.with_backends(wanted.spec().clone())?;
-    let mut spec = prepared(&asked, &wanted.folder, &session.present, &session.base)?;
+pub(crate) fn apply(call: &Call<'_>, config: &GuestConfig) -> Result<Plan, Error> {
+    let domain = domain_of(call, config)?;
+    let mut open = Open::begin(call, &domain)?;
+    let name = name_after(&mut open, config)?;
+    let request = open.with_canonical_backends(config.spec().clone())?;
+    let mut spec = prepared(&request, config.folder(), &open.host_devices, open.inventory())?;
     spec.address = Some(domain.to_string());
-    let capabilities = session.capabilities()?;
-    let matched = matching::pin(&session.base, &session.owned(), &spec, &capabilities);
-    let resolved = resolve(&matched.stays, &matched.spec, &capabilities)?;
-    let missing = stay_away(&mut session, &resolved);
-    let mut managed = only_named(&session.managed, &resolved.hardware);
-    managed.extend(asked_for(&resolved));
-    if let Some(name) = &spec.domain
-        && let Some(other) = listing::namesake(vusb, &domain, name)
-    {
-        session.note(format!(
-            "{other} is called {name} too: name either by its address, or give one another name"
-        ));
-    }
-    note_others(&mut session, &resolved.hardware, &managed);
-    // What another tool made stays, and stays that tool's, though it is what the spec asks for.
-    let theirs: BTreeSet<Name> = crate::merge::names(&session.base)
-        .filter(|name| !session.managed.contains(*name))
-        .cloned()
-        .collect();
-    managed.retain(|name| !theirs.contains(name));
-    session.called = Some((called, spec.profile));
-    let added = added(&resolved, &session.base);
-    for settled in &resolved.controllers {
-        if let Some(controller) = resolved.hardware.controller(settled.at) {
-            session.record.added.remove(&controller.name);
-        }
-    }
-    session.record.added.extend(added.iter().cloned());
-    let target = resolved.hardware;
-    let (renew, rebuild) = (session.stale(), session.broken());
-    let steps = session.commit(Change { target, missing, managed, renew, rebuild })?;
-    let already = steps.is_empty();
-    let outcome = session.outcome(steps, already, None);
-    Ok(Outcome { added_controllers: added, ..outcome })
-}
-
-/// What the domain is called from now on. That a spec calls it otherwise than it is called is more likely a spec for another
-/// domain, with the wrong address in it.
-fn called(session: &mut Session<'_>, wanted: &Wanted) -> Result<Option<Name>, Error> {
-    let asked = wanted.spec().domain.clone();
-    match (&session.record.name, asked) {
-        (Some(name), Some(asked)) if *name != asked => {
-            if !session.vusb.settings.force {
-                let (domain, name) = (session.domain.to_string(), name.to_string());
-                return Err(Error::OtherName { domain, name, asked: asked.to_string() });
-            }
-            let note =
-                format!("{} was called {name}, and is called {asked} from now on", session.domain);
-            session.note(note);
-            Ok(Some(asked))
-        }
-        (name, asked) => Ok(asked.or_else(|| name.clone())),
-    }
-}
-
-/// The domain that a spec is for: the one at its driver's address, else the one that is known by its name.
-fn domain_of(vusb: &Vusb, wanted: &Wanted) -> Result<DomainId, Error> {
-    let hint = "add the line driver = \"qemu:SOCKET\" to the spec";
-    if wanted.format != Format::Vusb {
-        let what = "another tool's configuration describes a guest that does not run";
-        let hint = "`vusb convert FILE --to vusb` makes a spec of it, in which you say which running guest it is for";
-        return Err(Error::usage(what, hint));
-    }
-    let named = wanted.spec().domain.as_ref();
-    let domain = match (wanted.driver(), named) {
-        (Some(driver), _) => DomainId::parse(driver, &wanted.folder)?,
-        (None, Some(name)) => Some(vusb.domain(name.as_str())?),
-        (None, None) => {
-            return Err(Error::usage("the spec does not say which domain it is for", hint));
-        }
+    let capabilities = open.capabilities()?;
+    let matched = matching::pin(open.inventory(), &spec, &capabilities, call.options.prune);
+    let resolved = resolve(&matched.stays, &matched.spec, &capabilities)
+        .map_err(|refused| refused.report_missing_slot(&capabilities))?;
+    let target = target(&mut open, &resolved, &matched.spec);
+    note_not_touched(&mut open, &target);
+    note_removed(&mut open, &target);
+    note_kept(&mut open, &target);
+    let added = added(&resolved, open.hardware());
+    let not_restored: Vec<NotRestored> =
+        required_absent(&open, &target).into_iter().map(|(_, it)| it).collect();
+    let change = Change {
+        reattach: open.stale(&target),
+        target,
+        recreate: open.disconnected(),
+        header: Some(Header { name, profile: spec.profile, ..open.record.header() }),
     };
-    match domain {
-        Some(domain @ (DomainId::Qemu(_) | DomainId::Sim(_) | DomainId::Xen(_))) => {
-            connect::canonical(vusb, domain)
+    let committed = open.plan(change)?.commit()?;
+    let already = committed.steps.is_empty() && not_restored.is_empty();
+    let mut outcome = Outcome { already, not_restored, ..committed.outcome() };
+    let removes = outcome.steps.iter().any(|it| matches!(it, Step::RemoveController(_)));
+    let notes = controllers::added_notes(&outcome.hardware, &added, removes, outcome.dry_run);
+    outcome.notes.splice(0..0, notes);
+    Ok(Plan::new(Outcome { added_controllers: added, ..outcome }, false))
+}
+
+/// The domain's name from now on. A spec with a different name is refused without force: it is
+/// probably meant for another domain, and its address is wrong.
+fn name_after(open: &mut Open<'_>, config: &GuestConfig) -> Result<Option<Name>, Error> {
+    let requested = config.spec().domain.clone();
+    match (open.record.name.clone(), requested) {
+        (Some(from), Some(to)) if from != to => {
+            let domain = open.domain.to_string();
+            if !open.call.is_forced() {
+                let (name, requested) = (from.to_string(), to.to_string());
+                return Err(Error::OtherName { domain, name, requested });
+            }
+            open.note(Note::Renamed { domain, from: Some(from), to: to.clone() });
+            Ok(Some(to))
         }
-        Some(DomainId::File(..)) | None => {
-            let driver = wanted.driver().unwrap_or_default();
-            Err(Error::usage(
-                format!("the spec's driver, `{driver}`, is no domain's address"),
-                hint,
-            ))
+        (name, requested) => Ok(requested.or(name)),
+    }
+}
+
+/// The domain at the address of the spec's driver. A name alone does not lead to a running guest:
+/// a spec without a driver is for a guest that is started with it, and may have the name of
+/// another one.
+fn domain_of(call: &Call<'_>, config: &GuestConfig) -> Result<DomainAddress, Error> {
+    if !config.format().names_running_domain() {
+        let problem = "another tool's configuration describes a guest that does not run";
+        return Err(Error::Usage {
+            problem: problem.to_owned(),
+            advice: None,
+            remedies: vec![Remedy::ConvertToSpec],
+        });
+    }
+    let Some(driver) = config.driver() else {
+        let problem = "the spec has no driver: it is for a guest that is started with it";
+        return Err(Error::usage(problem, driver_advice(call, config)));
+    };
+    let domain = call.context.registry().parse(driver, config.folder())?.map(DomainAddress::from);
+    match domain.filter(DomainAddress::has_record) {
+        Some(domain) => call.canonical(domain),
+        None => {
+            let problem = format!("the spec's driver, `{driver}`, is not the address of a domain");
+            Err(Error::usage(problem, driver_advice(call, config)))
         }
     }
 }
 
-/// The spec with everything that is known of what is behind its devices. A host device that is not plugged in is left as it
-/// is written.
+/// The advice to add an address to the spec: that of the domain that has the spec's name, if there
+/// is one.
+fn driver_advice(call: &Call<'_>, config: &GuestConfig) -> Advice {
+    let name = config.spec().domain.as_ref();
+    let namesake = name.and_then(|name| call.context.domain(name.as_str(), call.options).ok());
+    Advice::AddDriver { domain: namesake.map(|domain| domain.to_string()) }
+}
+
+/// The spec with its host devices looked up and its paths made absolute. A host device that is not
+/// plugged in is the one that the domain was given, if the selector named that one; otherwise it
+/// stays as it is written.
 pub(crate) fn prepared(
     spec: &Spec,
     folder: &Path,
-    present: &Present<'_>,
-    has: &Hardware,
+    host_devices: &HostDevices<'_>,
+    all: &Inventory,
 ) -> Result<Spec, Error> {
     let mut spec = spec.clone();
     let controllers = spec.controllers.clone();
     for device in &mut spec.devices {
         device.kind = match &device.kind {
             Kind::Host(host) => {
-                let backend = backend(device.controller.as_ref(), &controllers, present, has);
-                let here = present.reference(&host.selector, has, &backend)?;
-                Kind::Host(here.unwrap_or_else(|| HostRef::new(host.selector.clone())))
+                let controller = device.controller.as_ref();
+                let backend = backend(controller, &controllers, host_devices, all.hardware());
+                // The domain already has a device under this selector: the spec means that one.
+                let here = match host_devices.named(&host.selector, all, &backend) {
+                    Some(at) => {
+                        let here = host_devices.presence(all, at)?.device();
+                        here.map(|it| it.reference(host.selector.clone()))
+                    }
+                    None => match host_devices.reference(&host.selector, all, &backend)? {
+                        None => host_devices.reference_in_other_mode(host, all, &backend)?,
+                        here => here,
+                    },
+                };
+                let here = here.unwrap_or_else(|| HostRef::new(host.selector.clone()));
+                Kind::Host(HostRef { also: host.also.clone(), required: host.required, ..here })
             }
             other => files::absolute(other, folder),
         };
@@ -140,67 +149,90 @@ pub(crate) fn prepared(
     Ok(spec)
 }
 
-/// Whose devices are on a controller that a spec names: one of its own, or one that is there.
+/// The machine whose devices the named controller carries. The controller is in the spec, or the
+/// domain has it already.
 fn backend(
     named: Option<&ControllerRef>,
     controllers: &[ControllerSpec],
-    present: &Present<'_>,
-    has: &Hardware,
-) -> Backend {
+    host_devices: &HostDevices<'_>,
+    hardware: &Hardware,
+) -> BackendDomain {
     let named = named?;
-    let meant = |it: &&ControllerSpec| match named {
+    let is_named = |it: &&ControllerSpec| match named {
         ControllerRef::Name(name) => it.name.as_ref() == Some(name),
         ControllerRef::Index(index) => it.index == Some(*index),
     };
-    let there = crate::controllers::find(has, named).ok();
-    let there =
-        || present.backend(has, Address { bus: there?, port: PortPath::root(NonZeroU8::MIN) });
-    match controllers.iter().find(meant) {
-        Some(spec) => present.whose(spec.backend.clone()).or_else(there),
-        None => there(),
+    let existing = || {
+        let bus = crate::controllers::find(hardware, named).ok()?;
+        host_devices.backend(hardware, Address { bus, port: PortPath::root(NonZeroU8::MIN) })
+    };
+    match controllers.iter().find(is_named) {
+        Some(spec) => host_devices.of_controller(spec.backend.clone()).or_else(existing),
+        None => existing(),
     }
 }
 
-/// What of the resolved hardware the guest is not to have yet: host devices that are not plugged in.
-fn stay_away(session: &mut Session<'_>, resolved: &Resolved) -> Missing {
-    let mut missing = session.missing.clone();
-    missing.keep_to(&resolved.hardware);
-    // All of it is asked for, so none of it stays missing for having been so before.
-    let all: Vec<(Address, &Device)> = resolved.hardware.devices().collect();
-    for settled in &resolved.controllers {
-        missing.controllers.remove(&settled.at);
-    }
-    let asked: Vec<Address> = resolved.devices.iter().map(|settled| settled.at).collect();
-    for address in &asked {
-        missing.want(*address);
-    }
-    for (address, device) in all {
-        let Kind::Host(host) = &device.kind else { continue };
-        let there = session.observed.hardware.device(address);
-        let has = there.is_some_and(|it| it.kind == device.kind);
-        let backend = session.present.backend(&resolved.hardware, address);
-        if asked.contains(&address) && !has && session.present.is_absent(&host.selector, &backend) {
-            missing.devices.insert(address);
-            session.note(absent(&device.name, host));
+/// What to record: who manages each item, which host devices are required, under which ids they may
+/// return, and which stay missing because they are not plugged in.
+fn target(open: &mut Open<'_>, resolved: &Resolved, spec: &Spec) -> Inventory {
+    let before = open.inventory();
+    // An item of another tool is not taken over, even if the spec requests it.
+    let others: BTreeSet<Name> = before
+        .keys()
+        .filter(|(key, _)| !before.is_managed(*key))
+        .map(|(_, name)| name.clone())
+        .collect();
+    let mut target = before.with_hardware(resolved.hardware.clone());
+    target.keep_identities(before);
+    let added = resolved.added.iter().map(|it| (Key::Controller(*it), Origin::OnDemand));
+    let controllers =
+        resolved.controllers.iter().map(|it| (Key::Controller(it.address), Origin::Spec));
+    let devices = resolved.devices.iter().map(|it| (Key::Device(it.address), Origin::Spec));
+    let requested: Vec<(Key, Origin)> = added.chain(controllers).chain(devices).collect();
+    let names: BTreeMap<Key, Name> = target.keys().map(|(key, name)| (key, name.clone())).collect();
+    for (key, origin) in requested {
+        let facts = target.facts_mut(key);
+        facts.missing = false;
+        if !names.get(&key).is_some_and(|name| others.contains(name)) {
+            facts.origin = origin;
         }
     }
-    missing
+    for placed in &resolved.devices {
+        target.require(placed.address);
+    }
+    for (placed, requested) in resolved.devices.iter().zip(&spec.devices) {
+        let Kind::Host(host) = &requested.kind else { continue };
+        let facts = target.facts_mut(Key::Device(placed.address));
+        facts.required = host.required;
+        if let Some(identity) = &mut facts.identity {
+            identity.allow(host);
+        }
+    }
+    let mut unplugged = Vec::new();
+    for placed in &resolved.devices {
+        let at = placed.address;
+        let Some(Device { kind, .. }) = target.hardware().device(at) else { continue };
+        if !matches!(kind, Kind::Host(_)) || !open.host_devices.is_unplugged(&target, at) {
+            continue;
+        }
+        let attached = open.observed.hardware.device(at).is_some_and(|it| it.kind == *kind);
+        unplugged.push((at, attached));
+    }
+    for (at, attached) in unplugged {
+        target.facts_mut(Key::Device(at)).missing |= !attached;
+        let note = open.host_devices.absence_note(&target, at, !attached);
+        note.into_iter().for_each(|note| open.note(note));
+    }
+    target
 }
 
-fn absent(name: &Name, host: &HostRef) -> String {
-    format!("{name} ({}) is not plugged into this machine: its port is kept for it", host.selector)
+impl Note {
+    fn absent(name: &Name, host: &HostRef) -> Note {
+        Note::Absent { name: name.clone(), selector: host.selector.clone() }
+    }
 }
 
-fn asked_for(resolved: &Resolved) -> impl Iterator<Item = Name> {
-    let controllers = resolved.controllers.iter().map(|it| it.at).chain(resolved.added.clone());
-    let controllers =
-        controllers.filter_map(|it| Some(resolved.hardware.controller(it)?.name.clone()));
-    let devices = resolved.devices.iter();
-    let devices = devices.filter_map(|it| Some(resolved.hardware.device(it.at)?.name.clone()));
-    controllers.chain(devices)
-}
-
-/// The controllers that nobody asked for and that were not there before.
+/// The controllers that were added on demand and did not exist before.
 fn added(resolved: &Resolved, before: &Hardware) -> Vec<Name> {
     let added = resolved.added.iter().filter_map(|index| resolved.hardware.controller(*index));
     added
@@ -209,53 +241,148 @@ fn added(resolved: &Resolved, before: &Hardware) -> Vec<Name> {
         .collect()
 }
 
-/// Says what is left alone, for it is somebody else's.
-fn note_others(session: &mut Session<'_>, target: &Hardware, managed: &BTreeSet<Name>) {
-    let others: Vec<String> = crate::merge::names(target)
-        .filter(|name| !managed.contains(*name))
-        .map(|name| name.to_string())
-        .collect();
-    if !others.is_empty() {
-        session.note(format!("left alone, for another tool made it: {}", others.join(", ")));
+/// Notes the items of other tools.
+fn note_not_touched(open: &mut Open<'_>, target: &Inventory) {
+    let others = target.keys().filter(|(key, _)| !target.is_managed(*key));
+    let names: Vec<Name> = others.map(|(_, name)| name.clone()).collect();
+    if !names.is_empty() {
+        open.note(Note::NotTouched { names });
     }
 }
 
-pub(crate) fn apply_recorded(vusb: &Vusb, domain: &DomainId) -> Result<Outcome, Error> {
-    let mut session = Session::open(vusb, domain)?;
-    let target = session.base.clone();
-    let mut missing = Missing::default();
-    for address in session.missing.devices.clone() {
-        let Some(Device { name, kind }) = target.device(address) else { continue };
-        let Kind::Host(host) = kind else {
-            // One file that is not there does not keep all the rest away.
-            if let Err(error) = files::check(kind, vusb.settings.force) {
-                missing.devices.insert(address);
-                session.note(format!("{name} is not put back: {error}"));
-            }
-            continue;
+/// Notes each item that the domain no longer has, and why.
+fn note_removed(open: &mut Open<'_>, target: &Inventory) {
+    let dry_run = open.is_dry();
+    let before = open.inventory();
+    let gone = before.keys().filter(|(_, name)| target.named(name).is_none());
+    let removed = gone.filter_map(|(key, name)| {
+        let reason = match before.facts(key).origin {
+            Origin::Hand => WhyRemoved::Pruned,
+            Origin::Spec => WhyRemoved::NotInSpec,
+            Origin::OnDemand => WhyRemoved::NotNeeded,
+            Origin::Other => return None,
         };
-        let backend = session.present.backend(&target, address);
-        match session.present.find(&host.selector, &backend) {
-            Ok(Some(_)) => {}
-            Ok(None) => {
-                missing.devices.insert(address);
-                session.note(absent(name, host));
-            }
-            Err(error) => {
-                missing.devices.insert(address);
-                session.note(format!("{name} is not put back: {error}"));
-            }
-        }
-    }
-    let managed = session.managed.clone();
-    let (renew, rebuild) = (session.stale(), session.broken());
-    let steps = session.commit(Change { target, missing, managed, renew, rebuild })?;
-    let already = steps.is_empty();
-    Ok(session.outcome(steps, already, None))
+        let at = match key {
+            Key::Controller(_) => name.to_string(),
+            Key::Device(address) => before.hardware().location(address),
+        };
+        Some(Note::Removed { name: name.clone(), at, reason, dry_run })
+    });
+    let removed: Vec<Note> = removed.collect();
+    removed.into_iter().for_each(|note| open.note(note));
 }
 
-/// What other tools make of a file does not depend on what is plugged in at the moment.
-fn forget_speeds(spec: &mut Spec) {
+/// Notes the items that were added by hand and that the spec does not have.
+fn note_kept(open: &mut Open<'_>, target: &Inventory) {
+    let by_hand = target.keys().filter(|(key, _)| target.facts(*key).origin == Origin::Hand);
+    let names: Vec<Name> = by_hand.map(|(_, name)| name.clone()).collect();
+    if !names.is_empty() {
+        open.note(Note::KeptByHand { names });
+    }
+}
+
+/// The hardware of a guest that is started with the config.
+pub(crate) fn plan_start(call: &Call<'_>, config: &GuestConfig) -> Result<Plan, Error> {
+    // No hypervisor is asked, so all devices are looked up on this machine.
+    let resolved = resolve_start(call, config, &HostDevices::new(call, None))?;
+    let nothing = Hardware::new();
+    let warnings = config.warnings().map(|message| Note::Other { message });
+    let absent = resolved.hardware.devices().filter_map(|(_, it)| absent(it));
+    let added = added(&resolved, &nothing);
+    let steps = diff(&nothing, &resolved.hardware);
+    let slower = speeds::notes(&resolved.hardware, &steps);
+    let outcome = Outcome {
+        dry_run: true,
+        notes: warnings.chain(absent).chain(slower).collect(),
+        steps,
+        added_controllers: added,
+        ..Outcome::new(config.name(), resolved.hardware.clone())
+    };
+    Ok(Plan::new(outcome, true))
+}
+
+/// The note on a host device that is not plugged in; `None` for any other device.
+pub(crate) fn absent(device: &Device) -> Option<Note> {
+    match &device.kind {
+        Kind::Host(host) if host.bus_address.is_none() => Some(Note::absent(&device.name, host)),
+        _ => None,
+    }
+}
+
+/// Resolves everything that the config leaves open, for a guest that is started with it.
+pub(crate) fn resolve_start(
+    call: &Call<'_>,
+    config: &GuestConfig,
+    host_devices: &HostDevices<'_>,
+) -> Result<Resolved, Error> {
+    let keep_written = config.format().host_naming().keeps_written();
+    resolve_file(call, config, host_devices, keep_written)
+}
+
+/// Like [`resolve_start`], but host devices keep the selectors that the user wrote: the format of
+/// another tool may be able to express these, but not the lasting ones.
+pub(crate) fn resolve_as_written(
+    call: &Call<'_>,
+    config: &GuestConfig,
+    host_devices: &HostDevices<'_>,
+) -> Result<Resolved, Error> {
+    resolve_file(call, config, host_devices, true)
+}
+
+fn resolve_file(
+    call: &Call<'_>,
+    config: &GuestConfig,
+    host_devices: &HostDevices<'_>,
+    keep_written: bool,
+) -> Result<Resolved, Error> {
+    if let Some(hardware) = config.hardware() {
+        return Ok(as_resolved(hardware.clone()));
+    }
+    let registry = call.context.registry();
+    let driver = config.driver().and_then(|it| registry.parse(it, config.folder()).ok()?);
+    let nothing = Hardware::new();
+    let mut spec = prepared(config.spec(), config.folder(), host_devices, &Inventory::default())?;
+    if !spec.profile.is_own() {
+        drop_speeds(&mut spec);
+    }
+    if keep_written {
+        keep_selectors(&mut spec, config.spec());
+    }
+    spec.address = driver.map(|parsed| DomainAddress::from(parsed).to_string());
+    let mut resolved = resolve(&nothing, &spec, &config.capabilities())
+        .map_err(|refused| config.refused(refused))?;
+    config.config().complete(&mut resolved.hardware);
+    let known: BTreeSet<Address> = resolved.devices.iter().map(|it| it.address).collect();
+    let devices = resolved.hardware.devices().map(|(at, _)| at);
+    let unrequested: Vec<Address> = devices.filter(|at| !known.contains(at)).collect();
+    for at in unrequested {
+        look_up(&mut resolved.hardware, at, host_devices);
+    }
+    Ok(resolved)
+}
+
+/// Completes the host device at `at`, if there is one and it is plugged in.
+fn look_up(hardware: &mut Hardware, at: Address, host_devices: &HostDevices<'_>) {
+    let host = match hardware.device(at).map(|it| &it.kind) {
+        Some(Kind::Host(host)) => host.clone(),
+        _ => return,
+    };
+    if let Ok(Some(here)) = host_devices.find(&host.selector, &None) {
+        listing::replace_host(hardware, at, here.reference(host.selector));
+    }
+}
+
+/// Hardware in the form of a result of resolving, where nothing was left open.
+fn as_resolved(hardware: Hardware) -> Resolved {
+    let controllers = hardware.controllers().map(|it| it.index);
+    let controllers = controllers.map(|address| Placed { address, existing: false }).collect();
+    let devices = hardware.devices().map(|(address, _)| Placed { address, existing: false });
+    let devices = devices.collect();
+    Resolved { hardware, controllers, devices, added: Vec::new(), added_devices: Vec::new() }
+}
+
+/// Other tools place the devices of a file without regard to what is plugged in at the moment.
+fn drop_speeds(spec: &mut Spec) {
     for device in &mut spec.devices {
         if let Kind::Host(host) = &mut device.kind {
             host.speeds = None;
@@ -263,52 +390,12 @@ fn forget_speeds(spec: &mut Spec) {
     }
 }
 
-/// What a guest gets that is started with the file.
-pub(crate) fn started_with(vusb: &Vusb, wanted: &Wanted) -> Result<Outcome, Error> {
-    let resolved = at_start(vusb, wanted)?;
-    let nothing = Hardware::new();
-    let not_here = |device: &Device| match &device.kind {
-        Kind::Host(host) if host.at.is_none() => Some(absent(&device.name, host)),
-        _ => None,
-    };
-    Ok(Outcome {
-        domain: wanted.called(),
-        steps: diff(&nothing, &resolved.hardware),
-        already: false,
-        dry_run: true,
-        at: None,
-        added_controllers: added(&resolved, &nothing),
-        notes: wanted
-            .warnings()
-            .chain(resolved.hardware.devices().filter_map(|(_, it)| not_here(it)))
-            .collect(),
-        hardware: resolved.hardware,
-    })
-}
-
-/// Host devices named as they were written: another tool's format need not know the names that last longer.
-fn keep_names(spec: &mut Spec, written: &Spec) {
+/// Keeps the selectors as they were written: another tool's format may not have the reboot-proof
+/// forms.
+fn keep_selectors(spec: &mut Spec, written: &Spec) {
     for (device, written) in spec.devices.iter_mut().zip(&written.devices) {
         if let (Kind::Host(host), Kind::Host(written)) = (&mut device.kind, &written.kind) {
             host.selector.clone_from(&written.selector);
         }
     }
-}
-
-/// Everything that the file leaves open, decided for a guest that is started with it.
-pub(crate) fn at_start(vusb: &Vusb, wanted: &Wanted) -> Result<Resolved, Error> {
-    let driver = wanted.driver().and_then(|it| DomainId::parse(it, &wanted.folder).ok()?);
-    // Nobody is asked, so all devices are looked for here.
-    let nobody = DomainId::File(wanted.folder.clone(), wanted.format);
-    let present = Present::new(vusb, &nobody);
-    let nothing = Hardware::new();
-    let mut spec = prepared(wanted.spec(), &wanted.folder, &present, &nothing)?;
-    if spec.profile != Profile::Vusb1 {
-        forget_speeds(&mut spec);
-    }
-    if wanted.format != Format::Vusb {
-        keep_names(&mut spec, wanted.spec());
-    }
-    spec.address = driver.map(|domain| domain.to_string());
-    resolve(&nothing, &spec, &wanted.capabilities()).map_err(|refused| wanted.refused(refused))
 }

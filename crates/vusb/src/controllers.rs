@@ -1,91 +1,72 @@
 //! Adding and removing controllers.
 
-use std::collections::BTreeSet;
-
 use vusb_model::address::Index;
 use vusb_model::hardware::{Hardware, Item};
+use vusb_model::list::few;
 use vusb_model::name::Name;
 use vusb_model::refusal::Refusal;
 use vusb_model::spec::{ControllerRef, ControllerSpec, Spec};
 
-use crate::domain::DomainId;
+use crate::address::DomainAddress;
+use crate::call::Call;
 use crate::error::Error;
+use crate::inventory::{Key, Origin};
+use crate::note::{Note, WhyAdded};
 use crate::outcome::{Chosen, Outcome};
-use crate::session::{Change, Session};
-use crate::vusb::Vusb;
+use crate::session::{Change, Open};
 
-pub(crate) fn add(vusb: &Vusb, domain: &DomainId, spec: &ControllerSpec) -> Result<Outcome, Error> {
-    let mut session = Session::open(vusb, domain)?;
-    let asked =
-        Spec { profile: session.profile(), controllers: vec![spec.clone()], ..Spec::default() };
-    let resolved = session.resolve(&asked)?;
-    let Some(settled) = resolved.controllers.first() else {
-        return Err(Refusal::NoIndex.into());
-    };
-    let mut missing = session.missing.clone();
-    let was_missing = missing.controllers.remove(&settled.at);
-    let mut managed = session.managed.clone();
-    let chosen = chosen(&resolved.hardware, settled.at);
-    if !settled.already {
-        managed.extend(chosen.as_ref().map(|(_, name)| name.clone()));
+pub(crate) fn add(
+    call: &Call<'_>,
+    domain: &DomainAddress,
+    spec: &ControllerSpec,
+) -> Result<Outcome, Error> {
+    let mut open = Open::begin(call, domain)?;
+    let request =
+        Spec { profile: open.profile(), controllers: vec![spec.clone()], ..Spec::default() };
+    let resolved = open.resolve(&request)?;
+    let placed = resolved.controllers.first().copied().ok_or(Refusal::NoIndex)?;
+    let mut target = open.inventory().with_hardware(resolved.hardware);
+    let chosen = Chosen::controller(target.hardware(), placed.address);
+    let facts = target.facts_mut(Key::Controller(placed.address));
+    let already = placed.existing && !facts.missing;
+    facts.missing = false;
+    if !placed.existing || facts.origin == Origin::OnDemand {
+        facts.origin = Origin::Hand;
     }
-    if let Some((_, name)) = &chosen {
-        session.record.added.remove(name);
-    }
-    let already = settled.already && !was_missing;
-    let steps = session.commit(Change {
-        target: resolved.hardware,
-        missing,
-        managed,
-        renew: BTreeSet::new(),
-        rebuild: BTreeSet::new(),
-    })?;
-    let at = chosen.map(|(index, name)| Chosen::Controller { index, name });
-    Ok(session.outcome(steps, already, at))
+    let committed = open.plan(Change::to(target))?.commit()?;
+    Ok(Outcome { already, chosen, ..committed.outcome() })
 }
 
 pub(crate) fn remove(
-    vusb: &Vusb,
-    domain: &DomainId,
-    asked: &ControllerRef,
+    call: &Call<'_>,
+    domain: &DomainAddress,
+    requested: &ControllerRef,
 ) -> Result<Outcome, Error> {
-    let mut session = Session::open(vusb, domain)?;
-    let index = find(&session.base, asked)?;
-    let Some(controller) = session.base.controller(index) else {
-        return Err(Refusal::NoIndex.into());
-    };
+    let mut open = Open::begin(call, domain)?;
+    let index = find(open.hardware(), requested)?;
+    let controller = open.hardware().controller(index).ok_or(Refusal::NoIndex)?;
     let name = controller.name.clone();
     let devices: Vec<&str> = controller.devices().map(|(_, it)| it.name.as_str()).collect();
-    if !devices.is_empty() && !vusb.settings.force {
-        let devices = devices.join(", ");
+    if !devices.is_empty() && !call.is_forced() {
+        let devices = few(&devices);
         return Err(Refusal::NotEmpty { controller: name, devices }.into());
     }
-    let gone = session.missing.controllers.contains(&index);
-    if gone {
-        session.note(format!("{name} was gone already"));
+    let chosen = Chosen::controller(open.hardware(), index);
+    let already = open.inventory().is_missing(Key::Controller(index));
+    if already {
+        open.note(Note::AlreadyGone { name });
     }
-    let mut target = session.base.clone();
-    target.remove_controller(index);
-    let mut missing = session.missing.clone();
-    missing.keep_to(&target);
-    let managed = session.managed.clone();
-    let steps = session.commit(Change {
-        target,
-        missing,
-        managed,
-        renew: BTreeSet::new(),
-        rebuild: BTreeSet::new(),
-    })?;
-    Ok(session.outcome(steps, gone, Some(Chosen::Controller { index, name })))
+    let mut target = open.inventory().clone();
+    target.change(|hardware| {
+        hardware.remove_controller(index);
+    });
+    let committed = open.plan(Change::to(target))?.commit()?;
+    Ok(Outcome { already, chosen, ..committed.outcome() })
 }
 
-fn chosen(hardware: &Hardware, index: Index) -> Option<(Index, Name)> {
-    Some((index, hardware.controller(index)?.name.clone()))
-}
-
-/// The controller that is meant.
-pub(crate) fn find(hardware: &Hardware, asked: &ControllerRef) -> Result<Index, Refusal> {
-    let index = match asked {
+/// The controller with this name or index.
+pub(crate) fn find(hardware: &Hardware, requested: &ControllerRef) -> Result<Index, Refusal> {
+    let index = match requested {
         ControllerRef::Index(index) => hardware.controller(*index).map(|it| it.index),
         ControllerRef::Name(name) => match hardware.named(name) {
             Some(Item::Controller(index)) => Some(index),
@@ -93,7 +74,36 @@ pub(crate) fn find(hardware: &Hardware, asked: &ControllerRef) -> Result<Index, 
         },
     };
     index.ok_or_else(|| Refusal::NoSuchController {
-        asked: asked.to_string(),
-        known: hardware.controllers().map(|it| it.name.clone()).collect(),
+        requested: requested.to_string(),
+        existing: hardware.controllers().map(|it| it.name.clone()).collect(),
     })
+}
+
+/// A note for each controller that was added on demand. `hardware` is what the domain has
+/// afterwards; `removes` is whether other controllers are removed by the same change.
+pub(crate) fn added_notes(
+    hardware: &Hardware,
+    added: &[Name],
+    removes: bool,
+    dry_run: bool,
+) -> Vec<Note> {
+    let is_new = |name: &Name| added.contains(name);
+    let controllers = || hardware.controllers();
+    let others = || controllers().filter(|it| !is_new(&it.name));
+    let new = controllers().filter(|it| is_new(&it.name));
+    new.map(|it| {
+        let controller_type = it.model.controller_type();
+        let reason = if others().any(|it| it.model.controller_type() == controller_type) {
+            WhyAdded::NoneFits { controller_type }
+        } else if others().next().is_some() {
+            WhyAdded::NoneOfType { controller_type }
+        } else if removes {
+            WhyAdded::NoneStays
+        } else {
+            WhyAdded::NoController
+        };
+        let (name, model, ports) = (it.name.clone(), it.model, it.ports.count());
+        Note::ControllerAdded { name, model, ports, reason, dry_run }
+    })
+    .collect()
 }

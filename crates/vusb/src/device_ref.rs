@@ -1,4 +1,4 @@
-//! How a person names a device that a domain has.
+//! How a user names a device of a domain.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,6 +8,7 @@ use vusb_model::name::Name;
 use vusb_model::selector::Selector;
 use vusb_model::spec::ControllerRef;
 
+use crate::advice::Advice;
 use crate::error::Error;
 
 /// A device of a domain: `stick`, `0781:5581` or `hci0:1`.
@@ -17,32 +18,33 @@ pub enum DeviceRef {
     Name(Name),
     /// A host device, by any selector that names it.
     Host(Selector),
-    /// By its place.
+    /// By its port.
     Port(ControllerRef, PortPath),
 }
 
 impl FromStr for DeviceRef {
     type Err = Error;
 
-    /// Reads a name, `C:PORT`, a selector, or `host:SELECTOR`. A vendor and product of four digits each is a selector and
-    /// never a place, though `1000:1` is one.
+    /// Reads a name, `C:PORT`, a selector, or `host:SELECTOR`. Two groups of four digits are vendor
+    /// and product, never a port; `1000:1` is a port.
     fn from_str(text: &str) -> Result<Self, Error> {
         if let Ok(name) = text.parse() {
             return Ok(DeviceRef::Name(name));
         }
-        let selector = text.strip_prefix("host:").unwrap_or(text);
-        if let Ok(selector) = selector.parse() {
-            return Ok(DeviceRef::Host(selector));
-        }
-        let place = text.rsplit_once(':').and_then(|(controller, port)| {
+        let error = match text.strip_prefix("host:").unwrap_or(text).parse::<Selector>() {
+            Ok(selector) => return Ok(DeviceRef::Host(selector)),
+            Err(error) => error,
+        };
+        let port = text.rsplit_once(':').and_then(|(controller, port)| {
             Some(DeviceRef::Port(controller.parse().ok()?, port.parse().ok()?))
         });
-        place.ok_or_else(|| {
+        port.ok_or_else(|| {
             let shown: String = text.chars().take(80).collect();
-            Error::usage(
-                format!("`{}` names no device", shown.escape_debug()),
-                "name a device by its name, by its selector (0781:5581, 1-4.2), or by its port as CONTROLLER:PORT (hci0:1)",
-            )
+            let problem = format!("`{}` does not name a device", shown.escape_debug());
+            if !error.meant().is_empty() {
+                return Error::usage(problem, Advice::Write { form: error.expected() });
+            }
+            Error::usage(problem, Advice::NameDevice)
         })
     }
 }
@@ -62,16 +64,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_device_has_three_sorts_of_names() {
+    fn a_device_has_three_kinds_of_names() {
         let read = |text: &str| text.parse::<DeviceRef>().unwrap();
         assert!(matches!(read("stick"), DeviceRef::Name(_)));
         assert!(matches!(read("0781:5581"), DeviceRef::Host(_)));
         assert!(matches!(read("host:1-4.2"), DeviceRef::Host(_)));
         assert!(matches!(read("003.014"), DeviceRef::Host(_)));
+        assert!(matches!(read("/dev/bus/usb/003/014"), DeviceRef::Host(_)));
         assert!(matches!(read("hci0:1.2"), DeviceRef::Port(ControllerRef::Name(_), _)));
         assert!(matches!(read("0:1"), DeviceRef::Port(ControllerRef::Index(_), _)));
         for text in ["", ":", "hci0:", "hci0:0", "-1", "a b"] {
             assert!(text.parse::<DeviceRef>().is_err(), "{text:?}");
         }
+        let error = "0x0781:0x5581".parse::<DeviceRef>().unwrap_err();
+        let form = "0781:5581 (vendor and product)".to_owned();
+        assert_eq!(error.advice(), [Advice::Write { form }]);
     }
 }

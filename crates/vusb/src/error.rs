@@ -1,36 +1,45 @@
-//! Everything that can go wrong, each with what sort of failure it is and what to do about it.
+//! Errors: what happened, its kind, and what the caller can do.
 //!
-//! An error's text says what happened and why; [`Error::hints`] says what to do where the text does not;
-//! [`Error::exit_code`] sorts it into the ten codes that a command ends with.
+//! An error's text says what happened and why. [`Error::advice`] is what only a person can do,
+//! [`Error::remedies`] what a program can do, too. A user interface puts these values into words.
+//! [`Error::exit_code`] sorts errors into the ten kinds that commands end with.
 
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use vusb_formats::Format;
-use vusb_host::{HostError, SelectError};
+use vusb_drivers::AddressError;
+use vusb_host::{HostError, NodeError, SelectError};
 use vusb_model::diff::Step;
+use vusb_model::list::few;
+use vusb_model::name::Name;
 use vusb_model::refusal::{Category, Refusal};
+use vusb_model::remedy::Remedy;
 use vusb_model::resolve::Refused;
-use vusb_model::selector::Selector;
+use vusb_model::rules::RuleName;
+use vusb_model::selector::{BusId, Selector};
 
-/// What sort of end it is: what a script looks at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+use crate::advice::Advice;
+
+/// The kind of a result, and the exit code of a command that ends with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[repr(u8)]
 pub enum ExitCode {
-    /// Done, or already so.
+    /// Done, or nothing had to be done.
     Done = 0,
     /// It failed.
     Failed = 1,
-    /// The request makes no sense.
+    /// The request is invalid.
     Usage = 2,
-    /// What it names is not there.
+    /// Something that the request names does not exist.
     NotFound = 3,
-    /// Something else is in the way, or holds it.
+    /// Something is in use, claimed or locked.
     Busy = 4,
-    /// Not allowed without force, or never.
+    /// Refused by policy, always or without force.
     Policy = 5,
     /// No free port, or none that takes the speed.
     NoRoom = 6,
@@ -38,23 +47,47 @@ pub enum ExitCode {
     Unreachable = 7,
     /// It took too long.
     TimedOut = 8,
-    /// This hypervisor, or this build, cannot do it.
+    /// This hypervisor cannot do it.
     NotImplemented = 9,
 }
 
 impl ExitCode {
-    /// The number that a process ends with.
+    /// The exit code.
     pub const fn code(self) -> u8 {
         self as u8
     }
+
+    /// The kind of several results: the one that all failures have in common, or
+    /// [`ExitCode::Failed`]; [`ExitCode::Done`] if there is no failure.
+    pub fn of_all(kinds: impl IntoIterator<Item = ExitCode>) -> ExitCode {
+        let mut failures = kinds.into_iter().filter(|it| *it != ExitCode::Done);
+        let Some(first) = failures.next() else { return ExitCode::Done };
+        if failures.all(|it| it == first) { first } else { ExitCode::Failed }
+    }
+
+    /// A word for the kind, for scripts: `not-found`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            ExitCode::Done => "done",
+            ExitCode::Failed => "failed",
+            ExitCode::Usage => "usage",
+            ExitCode::NotFound => "not-found",
+            ExitCode::Busy => "busy",
+            ExitCode::Policy => "policy",
+            ExitCode::NoRoom => "no-room",
+            ExitCode::Unreachable => "unreachable",
+            ExitCode::TimedOut => "timed-out",
+            ExitCode::NotImplemented => "not-implemented",
+        }
+    }
 }
 
-/// A step that could not be taken back.
-#[derive(Debug)]
+/// A step that could not be undone.
+#[derive(Clone, Debug, PartialEq)]
 pub struct NotUndone {
-    /// The step that is still in effect.
+    /// The step, which is still in effect.
     pub step: Step,
-    /// Why it could not be taken back.
+    /// Why it could not be undone.
     pub why: String,
 }
 
@@ -64,38 +97,42 @@ impl fmt::Display for NotUndone {
     }
 }
 
-/// Why something was not done.
+/// Why a call failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The request makes no sense.
-    #[error("{what}")]
+    /// The request is invalid.
+    #[error("{problem}")]
     Usage {
         /// What is wrong with it.
-        what: String,
-        /// What to do.
-        hint: Option<String>,
+        problem: String,
+        /// What a person can do instead.
+        advice: Option<Advice>,
+        /// What the caller can do instead.
+        remedies: Vec<Remedy>,
     },
-    /// No domain is called so, or several are.
-    #[error("{}", domain_text(.asked, .known, *.several, .damaged))]
+    /// No domain has this name, or several have.
+    #[error("{}", domain_text(.requested, .known, *.several, .damaged))]
     NoSuchDomain {
-        /// What was asked for.
-        asked: String,
-        /// The domains that are known, or the several that are called so.
+        /// The requested name.
+        requested: String,
+        /// The known domains, or those that share the name.
         known: Vec<String>,
-        /// Whether several are called so.
+        /// Whether several domains have the name.
         several: bool,
-        /// The records that cannot be understood: one of them may be its.
+        /// Records that cannot be read; the domain's may be among them.
         damaged: Vec<PathBuf>,
+        /// The forms of addresses: `qemu:SOCKET`.
+        addresses: Vec<String>,
     },
     /// The domain has no such device.
-    #[error("{domain} has no device {asked}: {}", known_text(.known))]
+    #[error("{domain} has no device {requested}: {}", known_text(.known))]
     NoSuchDevice {
         /// The domain.
         domain: String,
-        /// What was asked for.
-        asked: String,
-        /// The devices that it has, each as `name (place)`.
+        /// The requested device.
+        requested: String,
+        /// The domain's devices, each as `name (location)`.
         known: Vec<String>,
     },
     /// Devices are plugged in behind the hub.
@@ -106,51 +143,68 @@ pub enum Error {
         /// The names of the devices.
         devices: String,
     },
-    /// This build cannot do it.
-    #[error("{what}: {why}")]
-    NotImplemented {
-        /// What was asked for.
-        what: String,
-        /// Why not.
-        why: String,
-    },
-    /// The model refuses it; nothing was touched.
+    /// The request is impossible. Nothing was changed.
     #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// The hypervisor could not do it, before anything was changed.
+    Refused(#[from] Refused),
+    /// The driver failed before this call began its own steps, or it refused all of them at once.
+    /// If that was while an interrupted change was finished, the next call continues with that
+    /// change.
     #[error(transparent)]
     Driver(#[from] vusb_drivers::Error),
-    /// A step failed, and those before it were taken back, or could not be.
-    #[error("{}", failed_text(.step, .cause, .undone, .not_undone))]
+    /// A step failed, or the call was cancelled or its deadline passed; the steps before it were
+    /// undone, as far as possible.
+    #[error("{}", failed_text(.step, .cause, *.unknown, .undone, .not_undone, .unrecorded.as_deref()))]
     Failed {
-        /// The step that failed.
+        /// The step that failed; if none did, the one at which the call stopped.
         step: Box<Step>,
         /// Why.
         #[source]
         cause: Box<Error>,
-        /// The steps that had been taken and were taken back.
+        /// Whether it is unknown if the failed step is in effect, because the hypervisor does not
+        /// reply. The next call finds out, and undoes it.
+        unknown: bool,
+        /// The steps that were undone.
         undone: Vec<Step>,
-        /// The steps that had been taken and could not be taken back: they are still in effect.
+        /// The steps that could not be undone and are still in effect.
         not_undone: Vec<NotUndone>,
+        /// Why the result of the undo could not be recorded, if it could not.
+        unrecorded: Option<Box<Error>>,
     },
-    /// The selector names no device of this machine, or several.
+    /// All steps were taken and are in effect, but that could not be recorded. The next call
+    /// records it.
+    #[error("{}, but that could not be recorded: {cause}", effects_text(.steps))]
+    NotRecorded {
+        /// The steps.
+        steps: Vec<Step>,
+        /// Why they could not be recorded.
+        #[source]
+        cause: Box<Error>,
+    },
+    /// The caller cancelled the call.
+    #[error("cancelled")]
+    Cancelled,
+    /// The deadline of the whole call has passed.
+    #[error("the deadline of the whole command has passed")]
+    DeadlineExceeded,
+    /// The selector matches no device of this machine, or it matches several devices.
     #[error(transparent)]
     Select(#[from] SelectError),
-    /// The selector names no device of a backend domain.
-    #[error(
-        "no USB device of the backend domain {domain} is `{selector}`: plug it in there, or see `vusb host list --backend {domain}` for what there is"
-    )]
-    AbsentThere {
-        /// What was asked for.
+    /// The selector matches no device of a backend domain.
+    #[error("no USB device of the backend domain {domain} is `{selector}`: plug it in there")]
+    AbsentInBackend {
+        /// The selector.
         selector: Selector,
-        /// The domain.
+        /// The backend domain.
         domain: String,
     },
     /// The devices of this machine cannot be read.
     #[error(transparent)]
     Host(#[from] HostError),
-    /// The host device is a hub: it is never given away, by force or not.
-    #[error("{device} is a hub, and no hypervisor passes a hub on")]
+    /// A node in `/dev` does not lead to a host device.
+    #[error(transparent)]
+    Node(NodeError),
+    /// The host device is a hub, which is never attached to a guest.
+    #[error("{device} is a hub, and no hypervisor passes hubs through")]
     HostHub {
         /// The hub.
         device: String,
@@ -163,61 +217,224 @@ pub enum Error {
         /// Why.
         reasons: Vec<String>,
     },
-    /// The image is not what it is said to be, and reading it so may be a trap.
+    /// A rule of this machine denies the domain the device.
+    #[error("{device} may not be given to {domain}: the rule `{rule}` denies it{}", file_text(.file))]
+    DeniedByRule {
+        /// The device.
+        device: String,
+        /// The port that it is plugged into.
+        port: BusId,
+        /// The domain.
+        domain: String,
+        /// The rule.
+        rule: RuleName,
+        /// The file of the rule and the line there, if it is from a file.
+        file: Option<String>,
+        /// Whether force cannot override it.
+        is_final: bool,
+    },
+    /// Rule files have mistakes.
+    #[error("{}", mistakes.join("\n\n"))]
+    Rules {
+        /// The mistakes, each in one or several lines.
+        mistakes: Vec<String>,
+    },
+    /// Something that vusb does not manage uses the host device, or may take it.
+    #[error("{device} is in use by {by}")]
+    InUse {
+        /// The device.
+        device: String,
+        /// Who uses it: a process, what the kernel says, or a guest whose configuration or command
+        /// line names it.
+        by: String,
+    },
+    /// Another tool created the device, and it is to be moved.
+    #[error("{device} of {domain} was created by another tool: it could not be restored exactly")]
+    OtherTools {
+        /// The device's name.
+        device: Name,
+        /// The domain.
+        domain: String,
+    },
+    /// An image that is declared raw begins or ends like an image of another format: it is one, or
+    /// a guest has written that into its disk.
     #[error(
-        "{} is to be given as a raw disk, but it begins like a qcow2 image: the guest would see the container, not its content",
+        "{} is to be attached as a raw disk but is marked as a {format} image: either it is one, and the guest would see the container, \
+         or a guest has written this mark into its raw disk",
         path.display()
     )]
-    LooksLikeQcow2 {
+    ForeignHeader {
         /// The image.
         path: PathBuf,
+        /// The format: `qcow2`, `VMDK`.
+        format: &'static str,
     },
-    /// Another domain has it.
-    #[error("{what} is held by {holder}{}", gone_text(.gone))]
+    /// The name of an image that is declared raw stands for a format that vusb does not know.
+    #[error(
+        "{} is to be attached as a raw disk, and its name ends in {ending}: vusb attaches raw and qcow2 images",
+        path.display()
+    )]
+    UnknownImage {
+        /// The image.
+        path: PathBuf,
+        /// The ending of its name: `.vmdk`.
+        ending: &'static str,
+    },
+    /// An image refers to files that are not beside it.
+    #[error("{} refers to files that are not beside it: {}", path.display(), few(refers))]
+    RefersElsewhere {
+        /// The image.
+        path: PathBuf,
+        /// The files and what would be done with them, or why it is unknown to what the image
+        /// refers.
+        refers: Vec<String>,
+    },
+    /// A device is to be replaced or moved, and could not be restored if a later step failed.
+    #[error("{device} is to be replaced, and could not be restored if that failed: {why}")]
+    NotRestorable {
+        /// The device's name.
+        device: Name,
+        /// Why it could not be restored.
+        why: String,
+    },
+    /// Another domain holds the device or image.
+    #[error("{what} is held by {holder}{}{}", holder_gone_text(.gone), recorded_text(.recorded))]
     Claimed {
-        /// What is asked for.
+        /// The requested device or image.
         what: String,
-        /// The domain that has it.
+        /// The domain that holds it, with the device's name and location there.
         holder: String,
-        /// The command that makes it free.
-        free: String,
-        /// Why the holder cannot be reached, if it cannot: it holds the device all the same.
+        /// That domain's name or address.
+        domain: String,
+        /// The device's name there.
+        device: Name,
+        /// Why the holder is unreachable, if its guest has ended. It still holds the device.
         gone: Option<String>,
+        /// The domain that wanted it and the device's name there, if it is recorded there too: the
+        /// holder got it after that domain's guest had ended.
+        recorded: Option<(String, Name)>,
     },
-    /// The spec calls the domain otherwise than it is called.
-    #[error("{domain} is {name}, and the spec is for {asked}")]
+    /// A claim cannot be used.
+    #[error("the claim {} cannot be used: {why}", path.display())]
+    Claim {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// Other users can replace what is in a folder of vusb's own.
+    #[error("the folder {} is not safe to use: {why}", path.display())]
+    UnsafeFolder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// A device that is plugged in is not the one that the domain was given: another one has its
+    /// port, or matches its selector.
+    #[error("{found} at {port} is not {device}, which was given as {given}")]
+    OtherDevice {
+        /// The device's name in the domain.
+        device: Name,
+        /// What the domain was given: ids and serial number, or else the selector.
+        given: String,
+        /// What is plugged in: ids and serial number.
+        found: String,
+        /// The port that it is plugged into.
+        port: BusId,
+    },
+    /// Several devices of the domain match.
+    #[error("{domain} has several devices that match {requested}: {}", few(matching))]
+    AmbiguousDevice {
+        /// The domain.
+        domain: String,
+        /// The requested device.
+        requested: String,
+        /// The devices, each as `name (location)`.
+        matching: Vec<String>,
+    },
+    /// The spec and the domain have different names.
+    #[error("{domain} is named {name}, and the spec is for {requested}")]
     OtherName {
         /// The domain's address.
         domain: String,
-        /// What it is called.
+        /// Its name.
         name: String,
-        /// What the spec calls it.
-        asked: String,
+        /// The name in the spec.
+        requested: String,
     },
-    /// A file or folder that is to be given is not there.
-    #[error("there is no {}", path.display())]
+    /// Another domain has the name.
+    #[error("{domain} is already named {name}{}", ended_text(*.gone))]
+    NameInUse {
+        /// The name.
+        name: Name,
+        /// The address of the domain that has it.
+        domain: String,
+        /// Whether that domain's guest has ended.
+        gone: bool,
+    },
+    /// There is no record of the domain.
+    #[error("there is no record of {domain}")]
+    NoRecord {
+        /// The domain's address.
+        domain: String,
+    },
+    /// The domain already has a record.
+    #[error("{domain} already has a record")]
+    RecordExists {
+        /// The domain's address.
+        domain: String,
+    },
+    /// A file is not an exported record.
+    #[error("{} is not an exported record: {why}", path.display())]
+    NotExported {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The guest of a record that is to be deleted may still run.
+    #[error("{domain} {}", runs_text(.why))]
+    StillRuns {
+        /// The domain's name or address.
+        domain: String,
+        /// Why it is unknown whether it runs; `None` if it runs.
+        why: Option<String>,
+    },
+    /// A file or folder does not exist.
+    #[error("{} does not exist", path.display())]
     NoSuchFile {
         /// The file.
         path: PathBuf,
     },
-    /// A file or folder that is to be given is something else.
-    #[error("{} is {is}, and {wanted} is needed", path.display())]
+    /// A file or folder is of the wrong type.
+    #[error("{} is {is}; {needed} is needed", path.display())]
     WrongFile {
         /// The file.
         path: PathBuf,
         /// What it is.
         is: &'static str,
         /// What is needed.
-        wanted: &'static str,
+        needed: &'static str,
     },
-    /// Another command works on the same thing, and did not finish in time.
-    #[error("{what} is busy: {} has been at work on it for longer than {} s", holder_text(*.pid), .waited.as_secs_f32())]
+    /// The format of a file is unknown.
+    #[error("{}: the format is not recognized; the formats are {}", path.display(), known.join(", "))]
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+        /// The names of the known formats.
+        known: Vec<String>,
+    },
+    /// A lock was not free in time, or the hypervisor did not reply while another command held the
+    /// lock.
+    #[error("timed out after {} s waiting for {what} ({})", .waited.as_secs_f32(), lock_holder_text(*.pid))]
     Busy {
-        /// The domain, or the claims.
+        /// The lock: `the lock of qemu:/run/web1.qmp`, `the claims lock` of the records, `the lock
+        /// of all claims` of the machine.
         what: String,
-        /// The process that holds the lock, as it says.
+        /// The process that holds it, if known.
         pid: Option<u32>,
-        /// How long it was waited for.
+        /// How long the call waited.
         waited: Duration,
     },
     /// A file could not be read or written.
@@ -227,39 +444,55 @@ pub enum Error {
         doing: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// A record cannot be understood. It is never overwritten.
-    #[error("the record {} cannot be understood: {why}", path.display())]
+    /// A record cannot be parsed. It is never overwritten.
+    #[error("the record {} is damaged: {why}", path.display())]
     Record {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         why: String,
     },
-    /// A format cannot say all that is to be written in it.
-    #[error("the format {to} cannot say it: {}", lost.join("; "))]
+    /// A format cannot express everything that is to be written in it.
+    #[error("the format {to} cannot express: {}", lost.join("; "))]
     Lossy {
         /// The format.
-        to: Format,
-        /// What it cannot say, each a sentence.
+        to: String,
+        /// What it cannot express, each a sentence.
         lost: Vec<String>,
+        /// What the caller can do.
+        remedies: Vec<Remedy>,
     },
-    /// A spec cannot be understood.
+    /// Guests of this scheme, or of all registered schemes, are not started with arguments.
+    #[error("{} are not started with command line arguments", guests_text(.scheme))]
+    NoStartArguments {
+        /// The scheme; `None` if no registered scheme has such guests.
+        scheme: Option<String>,
+    },
+    /// There is no such scheme, or its guests cannot be watched, or only if folders are specified.
+    #[error("guests of `{scheme}` can only be watched in specified folders, or not at all")]
+    NotWatchable {
+        /// The scheme.
+        scheme: String,
+    },
+    /// A config cannot be parsed.
     #[error("{message}")]
     Spec {
-        /// The file.
-        path: PathBuf,
+        /// The file, or what the text is called.
+        origin: String,
         /// What is wrong and where, in several lines.
         message: String,
+        /// What the caller can do.
+        remedies: Vec<Remedy>,
     },
 }
 
 impl Error {
-    /// A usage error.
-    pub(crate) fn usage(what: impl Into<String>, hint: impl Into<String>) -> Error {
-        Error::Usage { what: what.into(), hint: Some(hint.into()) }
+    /// An invalid request.
+    pub(crate) fn usage(problem: impl Into<String>, advice: Advice) -> Error {
+        Error::Usage { problem: problem.into(), advice: Some(advice), remedies: Vec::new() }
     }
 
     /// A failed access to `path`.
@@ -267,100 +500,176 @@ impl Error {
         Error::Io { doing, path: path.into(), source }
     }
 
-    /// Whether its text is several lines: a place in a file is shown.
-    pub const fn shows_a_place(&self) -> bool {
-        matches!(self, Error::Spec { .. } | Error::Driver(vusb_drivers::Error::Text { .. }))
+    /// Whether its text has several lines that show a position in a file.
+    pub const fn shows_source(&self) -> bool {
+        matches!(
+            self,
+            Error::Spec { .. }
+                | Error::Rules { .. }
+                | Error::Driver(vusb_drivers::Error::Text { .. })
+        )
     }
 
-    /// What sort of failure it is.
+    /// Its kind.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Error::Usage { .. } | Error::WrongFile { .. } | Error::Spec { .. } => ExitCode::Usage,
+            Error::Usage { .. }
+            | Error::WrongFile { .. }
+            | Error::NotExported { .. }
+            | Error::UnknownFormat { .. }
+            | Error::Spec { .. }
+            | Error::Rules { .. }
+            | Error::AmbiguousDevice { .. }
+            | Error::Select(SelectError::Ambiguous { .. }) => ExitCode::Usage,
             Error::NoSuchDomain { .. }
+            | Error::Node(_)
             | Error::NoSuchDevice { .. }
-            | Error::AbsentThere { .. }
-            | Error::NoSuchFile { .. } => ExitCode::NotFound,
-            Error::NotImplemented { .. } | Error::Lossy { .. } => ExitCode::NotImplemented,
-            Error::Refused(refusal) => of_category(refusal.category()),
-            Error::Driver(error) => of_driver(error),
-            Error::Failed { cause, .. } => cause.exit_code(),
-            Error::Select(SelectError::Absent { .. }) => ExitCode::NotFound,
-            Error::Select(SelectError::Ambiguous { .. }) => ExitCode::Usage,
-            Error::HostHub { .. } | Error::Protected { .. } | Error::LooksLikeQcow2 { .. } => {
-                ExitCode::Policy
+            | Error::NoRecord { .. }
+            | Error::AbsentInBackend { .. }
+            | Error::NoSuchFile { .. }
+            | Error::Select(SelectError::Absent { .. }) => ExitCode::NotFound,
+            Error::Lossy { .. } | Error::NoStartArguments { .. } | Error::NotWatchable { .. } => {
+                ExitCode::NotImplemented
             }
+            Error::Refused(refused) => of_category(refused.category()),
+            Error::Driver(error) => of_driver(error),
+            Error::Failed { cause, .. } | Error::NotRecorded { cause, .. } => cause.exit_code(),
+            Error::HostHub { .. }
+            | Error::Protected { .. }
+            | Error::OtherTools { .. }
+            | Error::NotRestorable { .. }
+            | Error::DeniedByRule { .. }
+            | Error::ForeignHeader { .. }
+            | Error::UnknownImage { .. }
+            | Error::RefersElsewhere { .. } => ExitCode::Policy,
             Error::Claimed { .. }
             | Error::Busy { .. }
+            | Error::InUse { .. }
             | Error::HubInUse { .. }
-            | Error::OtherName { .. } => ExitCode::Busy,
-            Error::Host(_) | Error::Io { .. } | Error::Record { .. } => ExitCode::Failed,
-        }
-    }
-
-    /// What one can do, as sentences; empty where the error's text says it already.
-    pub fn hints(&self) -> Vec<String> {
-        let one = |hint: &str| vec![hint.to_owned()];
-        match self {
-            Error::Usage { hint, .. } => hint.iter().cloned().collect(),
-            Error::NoSuchDomain { .. } => one(
-                "name a domain as qemu:SOCKET or xen:NAME, by its file (.toml, .xml, .cfg, .json, .vmx), or by the name in a spec that was applied; `vusb list` shows those that are known",
-            ),
-            Error::NoSuchDevice { .. } => {
-                one("name a device by its name, by its selector, or by its port as CONTROLLER:PORT")
-            }
-            Error::Failed { cause, not_undone, .. } => {
-                let mut hints = cause.hints();
-                if !not_undone.is_empty() {
-                    hints.push(
-                        "look at what is there now with `vusb list`, and remove what should not be"
-                            .to_owned(),
-                    );
-                }
-                hints
-            }
-            Error::HubInUse { .. } => {
-                one("remove those first, or do it with --force to remove all of them")
-            }
-            Error::HostHub { .. } => one("give the devices behind it instead"),
-            Error::Lossy { .. } => one("if the guest can do without, do it with --lossy"),
-            Error::Protected { .. } => one("if you are sure, do it with --force"),
-            Error::LooksLikeQcow2 { path } => vec![format!(
-                "say storage:{},format=qcow2; if the guest is to see the container, do it with --force",
-                path.display()
-            )],
-            Error::Claimed { free, .. } => vec![format!("make it free with `{free}`")],
-            Error::OtherName { name, asked, .. } => vec![format!(
-                "mend `driver` or `domain` in the spec; if it is {name} that is to be called {asked} from now on, do it with --force"
-            )],
-            Error::Busy { .. } => {
-                one("wait for that command to end, or give this one more --timeout")
-            }
-            Error::Record { .. } => one(
-                "mend the file, or move it away to forget what vusb recorded: the guest's hardware does not change by that, \
-                 but what was vusb's own counts as another tool's from then on",
-            ),
-            Error::NotImplemented { .. }
-            | Error::Refused(_)
-            | Error::Driver(_)
-            | Error::Select(_)
-            | Error::AbsentThere { .. }
+            | Error::OtherDevice { .. }
+            | Error::OtherName { .. }
+            | Error::NameInUse { .. }
+            | Error::RecordExists { .. }
+            | Error::StillRuns { .. } => ExitCode::Busy,
+            Error::DeadlineExceeded => ExitCode::TimedOut,
+            Error::Cancelled
             | Error::Host(_)
-            | Error::NoSuchFile { .. }
-            | Error::WrongFile { .. }
             | Error::Io { .. }
-            | Error::Spec { .. } => Vec::new(),
+            | Error::Record { .. }
+            | Error::UnsafeFolder { .. }
+            | Error::Claim { .. } => ExitCode::Failed,
         }
     }
 
-    /// The error beside a step that is named already: a refusal says only why.
-    pub(crate) fn beside_its_step(&self) -> String {
+    /// What a person can do. Empty if the error's text or [`Error::remedies`] already cover it.
+    pub fn advice(&self) -> Vec<Advice> {
         match self {
-            Error::Driver(vusb_drivers::Error::Failed { why, .. }) => why.clone(),
+            Error::Usage { advice, .. } => advice.iter().cloned().collect(),
+            Error::NoSuchDomain { addresses, .. } => {
+                vec![Advice::NameDomain { addresses: addresses.clone() }]
+            }
+            Error::NoSuchDevice { .. } => vec![Advice::NameDevice],
+            Error::Failed { cause, not_undone, .. } => {
+                let left = (!not_undone.is_empty()).then_some(Advice::CheckDomain);
+                cause.advice().into_iter().chain(left).collect()
+            }
+            Error::NotRecorded { .. } => vec![Advice::RemoveCause],
+            Error::Select(SelectError::Absent { .. }) => vec![Advice::PlugIn],
+            Error::Node(NodeError::NotUsb { path }) => {
+                vec![Advice::UseStorage { path: path.clone() }]
+            }
+            Error::HubInUse { .. } => vec![Advice::RemoveDevicesBehindHub],
+            Error::NotRestorable { device, .. } => {
+                vec![Advice::RemoveFirst { device: device.clone() }]
+            }
+            Error::InUse { .. } => vec![Advice::EndUse],
+            Error::OtherDevice { device, found, .. } => {
+                vec![Advice::ReplaceDevice { device: device.clone(), found: found.clone() }]
+            }
+            Error::AmbiguousDevice { .. } => vec![Advice::NameDeviceUniquely],
+            Error::HostHub { .. } => vec![Advice::AttachDevicesBehindHub],
+            Error::ForeignHeader { format, .. } => {
+                vec![Advice::DistrustHeader { format: (*format).to_owned() }, Advice::ConvertToRaw]
+            }
+            Error::UnknownImage { .. } => vec![Advice::ConvertToRaw],
+            Error::RefersElsewhere { .. } => vec![Advice::CheckImage],
+            Error::OtherName { .. } => vec![Advice::CorrectSpec],
+            Error::NotExported { .. } => vec![Advice::NameExportedRecord],
+            Error::NameInUse { .. } => vec![Advice::ChooseAnotherName],
+            Error::Busy { .. } => vec![Advice::WaitForProcess],
+            Error::Claim { .. } => vec![Advice::DeleteClaim],
+            Error::UnsafeFolder { .. } => vec![Advice::UseSafeFolder],
+            Error::Record { .. } => vec![Advice::RepairRecord],
+            _ => Vec::new(),
+        }
+    }
+
+    /// What the caller can do, as values.
+    pub fn remedies(&self) -> Vec<Remedy> {
+        match self {
+            Error::Usage { remedies, .. }
+            | Error::Lossy { remedies, .. }
+            | Error::Spec { remedies, .. } => remedies.clone(),
+            Error::NoSuchDomain { .. } => vec![Remedy::ListDomain],
+            Error::Refused(refused) => refused.remedies(),
+            Error::Driver(error) => error.remedies().to_vec(),
+            Error::Failed { cause, not_undone, .. } => {
+                let mut remedies = cause.remedies();
+                if !not_undone.is_empty() && !remedies.contains(&Remedy::ListDomain) {
+                    remedies.push(Remedy::ListDomain);
+                }
+                remedies
+            }
+            Error::Select(error) => error.remedies(),
+            Error::Node(_) => vec![Remedy::ListHost { backend: None }],
+            Error::AbsentInBackend { domain, .. } => {
+                vec![Remedy::ListHost { backend: Some(domain.clone()) }]
+            }
+            Error::HubInUse { .. }
+            | Error::Protected { .. }
+            | Error::OtherTools { .. }
+            | Error::InUse { .. }
+            | Error::NotRestorable { .. }
+            | Error::ForeignHeader { .. }
+            | Error::UnknownImage { .. }
+            | Error::RefersElsewhere { .. }
+            | Error::OtherName { .. }
+            | Error::RecordExists { .. }
+            | Error::StillRuns { .. } => vec![Remedy::Force],
+            Error::DeniedByRule { port, domain, is_final, .. } => {
+                let explain = Remedy::Explain { device: port.clone(), domain: domain.clone() };
+                let force = (!is_final).then_some(Remedy::Force);
+                std::iter::once(explain).chain(force).collect()
+            }
+            Error::NoRecord { .. } => vec![Remedy::ListDomains],
+            Error::NameInUse { domain, gone, .. } => {
+                let rename = Remedy::RenameDomain { domain: domain.clone() };
+                let forget = gone.then(|| Remedy::ForgetDomain { domain: domain.clone() });
+                forget.into_iter().chain([rename]).collect()
+            }
+            Error::Claimed { domain, device, gone, recorded, .. } => {
+                let remove = |domain: &String, device: &Name, forget| Remedy::RemoveDevice {
+                    domain: domain.clone(),
+                    device: device.clone(),
+                    forget,
+                };
+                let own = recorded.iter().map(|(domain, device)| remove(domain, device, false));
+                std::iter::once(remove(domain, device, gone.is_some())).chain(own).collect()
+            }
+            Error::Busy { .. } | Error::DeadlineExceeded => vec![Remedy::MoreTime],
+            _ => Vec::new(),
+        }
+    }
+
+    /// The error's text without the failed step, for a context that already names it.
+    pub(crate) fn without_step(&self) -> String {
+        match self {
+            Error::Driver(vusb_drivers::Error::Failed { why, .. }) => why.to_string(),
             other => other.to_string(),
         }
     }
 
-    /// Whether it is not known if the hypervisor did what it was asked to.
+    /// Whether it is unknown if the hypervisor took the step.
     pub(crate) const fn is_uncertain(&self) -> bool {
         matches!(self, Error::Driver(error) if error.is_uncertain())
     }
@@ -379,6 +688,8 @@ const fn of_category(category: Category) -> ExitCode {
 const fn of_driver(error: &vusb_drivers::Error) -> ExitCode {
     match error {
         vusb_drivers::Error::Unreachable { .. } => ExitCode::Unreachable,
+        vusb_drivers::Error::Denied { .. } => ExitCode::Policy,
+        vusb_drivers::Error::Busy { .. } | vusb_drivers::Error::Locked { .. } => ExitCode::Busy,
         vusb_drivers::Error::TimedOut { .. } => ExitCode::TimedOut,
         vusb_drivers::Error::NotImplemented { .. } => ExitCode::NotImplemented,
         vusb_drivers::Error::Missing { .. } => ExitCode::NotFound,
@@ -389,52 +700,144 @@ const fn of_driver(error: &vusb_drivers::Error) -> ExitCode {
     }
 }
 
-fn domain_text(asked: &str, known: &[String], several: bool, damaged: &[PathBuf]) -> String {
-    let list = known.join(", ");
+fn domain_text(requested: &str, known: &[String], several: bool, damaged: &[PathBuf]) -> String {
     let text = match (several, known) {
-        (true, _) => format!("several domains are called {asked}: {list}"),
-        (false, []) => format!("there is no domain {asked}: no domain is known by name yet"),
-        (false, _) => format!("there is no domain {asked}: the domains that are known are {list}"),
+        (true, _) => format!("several domains are named {requested}: {}", few(known)),
+        (false, []) => format!("there is no domain {requested}: no domain is known by name"),
+        (false, _) => {
+            format!("there is no domain {requested}: the known domains are {}", few(known))
+        }
     };
     if damaged.is_empty() || several {
         return text;
     }
     let damaged: Vec<String> = damaged.iter().map(|it| it.display().to_string()).collect();
-    format!("{text}; or its record is one that cannot be understood: {}", damaged.join(", "))
+    format!("{text}; its record may be one of those that are damaged: {}", few(&damaged))
 }
 
 fn known_text(known: &[String]) -> String {
-    if known.is_empty() { "it has none".to_owned() } else { format!("it has {}", known.join(", ")) }
+    if known.is_empty() { "it has none".to_owned() } else { format!("it has {}", few(known)) }
 }
 
-fn gone_text(gone: &Option<String>) -> String {
+fn holder_gone_text(gone: &Option<String>) -> String {
     gone.as_ref()
-        .map(|why| format!(", which cannot be reached ({why}) and holds it all the same"))
+        .map(|why| format!(", which is unreachable ({why}) but still holds the claim"))
         .unwrap_or_default()
 }
 
-fn holder_text(pid: Option<u32>) -> String {
-    pid.map_or_else(
-        || "another command".to_owned(),
-        |pid| format!("another command (process {pid})"),
-    )
+fn recorded_text(recorded: &Option<(String, Name)>) -> String {
+    recorded
+        .as_ref()
+        .map(|(domain, device)| format!(", and is recorded for {domain} (as {device}) too"))
+        .unwrap_or_default()
 }
 
-fn failed_text(step: &Step, cause: &Error, undone: &[Step], not_undone: &[NotUndone]) -> String {
-    let mut text = format!("could not {step}: {}", cause.beside_its_step());
+fn file_text(file: &Option<String>) -> String {
+    file.as_ref().map(|file| format!(" ({file})")).unwrap_or_default()
+}
+
+fn guests_text(scheme: &Option<String>) -> String {
+    scheme.as_ref().map_or_else(|| "guests".to_owned(), |scheme| format!("guests of `{scheme}`"))
+}
+
+const fn ended_text(gone: bool) -> &'static str {
+    if gone { ", and its guest has ended" } else { "" }
+}
+
+fn runs_text(why: &Option<String>) -> String {
+    why.as_ref().map_or_else(|| "is running".to_owned(), |why| format!("may be running: {why}"))
+}
+
+fn lock_holder_text(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "held by another process".to_owned(), |pid| format!("held by pid {pid}"))
+}
+
+/// The effects of steps: `s is plugged in, t is unplugged`.
+fn effects_text(steps: &[Step]) -> String {
+    let effect = |step: &Step| match step {
+        Step::AddController(it) => format!("controller {} is added", it.name),
+        Step::RemoveController(it) => format!("controller {} is removed", it.name),
+        Step::Plug(_, it) => format!("{} is plugged in", it.name),
+        Step::Unplug(_, it) => format!("{} is unplugged", it.name),
+    };
+    few(&steps.iter().map(effect).collect::<Vec<_>>())
+}
+
+/// The text of [`Error::Failed`].
+fn failed_text(
+    step: &Step,
+    cause: &Error,
+    unknown: bool,
+    undone: &[Step],
+    not_undone: &[NotUndone],
+    unrecorded: Option<&Error>,
+) -> String {
+    let mut text = match cause {
+        // No step failed: the caller cancelled the call.
+        Error::Cancelled => cause.to_string(),
+        _ => format!("could not {step}: {}", cause.without_step()),
+    };
+    if unknown {
+        text +=
+            "; it is unknown whether that step is in effect: the next command undoes it if it is";
+    }
     if !undone.is_empty() {
         let undone: Vec<String> = undone.iter().map(Step::to_string).collect();
-        text += &format!("; taken back: {}", undone.join(", "));
+        text += &format!("; undone: {}", undone.join(", "));
     }
     if !not_undone.is_empty() {
         let left: Vec<String> = not_undone.iter().map(NotUndone::to_string).collect();
-        text += &format!("; could not be taken back, and is still so: {}", left.join(", "));
+        text += &format!("; could not be undone and is still in effect: {}", left.join(", "));
+    }
+    if let Some(why) = unrecorded {
+        text += &format!("; that could not be recorded: {why}");
     }
     text
 }
 
-impl From<Refused> for Error {
-    fn from(refused: Refused) -> Error {
-        Error::Refused(refused.refusal)
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Error {
+        Error::Refused(refusal.into())
+    }
+}
+
+impl From<NodeError> for Error {
+    fn from(error: NodeError) -> Error {
+        match error {
+            NodeError::Host(error) => Error::Host(error),
+            error => Error::Node(error),
+        }
+    }
+}
+
+impl From<AddressError> for Error {
+    fn from(error: AddressError) -> Error {
+        Error::usage(error.problem, Advice::Write { form: error.expected })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_list_shows_five_and_a_count() {
+        let names: Vec<String> = (0..9).map(|it| format!("web{it}")).collect();
+        assert_eq!(few(&names[..5]), "web0, web1, web2, web3, web4");
+        assert_eq!(few(&names), "web0, web1, web2, web3, web4 and 4 more");
+    }
+
+    #[test]
+    fn several_results_have_the_kind_that_all_failures_have_in_common() {
+        use ExitCode::{Busy, Done, Failed, Policy};
+        for (kinds, expected) in [
+            (&[][..], Done),
+            (&[Done, Done], Done),
+            (&[Done, Busy], Busy),
+            (&[Busy, Done, Busy], Busy),
+            (&[Busy, Policy], Failed),
+        ] {
+            assert_eq!(ExitCode::of_all(kinds.iter().copied()), expected, "{kinds:?}");
+        }
     }
 }

@@ -1,71 +1,69 @@
-//! Which of the things that a domain has are those that a spec asks for.
+//! Matches the items of a domain with those of a spec.
 //!
-//! A spec leaves things open, and what was decided for them once stays: applying the same spec again finds what is there,
-//! wherever it is, and changes nothing. So before a spec is resolved, what it asks for is matched with what is there, and
-//! what matches is pinned: the spec says its index, name and port from then on. What is vusb's own and matches nothing goes.
+//! What a spec leaves open is decided only once: applying the same spec again must change nothing.
+//! So before a spec is resolved, its items are matched with those of the domain, and each match is
+//! pinned: its index, name and port are written into the spec. Items of an earlier version of the
+//! spec without a match are removed, and with `prune` also those that were added by hand.
 //!
 //! ```text
-//!   has ───┬─ somebody else's ────────────────▶ stays
-//!          ├─ vusb's own, asked for ──────────▶ stays, and is pinned in the spec
-//!          └─ vusb's own, asked for no more ──▶ goes, unless something that stays is plugged into it
+//!   item ──┬─ of another tool ─────────────────▶ stays
+//!          ├─ managed, in the spec ────────────▶ stays, and is pinned in the spec
+//!          ├─ added by hand, not in the spec ──▶ stays, unless `prune`
+//!          └─ only in an earlier spec ─────────▶ is removed, unless an item that stays is on it
 //! ```
 //!
-//! A controller that was added because a device needed it stays as long as a device of the spec is on it; one that was asked
-//! for and is not any more goes, and what is on it moves.
+//! A controller that was added on demand stays as long as a device that stays is on it. A
+//! controller that only an earlier spec has is removed if no item that stays is on it, and the
+//! spec's devices on it move to another controller. An item that was added by hand belongs to the
+//! spec as soon as a spec that has it is applied.
 //!
-//! Something of somebody else's is what a spec asks for only where the spec says its name, or where it is what a guest that
-//! is started with the spec would have: then nothing is to be done.
+//! An item of another tool matches only if the spec names it, if it has something that a domain can
+//! have only once (a host device, an image), or if a guest that is started with the spec would have
+//! the same item at the same address.
 
 use std::collections::BTreeSet;
 
 use vusb_model::address::{Address, Index};
 use vusb_model::capabilities::Capabilities;
 use vusb_model::hardware::{Controller, Device, Hardware};
-use vusb_model::name::Name;
 use vusb_model::resolve::{Resolved, resolve};
 use vusb_model::spec::{ControllerRef, ControllerSpec, DeviceSpec, Spec};
 
 use crate::controllers::find;
+use crate::inventory::{Inventory, Key, Origin};
 
-/// What matching comes to.
+/// The result of matching.
 pub(crate) struct Matched {
-    /// The spec, with all that is there pinned.
+    /// The spec, with every match pinned.
     pub(crate) spec: Spec,
-    /// What stays.
+    /// The hardware that stays.
     pub(crate) stays: Hardware,
 }
 
-/// What of a domain's hardware is vusb's own.
-#[derive(Clone, Copy)]
-pub(crate) struct Owned<'a> {
-    /// All of it.
-    pub(crate) managed: &'a BTreeSet<Name>,
-    /// The controllers of it that nobody asked for: devices needed them.
-    pub(crate) added: &'a BTreeSet<Name>,
-}
-
 struct Matching<'a> {
-    has: &'a Hardware,
-    owned: Owned<'a>,
+    inventory: &'a Inventory,
+    /// Whether to remove what was added by hand.
+    prune: bool,
     capabilities: Capabilities,
-    /// What a guest that is started with the spec has, if that can be.
+    /// The hardware of a guest that is started with the spec; `None` if the spec is impossible.
     fresh: Option<Resolved>,
+    /// The controllers and devices that have been matched so far.
     controllers: BTreeSet<Index>,
     devices: BTreeSet<Address>,
 }
 
-/// Matches what `has` with what `spec` asks for.
+/// Matches the items of a domain with those of a spec.
 pub(crate) fn pin(
-    has: &Hardware,
-    owned: &Owned<'_>,
+    inventory: &Inventory,
     spec: &Spec,
     capabilities: &Capabilities,
+    prune: bool,
 ) -> Matched {
     let default_type = capabilities.default_type;
     let capabilities = Capabilities { default_type, ..Capabilities::everything() };
     let mut matching = Matching {
-        has,
-        owned: *owned,
+        inventory,
+        prune,
         fresh: resolve(&Hardware::new(), spec, &capabilities).ok(),
         capabilities,
         controllers: BTreeSet::new(),
@@ -73,82 +71,128 @@ pub(crate) fn pin(
     };
     let mut pinned = spec.clone();
     matching.pin_controllers(&mut pinned.controllers);
+    matching.pin_ports(&mut pinned);
     matching.pin_devices(&mut pinned.devices);
     Matched { spec: pinned, stays: matching.stays() }
 }
 
 impl Matching<'_> {
-    fn is_ours(&self, name: &Name) -> bool {
-        self.owned.managed.contains(name)
+    fn hardware(&self) -> &Hardware {
+        self.inventory.hardware()
+    }
+
+    fn manages_controller(&self, index: Index) -> bool {
+        self.inventory.is_managed(Key::Controller(index))
+    }
+
+    fn manages_device(&self, address: Address) -> bool {
+        self.inventory.is_managed(Key::Device(address))
+    }
+
+    /// Whether the item is from an earlier version of the spec.
+    fn is_from_earlier_spec(&self, key: Key) -> bool {
+        self.inventory.facts(key).origin == Origin::Spec
+    }
+
+    /// Whether the item is removed if nothing in the spec matches it and nothing needs it.
+    fn is_removable(&self, key: Key) -> bool {
+        match self.inventory.facts(key).origin {
+            Origin::Other => false,
+            Origin::Hand => self.prune,
+            Origin::Spec => true,
+            // A rule attached a device with this origin, and a spec does not remove it.
+            Origin::OnDemand => matches!(key, Key::Controller(_)),
+        }
     }
 
     fn pin_controllers(&mut self, specs: &mut [ControllerSpec]) {
-        let says = |spec: &ControllerSpec| spec.name.is_some() || spec.index.is_some();
-        for spec in specs.iter_mut().filter(|spec| says(spec)) {
+        let is_named = |spec: &ControllerSpec| spec.name.is_some() || spec.index.is_some();
+        for spec in specs.iter_mut().filter(|spec| is_named(spec)) {
             let found = self.named_controller(spec);
             self.controllers.extend(found);
         }
-        for spec in specs.iter_mut().filter(|spec| !says(spec)) {
-            let found = self.wanted(spec).and_then(|wanted| self.like(&wanted));
+        for spec in specs.iter_mut().filter(|spec| !is_named(spec)) {
+            let found = self.resolved_alone(spec).and_then(|wanted| self.similar(&wanted));
             self.controllers.extend(found);
             spec.index = found;
         }
     }
 
-    /// The controller that has the spec's name or index and is what it asks for.
-    fn named_controller(&self, spec: &ControllerSpec) -> Option<Index> {
-        let asked = Spec { controllers: vec![spec.clone()], ..Spec::default() };
-        let resolved = resolve(self.has, &asked, &self.capabilities).ok()?;
-        resolved.controllers.first().filter(|it| it.already).map(|it| it.at)
+    /// A device with a port but without a controller goes to the spec's only controller, even if
+    /// the domain has more controllers.
+    fn pin_ports(&self, spec: &mut Spec) {
+        let [only] = spec.controllers.as_mut_slice() else { return };
+        let has_others = self.hardware().controllers().any(|it| Some(it.index) != only.index);
+        let is_open = |it: &&mut DeviceSpec| it.port.is_some() && it.controller.is_none();
+        let mut open = spec.devices.iter_mut().filter(is_open).peekable();
+        if !has_others || open.peek().is_none() {
+            return;
+        }
+        if only.name.is_none() && only.index.is_none() {
+            only.index = Index::all().find(|it| self.hardware().controller(*it).is_none());
+        }
+        let name = only.name.clone().map(ControllerRef::Name);
+        let controller = name.or_else(|| only.index.map(ControllerRef::Index));
+        open.for_each(|device| device.controller.clone_from(&controller));
     }
 
-    /// What a controller spec comes to, standing alone.
-    fn wanted(&self, spec: &ControllerSpec) -> Option<Controller> {
-        let asked = Spec { controllers: vec![spec.clone()], ..Spec::default() };
-        let resolved = resolve(&Hardware::new(), &asked, &self.capabilities).ok()?;
+    /// The controller that has the spec's name or index and fulfils the spec.
+    fn named_controller(&self, spec: &ControllerSpec) -> Option<Index> {
+        let request = Spec { controllers: vec![spec.clone()], ..Spec::default() };
+        let resolved = resolve(self.hardware(), &request, &self.capabilities).ok()?;
+        resolved.controllers.first().filter(|it| it.existing).map(|it| it.address)
+    }
+
+    /// The controller that the spec resolves to on an empty guest.
+    fn resolved_alone(&self, spec: &ControllerSpec) -> Option<Controller> {
+        let request = Spec { controllers: vec![spec.clone()], ..Spec::default() };
+        let resolved = resolve(&Hardware::new(), &request, &self.capabilities).ok()?;
         resolved.hardware.controllers().next().cloned()
     }
 
-    /// A controller that is like `wanted`, is nobody's match yet, and may be one.
-    fn like(&self, wanted: &Controller) -> Option<Index> {
+    /// An unmatched controller with the hardware of `wanted`, if vusb manages it or a guest that is
+    /// started with the spec would have it.
+    fn similar(&self, wanted: &Controller) -> Option<Index> {
         let fresh = self.fresh.as_ref().map(|fresh| &fresh.hardware);
         let as_started = |it: &Controller| {
             let there = fresh.and_then(|fresh| fresh.controller(it.index));
             there.is_some_and(|there| there.same_hardware(it))
         };
-        let mut all = self.has.controllers();
-        all.find(|it| {
+        let all = self.hardware().controllers().filter(|it| {
             !self.controllers.contains(&it.index)
                 && it.same_hardware(wanted)
-                && (self.is_ours(&it.name) || as_started(it))
-        })
-        .map(|it| it.index)
+                && (self.manages_controller(it.index) || as_started(it))
+        });
+        all.map(|it| it.index)
+            .min_by_key(|index| !self.is_from_earlier_spec(Key::Controller(*index)))
     }
 
-    /// Hubs first, for what is behind one can stay only if the hub does; then what says its name or port, then all others.
+    /// Hubs first, because a device behind a hub can stay only if the hub stays; then devices with
+    /// a name or a port in the spec; then the rest.
     fn pin_devices(&mut self, specs: &mut [DeviceSpec]) {
-        let turn = |spec: &DeviceSpec| {
+        let rank = |spec: &DeviceSpec| {
             (spec.kind.hub_ports() == 0, spec.name.is_none(), spec.port.is_none())
         };
         let mut order: Vec<(usize, &mut DeviceSpec)> = specs.iter_mut().enumerate().collect();
-        order.sort_by_key(|(_, spec)| turn(spec));
+        order.sort_by_key(|(_, spec)| rank(spec));
         for (number, spec) in order {
             let Some(address) = self.device(spec, number) else { continue };
             self.devices.insert(address);
             spec.controller = Some(ControllerRef::Index(address.bus));
             spec.port = Some(address.port);
-            spec.name = self.has.device(address).map(|it| it.name.clone());
+            spec.name = self.hardware().device(address).map(|it| it.name.clone());
         }
     }
 
-    /// The device that is what the spec asks for: vusb's own rather than somebody else's.
+    /// The device that fulfils the spec's device `number`; those of an earlier version of the spec
+    /// are preferred, and then other managed ones.
     fn device(&self, spec: &DeviceSpec, number: usize) -> Option<Address> {
         let bus = match &spec.controller {
-            Some(controller) => Some(find(self.has, controller).ok()?),
+            Some(controller) => Some(find(self.hardware(), controller).ok()?),
             None => None,
         };
         let fits = |(address, it): &(Address, &Device)| {
-            it.kind.satisfies(&spec.kind)
+            it.kind.matches_request(&spec.kind)
                 && spec.name.as_ref().is_none_or(|name| *name == it.name)
                 && bus.is_none_or(|bus| bus == address.bus)
                 && spec.port.is_none_or(|port| port == address.port)
@@ -159,47 +203,57 @@ impl Matching<'_> {
             .fresh
             .as_ref()
             .and_then(|fresh| fresh.devices.get(number))
-            .map(|settled| settled.at);
-        let candidates: Vec<(Address, &Device)> = self.has.devices().filter(fits).collect();
-        let ours = candidates.iter().find(|(_, it)| self.is_ours(&it.name));
-        let meant = |(address, it): &&(Address, &Device)| {
-            spec.name.is_some() || it.kind.identity().is_some() || Some(*address) == as_started
+            .map(|placed| placed.address);
+        let candidates: Vec<(Address, &Device)> = self.hardware().devices().filter(fits).collect();
+        let managed = candidates.iter().filter(|(address, _)| self.manages_device(*address));
+        let managed =
+            managed.min_by_key(|(address, _)| !self.is_from_earlier_spec(Key::Device(*address)));
+        let may_match_unmanaged = |(address, it): &&(Address, &Device)| {
+            spec.name.is_some()
+                || it.kind.unique_resource().is_some()
+                || Some(*address) == as_started
         };
-        ours.or_else(|| candidates.iter().find(meant)).map(|(address, _)| *address)
+        managed.or_else(|| candidates.iter().find(may_match_unmanaged)).map(|(address, _)| *address)
     }
 
-    /// Whether the controller and the hubs on the way to an address stay.
+    /// Whether the controller of an address stays, and the hubs that are in front of the address.
     fn may_stay(&self, address: Address) -> bool {
-        let controller = self.has.controller(address.bus).is_some_and(|it| {
-            let added = self.owned.added.contains(&it.name);
-            added || self.controllers.contains(&it.index) || !self.is_ours(&it.name)
-        });
-        let mut hubs = std::iter::successors(address.port.parent(), |port| port.parent())
-            .map(|port| Address { bus: address.bus, port });
-        controller
-            && hubs.all(|hub| {
-                let others = |it: &Device| !self.is_ours(&it.name);
-                self.devices.contains(&hub) || self.has.device(hub).is_some_and(others)
+        let bus = address.bus;
+        let Some(controller) = self.hardware().controller(bus) else { return false };
+        let key = Key::Controller(bus);
+        let on_demand = self.inventory.facts(key).origin == Origin::OnDemand;
+        let keeps = |port| !self.is_removable(Key::Device(Address { bus, port }));
+        let stays = on_demand
+            || !self.is_removable(key)
+            || self.controllers.contains(&bus)
+            || controller.devices().any(|(port, _)| keeps(port));
+        let mut hubs = std::iter::successors(address.port.parent(), |port| port.parent());
+        stays
+            && hubs.all(|port| {
+                let kept = controller.device(port).is_some() && keeps(port);
+                self.devices.contains(&Address { bus, port }) || kept
             })
     }
 
-    /// What stays: all that is somebody else's, all that was matched, and what those are plugged into.
+    /// All items that are not removed, and the hubs and controllers that they need.
     fn stays(&self) -> Hardware {
-        let mut stays = self.has.clone();
-        let devices: Vec<(Address, &Device)> = self.has.devices().collect();
-        // From the end, so that what is behind a hub is looked at before the hub.
-        for (address, device) in devices.into_iter().rev() {
+        let mut stays = self.hardware().clone();
+        let devices: Vec<Address> = self.hardware().devices().map(|(at, _)| at).collect();
+        // In reverse order, so that devices behind a hub are decided before the hub.
+        for address in devices.into_iter().rev() {
             let in_use = stays.controller(address.bus).is_some_and(|controller| {
                 controller.devices().any(|(port, _)| port.is_below(address.port))
             });
-            if self.is_ours(&device.name) && !self.devices.contains(&address) && !in_use {
+            let removable = self.is_removable(Key::Device(address));
+            if removable && !self.devices.contains(&address) && !in_use {
                 stays.unplug(address);
             }
         }
-        for controller in self.has.controllers() {
+        for controller in self.hardware().controllers() {
             let index = controller.index;
             let empty = stays.controller(index).is_some_and(|it| it.devices().len() == 0);
-            if empty && self.is_ours(&controller.name) && !self.controllers.contains(&index) {
+            let removable = self.is_removable(Key::Controller(index));
+            if empty && removable && !self.controllers.contains(&index) {
                 stays.remove_controller(index);
             }
         }

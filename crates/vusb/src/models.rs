@@ -1,217 +1,118 @@
-//! The controller models: what each is, what it is called everywhere, and what this machine's hypervisors can do with it.
-//!
-//! ```json
-//! {"name":"ehci","type":"emulated","usbversion":2,"ports":{"least":6,"most":6},"speeds":["high"],"qemu":"usb-ehci","hot":true,
-//!  "xen":"device model, version 2","xen_hot":true,"names":{"qemu":"usb-ehci","libxl":{"type":"devicemodel","version":2},
-//!  "libvirt":"ehci","vmware":"ehci.present","virtualbox":"EHCI"},"here":{"qemu":"hot","xen":null}}
-//! ```
+//! The controller models: their properties, their names in each tool, and what this machine's
+//! hypervisors can do with them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Serialize;
-use vusb_drivers::machine::{self, Presence};
-use vusb_drivers::{qemu, xenctl};
-use vusb_model::borders;
-use vusb_model::capabilities::Support;
-use vusb_model::models::{ControllerType, Model, UsbVersion};
+use serde_json::Value;
+use vusb_drivers::{Availability, Survey};
+use vusb_model::capabilities::{Capabilities, KINDS, Support};
+use vusb_model::models::Model;
+use vusb_model::naming::NamesView;
 use vusb_model::speed::SpeedSet;
 
-use crate::connect;
-use crate::view::API;
-use crate::vusb::Vusb;
+use crate::address::DomainAddress;
+use crate::call::Call;
+use crate::error::Error;
+use crate::session::Open;
+use crate::view::api::API;
+use crate::view::models::{
+    AvailabilityView, Can, GivableView, GuestModelsView, ModelView, ModelsView, PortsView,
+};
 
-/// How long each of this machine's hypervisors is waited for at the most: QEMU 7.2 takes a tenth of a second.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// The limit for asking each hypervisor of this machine. QEMU 7.2 takes a tenth of a second.
+const SURVEY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// All models, and who is here.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ModelsView {
-    /// The version of the layout.
-    pub api: u32,
-    /// The hypervisors of this machine.
-    pub here: HereView,
-    /// The models, in the order of their table.
-    pub models: Vec<ModelView>,
-}
-
-/// The hypervisors of this machine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct HereView {
-    /// The QEMU that is installed.
-    pub qemu: PresenceView,
-    /// Xen.
-    pub xen: PresenceView,
-}
-
-/// Whether a hypervisor is there.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct PresenceView {
-    /// Whether it is there and answers.
-    pub there: bool,
-    /// In a few words: `QEMU 7.2.22, /usr/bin/qemu-system-x86_64`, or `not installed`, or why it does not answer.
-    pub what: String,
-}
-
-/// What is known of a model.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ModelView {
-    /// The canonical name.
-    pub name: &'static str,
-    /// Other names that are read as this model.
-    #[serde(skip_serializing_if = "<[&str]>::is_empty")]
-    pub aliases: &'static [&'static str],
-    /// Emulated or pv.
-    #[serde(rename = "type")]
-    pub controller_type: ControllerType,
-    /// The generation of USB.
-    pub usbversion: UsbVersion,
-    /// How many ports it can have.
-    pub ports: PortsView,
-    /// The speeds that it takes, with the companions that it comes with.
-    pub speeds: SpeedSet,
-    /// What QEMU calls it; `None` if it does not have it.
-    pub qemu: Option<&'static str>,
-    /// Whether any QEMU can add it to a running guest; `None` where that differs between them.
-    pub hot: Option<bool>,
-    /// How a Xen guest gets it, in words; `None` if it cannot.
-    pub xen: Option<String>,
-    /// Whether a Xen guest that runs can be given it, as [`ModelView::hot`].
-    pub xen_hot: Option<bool>,
-    /// What it is called at each border.
-    pub names: NamesView,
-    /// What can be done with it on this machine.
-    pub here: CanView,
-}
-
-/// How many ports a model can have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct PortsView {
-    /// At the least.
-    pub least: u8,
-    /// At the most.
-    pub most: u8,
-}
-
-/// A model's names. `None` where a hypervisor does not have it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct NamesView {
-    /// QEMU's device.
-    pub qemu: Option<&'static str>,
-    /// What an xl configuration says.
-    pub libxl: Option<LibxlView>,
-    /// libvirt's model.
-    pub libvirt: Option<&'static str>,
-    /// VMware's key.
-    pub vmware: Option<String>,
-    /// VirtualBox's type of controller.
-    pub virtualbox: Option<&'static str>,
-}
-
-/// libxl's type and version of a controller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct LibxlView {
-    /// `devicemodel` or `pv`.
-    #[serde(rename = "type")]
-    pub kind: &'static str,
-    /// 1, 2 or 3.
-    pub version: UsbVersion,
-}
-
-/// What this machine's hypervisors can do with a model; `None` where there is none to ask.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct CanView {
-    /// QEMU.
-    pub qemu: Option<Can>,
-    /// Xen.
-    pub xen: Option<Can>,
-}
-
-/// What a hypervisor can do with a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Can {
-    /// Give it to a guest at any time.
-    Hot,
-    /// Start a guest with it.
-    Cold,
-    /// Neither.
-    No,
-}
-
-impl Can {
-    /// The word: `hot`, `cold` or `no`.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Can::Hot => "hot",
-            Can::Cold => "cold",
-            Can::No => "no",
+/// The models, and what this machine's hypervisors can do with each. A hypervisor that does not
+/// reply is not an error.
+pub(crate) fn models(call: &Call<'_>) -> ModelsView {
+    let limit = call.limits.next_wait().min(SURVEY_TIMEOUT);
+    let root = call.context.host().root();
+    let schemes = || call.context.registry().schemes();
+    let surveys: BTreeMap<&'static str, (&'static str, Survey)> = call
+        .ask_schemes(|scheme| scheme.survey(root, limit))
+        .into_iter()
+        .filter_map(|(scheme, survey)| Some((scheme.name(), (scheme.title(), survey?))))
+        .collect();
+    let here = surveys
+        .iter()
+        .map(|(scheme, (title, survey))| ((*scheme).to_owned(), available(title, survey)));
+    let view = |model| {
+        let can = |survey: &Survey| survey.models.get(&model).map(Can::from);
+        let here = surveys.iter().map(|(scheme, (_, survey))| ((*scheme).to_owned(), can(survey)));
+        let mut hypervisors = BTreeMap::new();
+        for scheme in schemes() {
+            let Some(facts) = scheme.model_facts(model) else { continue };
+            hypervisors.insert(scheme.name().to_owned(), facts.name.into());
+            hypervisors.insert(scheme.hot_key(), facts.hot.into());
         }
-    }
-}
-
-impl From<&Support> for Can {
-    fn from(support: &Support) -> Can {
-        match support {
-            Support::Hot | Support::Emulated { .. } => Can::Hot,
-            Support::Cold { .. } => Can::Cold,
-            Support::No { .. } => Can::No,
-        }
-    }
-}
-
-/// The models, and what this machine's hypervisors say of each. Whoever is not there or does not answer is no error.
-pub(crate) fn models(vusb: &Vusb) -> ModelsView {
-    let limit = vusb.settings.timeout.min(PATIENCE);
-    let offers = machine::offers(vusb.host.root(), &connect::reach(vusb), limit);
-    let can = |models: &BTreeMap<Model, Support>, model| models.get(&model).map(Can::from);
-    let here = |model| CanView {
-        qemu: can(&offers.qemu_models, model),
-        xen: can(&offers.xen_models, model),
+        model_view(model, hypervisors, here.collect())
     };
     ModelsView {
         api: API,
-        here: HereView { qemu: presence(&offers.qemu), xen: presence(&offers.xen) },
-        models: Model::ALL.into_iter().map(|model| view(model, here(model))).collect(),
+        here: here.collect(),
+        models: Model::ALL.into_iter().map(view).collect(),
     }
 }
 
-fn presence(presence: &Presence) -> PresenceView {
-    let there = matches!(presence, Presence::There(_));
-    PresenceView { there, what: presence.to_string() }
+fn available(title: &str, survey: &Survey) -> AvailabilityView {
+    let there = matches!(survey.availability, Availability::Available(_));
+    AvailabilityView { title: title.to_owned(), there, what: survey.availability.to_string() }
 }
 
-fn view(model: Model, here: CanView) -> ModelView {
+fn model_view(
+    model: Model,
+    hypervisors: BTreeMap<String, Value>,
+    here: BTreeMap<String, Option<Can>>,
+) -> ModelView {
     let range = model.port_range();
-    let names = borders::names(model);
-    // As it comes unless it is asked for otherwise: with its companions.
+    // By default, the EHCI of an ICH9 comes with its companions.
     let companions = match model {
-        Model::Ich9Ehci1 => Model::Ich9Uhci1.takes(),
+        Model::Ich9Ehci1 => Model::Ich9Uhci1.speeds(),
         _ => SpeedSet::NONE,
     };
-    // A part of a south bridge that new QEMUs let nobody add, and old ones did.
-    let hot = (model != Model::Vt82c686bUhci).then(|| qemu::hot(model));
     ModelView {
-        name: model.name(),
-        aliases: model.aliases(),
+        name: model.name().to_owned(),
+        aliases: model.aliases().iter().map(|it| (*it).to_owned()).collect(),
         controller_type: model.controller_type(),
         usbversion: model.usbversion(),
         ports: PortsView { least: *range.start(), most: *range.end() },
-        speeds: model.takes().or(companions),
-        qemu: names.qemu,
-        hot,
-        xen: xenctl::way(model).map(|way| way.to_string()),
-        xen_hot: match xenctl::way(model) {
-            Some(xenctl::Way::Pvusb) => Some(true),
-            _ => hot,
-        },
-        names: NamesView {
-            qemu: names.qemu,
-            libxl: names.libxl.map(|kind| LibxlView { kind, version: model.usbversion() }),
-            libvirt: names.libvirt,
-            vmware: names.vmware.map(|key| format!("{key}.present")),
-            virtualbox: names.virtualbox,
-        },
+        speeds: model.speeds().union(companions),
+        hypervisors,
+        names: NamesView::of(model),
         here,
     }
+}
+
+/// What the domain can be given, now and at its next start.
+///
+/// # Errors
+/// The domain cannot be observed.
+pub(crate) fn of_guest(call: &Call<'_>, domain: &DomainAddress) -> Result<GuestModelsView, Error> {
+    let mut open = Open::look(call, domain)?;
+    let capabilities = open.capabilities()?;
+    let running = !open.is_file() && !open.observed.off;
+    let Capabilities { models, kinds, .. } = &capabilities;
+    let models = Model::ALL.into_iter().map(|it| (it.name(), models.get(&it)));
+    let kinds = KINDS.into_iter().map(|it| (it, kinds.get(it)));
+    let view = |(name, support)| givable(name, support, running);
+    Ok(GuestModelsView {
+        api: API,
+        domain: open.record.display_name().to_owned(),
+        address: domain.to_string(),
+        running,
+        controllers: models.map(view).collect(),
+        devices: kinds.map(view).collect(),
+    })
+}
+
+fn givable(name: &str, support: Option<&Support>, running: bool) -> GivableView {
+    let (hot, cold, why) = match support {
+        Some(Support::Hot | Support::EmulatedOnly { .. }) => (true, true, None),
+        Some(Support::Cold { why }) => (false, true, Some(why.clone())),
+        Some(Support::Unsupported { why }) => (false, false, Some(why.clone())),
+        None => (false, false, Some("this hypervisor does not have it".to_owned())),
+    };
+    let why = why.filter(|_| running || !cold);
+    GivableView { name: name.to_owned(), live: hot && running, next_start: cold, why }
 }

@@ -1,107 +1,52 @@
-//! A change that has been begun: saved before its first step, so that a command that is killed leaves a trace.
+//! A change that was begun. It is saved before its first step, so that a killed command leaves a
+//! trace.
 //!
 //! ```text
 //!              save intent                 all steps taken, observed
 //!   settled ───────────────▶ going forward ─────────────────────────▶ settled (the new hardware)
 //!                                │
-//!                                │ a step failed: saved as going back
+//!                                │ a step failed, or cancelled: saved as going back
 //!                                ▼
 //!                            going back ────────────────────────────▶ settled (the old hardware)
 //!
-//!   killed at any moment: the next command observes, finds out how many of the steps are in effect, and goes on in the
-//!   same direction. When going forward fails, it goes back.
+//!   killed at any moment: the next call observes, finds out how many of the steps are in
+//!   effect, and continues in the same direction. If going forward fails, it goes back.
 //! ```
 //!
-//! Steps are taken one after the other, so what is in effect is a number: the first K of them ([`in_effect`]).
+//! Steps are taken in order, so the progress of a change is one number: the first K steps are in
+//! effect ([`in_effect`]).
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
-use vusb_model::address::{Address, Index};
+use vusb_model::address::Address;
 use vusb_model::diff::Step;
 use vusb_model::hardware::{Controller, Device, Hardware};
-use vusb_model::name::Name;
 
-/// A change that has been begun.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+use crate::inventory::{Inventory, Key};
+use crate::record::header::Header;
+
+/// A change that was begun.
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Pending {
-    /// What is to be recorded when all is done.
-    pub(crate) target: Hardware,
-    /// What is vusb's own then.
-    pub(crate) managed: BTreeSet<Name>,
-    /// The steps, in their order.
-    pub(crate) steps: Vec<Stored>,
-    /// Whether a step failed, so that all are being taken back.
-    #[serde(default)]
+    /// What to record once all steps are taken.
+    pub(crate) target: Inventory,
+    /// The steps, in order.
+    pub(crate) steps: Vec<Step>,
+    /// Whether a step failed or the change was cancelled, so that all steps are being undone.
     pub(crate) back: bool,
+    /// What the record says about the domain once all steps are taken; `None` if that stays.
+    pub(crate) header: Option<Header>,
 }
 
-impl Pending {
-    /// The steps.
-    pub(crate) fn steps(&self) -> Vec<Step> {
-        self.steps.iter().filter_map(Stored::step).collect()
-    }
-}
-
-/// A step, as it is stored. A controller is stored as the hardware that has it alone.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "do", rename_all = "kebab-case")]
-pub(crate) enum Stored {
-    AddController { controller: Hardware },
-    RemoveController { controller: Hardware },
-    Plug { address: Address, device: Device },
-    Unplug { address: Address, device: Device },
-}
-
-impl Stored {
-    fn step(&self) -> Option<Step> {
-        let only = |hardware: &Hardware| hardware.controllers().next().cloned();
-        Some(match self {
-            Stored::AddController { controller } => Step::AddController(only(controller)?),
-            Stored::RemoveController { controller } => Step::RemoveController(only(controller)?),
-            Stored::Plug { address, device } => Step::Plug(*address, device.clone()),
-            Stored::Unplug { address, device } => Step::Unplug(*address, device.clone()),
-        })
-    }
-}
-
-impl From<&Step> for Stored {
-    fn from(step: &Step) -> Self {
-        let alone = |controller: &Controller| {
-            let mut hardware = Hardware::new();
-            // A controller of a step comes from sound hardware; alone it cannot be in anything's way.
-            let _ = hardware.add_controller(controller.bare());
-            hardware
-        };
-        match step {
-            Step::AddController(it) => Stored::AddController { controller: alone(it) },
-            Step::RemoveController(it) => Stored::RemoveController { controller: alone(it) },
-            Step::Plug(address, device) => {
-                Stored::Plug { address: *address, device: device.clone() }
-            }
-            Step::Unplug(address, device) => {
-                Stored::Unplug { address: *address, device: device.clone() }
-            }
-        }
-    }
-}
-
-/// A place that a step changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Place {
-    Controller(Index),
-    Device(Address),
-}
-
-/// The place that the step changes.
-pub(crate) const fn place(step: &Step) -> Place {
+/// The item that the step changes.
+pub(crate) const fn key(step: &Step) -> Key {
     match step {
-        Step::AddController(it) | Step::RemoveController(it) => Place::Controller(it.index),
-        Step::Plug(address, _) | Step::Unplug(address, _) => Place::Device(*address),
+        Step::AddController(it) | Step::RemoveController(it) => Key::Controller(it.index),
+        Step::Plug(address, _) | Step::Unplug(address, _) => Key::Device(*address),
     }
 }
 
-/// Whether the step's own effect is there: what it adds is, or what it removes is not.
+/// Whether the step is in effect: what it adds exists, or what it removes does not.
 pub(crate) fn is_done(step: &Step, hardware: &Hardware) -> bool {
     let controller = |it: &Controller| {
         hardware.controller(it.index).is_some_and(|there| there.same_hardware(it))
@@ -116,7 +61,7 @@ pub(crate) fn is_done(step: &Step, hardware: &Hardware) -> bool {
     }
 }
 
-/// Whether the step's place is exactly as the step leaves it: with what it adds, or with nothing.
+/// Whether the item of the step is as the step leaves it: exactly the added item, or none at all.
 fn leaves(step: &Step, hardware: &Hardware) -> bool {
     match step {
         Step::AddController(_) | Step::Plug(..) => is_done(step, hardware),
@@ -125,17 +70,18 @@ fn leaves(step: &Step, hardware: &Hardware) -> bool {
     }
 }
 
-/// How many of the steps, from the first on, are in effect. `None` if no number fits: somebody else changed the same
-/// places.
+/// How many of the steps, from the first on, are in effect. `None` if no number fits, because
+/// another tool changed the same items.
 ///
-/// For each number, each place must be as the last step so far left it, or as it was before the first that is to come.
+/// K fits if each item is as the last of the first K steps that concerns it left it. An item that
+/// none of these steps concerns must be as it was before the first of the other steps.
 pub(crate) fn in_effect(steps: &[Step], hardware: &Hardware) -> Option<usize> {
     (0..=steps.len()).rev().find(|count| {
         let (taken, open) = steps.split_at(*count);
         let mut seen = BTreeSet::new();
-        let mut last = taken.iter().rev().filter(|step| seen.insert(place(step)));
+        let mut last = taken.iter().rev().filter(|step| seen.insert(key(step)));
         let as_left = last.all(|step| leaves(step, hardware));
-        let mut first = open.iter().filter(|step| seen.insert(place(step)));
+        let mut first = open.iter().filter(|step| seen.insert(key(step)));
         as_left && first.all(|step| leaves(&step.undo(), hardware))
     })
 }
@@ -155,8 +101,9 @@ mod tests {
     }
 
     #[test]
-    fn how_far_a_change_came_is_seen_after_each_step() {
-        // The mouse behind the hub goes and comes back with another hub: the same place twice.
+    fn progress_is_recognized_after_each_step() {
+        // In the first case, one hub replaces another at the same address: two steps concern one
+        // item.
         let from = hardware(&["hub", "tablet"]);
         for to in [hardware(&["hub:ports=4", "mouse"]), hardware(&[]), hardware(&["storage:a"])] {
             let steps = diff(&from, &to);
@@ -170,19 +117,8 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_else_changed_is_not_guessed_at() {
+    fn changes_by_another_tool_are_recognized() {
         let steps = diff(&hardware(&["hub", "tablet"]), &hardware(&["mouse", "tablet"]));
         assert_eq!(in_effect(&steps, &hardware(&["keyboard", "tablet"])), None);
-    }
-
-    #[test]
-    fn steps_are_stored_and_read_back() {
-        let steps = diff(&hardware(&["hub", "storage:a"]), &hardware(&["host:0781:5581", "net"]));
-        let from_nothing = diff(&Hardware::new(), &hardware(&["tablet"]));
-        for step in steps.iter().chain(&from_nothing) {
-            let text = serde_json::to_string(&Stored::from(step)).unwrap();
-            let back: Stored = serde_json::from_str(&text).unwrap();
-            assert_eq!(back.step().as_ref(), Some(step), "{text}");
-        }
     }
 }

@@ -1,151 +1,206 @@
-//! Taking steps, and taking them back.
+//! Taking steps, and undoing them.
 //!
 //! ```text
 //!   step ──▶ done ──▶ next step
 //!     │
-//!     ├─▶ failed ────────────────────────────────────────▶ take back those before it, last first
-//!     └─▶ nobody knows (a time-out, a lost connection)
-//!              └─▶ look: in effect ──▶ done
-//!                        not ────────▶ failed
-//!                        cannot look ▶ blind: nothing more is touched; the intent stays saved
+//!     ├─▶ failed, cancelled or past the deadline ───▶ undo the steps before it, last first
+//!     └─▶ unknown (a time-out, a lost connection)
+//!              └─▶ observe: in effect ──▶ done
+//!                           not ────────▶ failed
+//!                           cannot ─────▶ unknown: nothing more is touched; the intent stays saved
 //! ```
+//!
+//! A driver that takes all steps at once, as for a configuration file, takes all of them or none:
+//! nothing has to be undone.
+//!
+//! The undo has a deadline of its own: a guest must not be left half changed because the steps took
+//! long.
 
+use vusb_drivers::AllAtOnce;
 use vusb_model::diff::Step;
 
+use crate::call::Call;
 use crate::error::{Error, NotUndone};
-use crate::pending::{Place, is_done, place};
-use crate::session::Session;
+use crate::inventory::Key;
+use crate::note::Note;
+use crate::options::Progress;
+use crate::pending::{is_done, key};
+use crate::session::Open;
 
 /// Why a step was not taken.
-pub(crate) struct Trouble {
+pub(crate) struct StepFailure {
     pub(crate) cause: Error,
-    /// Whether it is not known what is in effect, for nobody answers.
-    pub(crate) blind: bool,
+    /// Whether it is unknown what is in effect, because the hypervisor does not reply.
+    pub(crate) unknown: bool,
 }
 
-/// What became of taking steps back.
+impl From<Error> for StepFailure {
+    fn from(cause: Error) -> StepFailure {
+        StepFailure { cause, unknown: false }
+    }
+}
+
+/// The result of undoing steps.
 #[derive(Default)]
-pub(crate) struct TakenBack {
+pub(crate) struct Undone {
     pub(crate) undone: Vec<Step>,
     pub(crate) not_undone: Vec<NotUndone>,
-    /// Whether nobody answers any more.
-    pub(crate) blind: bool,
+    /// Whether the hypervisor stopped replying.
+    pub(crate) unknown: bool,
 }
 
-impl Session<'_> {
-    /// Takes the steps. When one fails, those before it are taken back and what is there then is recorded.
+impl Open<'_> {
+    /// Takes the steps. If one fails, those before it are undone, and the resulting hardware is
+    /// recorded.
     ///
     /// # Errors
-    /// [`Error::Failed`].
+    /// [`Error::Failed`]; or [`Error::Driver`], if the driver takes all steps at once or none.
     pub(crate) fn carry_out(&mut self, steps: &[Step]) -> Result<(), Error> {
-        match self.driver.perform_all(steps) {
-            Some(Ok(())) => return Ok(()),
-            // All of it failed, so there is nothing to take back.
-            Some(Err(error)) => return Err(error.into()),
-            None => {}
+        if let Some(driver) = self.driver.all_at_once() {
+            // All or nothing: there is nothing to undo.
+            return take_at_once(driver, steps, &self.call);
         }
+        let _cancels_intent = self.cancel_with_intent();
         for (number, step) in steps.iter().enumerate() {
-            if let Err(trouble) = self.take(step) {
+            let taken = match self.call.check() {
+                Ok(()) => self.take(step, false),
+                Err(stopped) => Err(stopped.into()),
+            };
+            if let Err(failure) = taken {
                 let done = steps.get(..number).unwrap_or_default();
-                return Err(self.failed(step, done, trouble));
+                return Err(self.failed(step, done, failure));
             }
         }
-        Ok(())
+        match steps.last() {
+            // Cancelled during the last step: the caller no longer wants any of them.
+            Some(last) if self.call.cancel().is_cancelled() => {
+                Err(self.failed(last, steps, Error::Cancelled.into()))
+            }
+            _ => Ok(()),
+        }
     }
 
-    /// Takes one step; in a dry run on the model of what was observed.
-    pub(crate) fn take(&mut self, step: &Step) -> Result<(), Trouble> {
+    /// Takes one step; in a dry run, only on the observed hardware in memory. `undo` tells the
+    /// observer whether the step undoes an earlier one.
+    pub(crate) fn take(&mut self, step: &Step, undo: bool) -> Result<(), StepFailure> {
         if self.is_dry() {
-            return self.imagine(step).map_err(|cause| Trouble { cause, blind: false });
+            return Ok(self.apply_in_memory(step)?);
         }
+        let _change = self.call.cancel().begin_change();
         tracing::debug!(domain = %self.domain, %step, "taking a step");
-        let placed = self.present.placed(step, self.placing(step));
-        let cause = match self.driver.perform(&placed) {
-            Ok(()) => return Ok(()),
+        self.call.report(&Progress::StepBegins { step, undo });
+        let taken = self.perform(step);
+        let error = taken.as_ref().err().map(|failure| &failure.cause);
+        self.call.report(&Progress::StepEnds { step, undo, error });
+        taken
+    }
+
+    fn perform(&mut self, step: &Step) -> Result<(), StepFailure> {
+        let present = self.host_devices.with_present_device(step, self.inventory_for(step));
+        let cause = match self.driver.perform(&present) {
+            Ok(()) => {
+                if let Step::Unplug(_, device) = step {
+                    self.unplugged.insert(device.name.clone());
+                }
+                return Ok(());
+            }
             Err(error) => Error::from(error),
         };
         if !cause.is_uncertain() {
-            return Err(Trouble { cause, blind: false });
+            return Err(cause.into());
         }
+        // The deadline may have caused the time-out; the outcome must still be determined.
+        self.call.limits.begin_rollback();
         match self.observe() {
             Ok(()) if is_done(step, &self.observed.hardware) => {
-                self.note(format!("{cause}; but it is done: {step}"));
+                self.note(Note::TookEffect { step: step.into(), error: cause.to_string() });
                 Ok(())
             }
-            Ok(()) => Err(Trouble { cause, blind: false }),
-            Err(_) => Err(Trouble { cause, blind: true }),
+            Ok(()) => Err(cause.into()),
+            Err(_) => Err(StepFailure { cause, unknown: true }),
         }
     }
 
-    fn failed(&mut self, step: &Step, done: &[Step], trouble: Trouble) -> Error {
-        let mut back = TakenBack { blind: trouble.blind, ..TakenBack::default() };
-        if trouble.blind {
-            let why = "the hypervisor does not answer any more";
-            back.not_undone = done.iter().map(|step| not_undone(step, why)).collect();
+    fn failed(&mut self, step: &Step, done: &[Step], failure: StepFailure) -> Error {
+        let mut result = Undone { unknown: failure.unknown, ..Undone::default() };
+        if failure.unknown {
+            let why = "the hypervisor no longer replies";
+            result.not_undone = done.iter().map(|step| not_undone(step, why)).collect();
         }
-        // Saved before the first step is taken back: whoever comes after a kill is to go on in this direction. If it cannot
-        // be saved, the next command goes forward and fails at the same step.
-        if let Some(pending) = self.record.pending.as_mut() {
-            pending.back = true;
+        self.save_going_back();
+        if !failure.unknown {
+            self.call.limits.begin_rollback();
+            result = self.undo(done);
         }
-        let saved = self.save();
-        if !trouble.blind {
-            back = self.take_back(done);
-        }
-        let recorded = saved.and_then(|()| if back.blind { Ok(()) } else { self.as_before() });
-        if let Err(error) = recorded {
-            tracing::warn!(%error, "what is there now could not be recorded");
-        }
+        let recorded = if result.unknown { Ok(()) } else { self.roll_back() };
         Error::Failed {
             step: Box::new(step.clone()),
-            cause: Box::new(trouble.cause),
-            undone: back.undone,
-            not_undone: back.not_undone,
+            cause: Box::new(failure.cause),
+            unknown: failure.unknown,
+            undone: result.undone,
+            not_undone: result.not_undone,
+            unrecorded: recorded.err().map(Box::new),
         }
     }
 
-    /// Takes the steps back, last first. One that cannot be is left, and so is what it depends on.
-    pub(crate) fn take_back(&mut self, done: &[Step]) -> TakenBack {
-        let mut back = TakenBack::default();
+    /// Undoes the steps, last first. A step that cannot be undone stays in effect, and so do all
+    /// earlier steps on the same controller: it may depend on them.
+    pub(crate) fn undo(&mut self, done: &[Step]) -> Undone {
+        let mut result = Undone::default();
         for step in done.iter().rev() {
-            if back.blind {
-                back.not_undone.push(not_undone(step, "the hypervisor does not answer any more"));
+            if result.unknown {
+                result.not_undone.push(not_undone(step, "the hypervisor no longer replies"));
                 continue;
             }
-            if let Some(why) = in_the_way(step, &back.not_undone) {
-                back.not_undone.push(not_undone(step, &why));
+            if let Some(why) = blocked_by(step, &result.not_undone) {
+                result.not_undone.push(not_undone(step, &why));
                 continue;
             }
-            match self.take(&step.undo()) {
-                Ok(()) => back.undone.push(step.clone()),
-                Err(trouble) => {
-                    back.blind = trouble.blind;
-                    back.not_undone.push(not_undone(step, &trouble.cause.beside_its_step()));
+            match self.take(&step.undo(), true) {
+                Ok(()) => result.undone.push(step.clone()),
+                Err(failure) => {
+                    result.unknown = failure.unknown;
+                    result.not_undone.push(not_undone(step, &failure.cause.without_step()));
                 }
             }
         }
-        back
+        result
     }
 
-    /// Records what is there after all that could be was taken back: what the record said, as far as it is still so.
-    pub(crate) fn as_before(&mut self) -> Result<(), Error> {
+    /// Records the hardware after the undo, with the missing items of the record.
+    pub(crate) fn roll_back(&mut self) -> Result<(), Error> {
         if !self.is_dry() {
             self.observe()?;
         }
-        self.settle(self.record.hardware.clone(), self.record.managed.clone())
+        self.settle(self.record.inventory.clone())
     }
+}
+
+/// Takes all steps as one change. Each of them begins before it and ends after it, with its result.
+fn take_at_once(driver: &mut dyn AllAtOnce, steps: &[Step], call: &Call<'_>) -> Result<(), Error> {
+    for step in steps {
+        tracing::debug!(%step, "taking a step, together with the others");
+        call.report(&Progress::StepBegins { step, undo: false });
+    }
+    let taken = driver.perform_all(steps).map_err(Error::from);
+    let error = taken.as_ref().err();
+    for step in steps {
+        call.report(&Progress::StepEnds { step, undo: false, error });
+    }
+    taken
 }
 
 fn not_undone(step: &Step, why: &str) -> NotUndone {
     NotUndone { step: step.clone(), why: why.to_owned() }
 }
 
-/// Why the step cannot be taken back after these could not: a controller that something is on stays.
-fn in_the_way(step: &Step, left: &[NotUndone]) -> Option<String> {
-    let bus = |step: &Step| match place(step) {
-        Place::Controller(index) => index,
-        Place::Device(address) => address.bus,
+/// Why the step is not undone while `left` is in effect: a step on the same controller is left, and
+/// a controller with devices cannot be removed.
+fn blocked_by(step: &Step, left: &[NotUndone]) -> Option<String> {
+    let bus = |step: &Step| match key(step) {
+        Key::Controller(index) => index,
+        Key::Device(address) => address.bus,
     };
     let there = left.iter().find(|other| bus(&other.step) == bus(step))?;
-    Some(format!("not tried, for `{}` is still in effect", there.step))
+    Some(format!("not tried because `{}` is still in effect", there.step))
 }

@@ -1,92 +1,110 @@
-//! Finishing what an earlier command had begun when it was killed. The states are drawn in [`crate::pending`].
+//! Finishing a change that was interrupted by a kill. The states are drawn in [`crate::pending`].
 
 use vusb_model::address::Address;
 use vusb_model::diff::Step;
 use vusb_model::hardware::Hardware;
 
 use crate::error::Error;
-use crate::merge::names;
-use crate::pending::{Pending, Place, in_effect, is_done, place};
-use crate::session::{Session, remembered};
+use crate::inventory::{Key, Origin};
+use crate::note::{Note, Recovery};
+use crate::pending::{Pending, in_effect, is_done, key};
+use crate::record::Record;
+use crate::session::Open;
+use crate::step::StepView;
 
-impl Session<'_> {
-    /// Goes on where a command that was killed stopped: forward to what it wanted, and where that cannot be, back.
+impl Open<'_> {
+    /// Continues where a killed command stopped, in the same direction. If going forward fails, it
+    /// goes back.
     ///
     /// # Errors
-    /// Nobody answers halfway. The intent stays saved.
+    /// The hypervisor stopped replying, or the result cannot be recorded. The intent stays saved.
     pub(crate) fn recover(&mut self) -> Result<(), Error> {
         let Some(pending) = self.record.pending.clone() else {
             return Ok(());
         };
-        let steps = pending.steps();
-        if self.is_fresh(&steps) {
-            return self.start_afresh(&pending);
+        if self.guest_restarted(&pending.steps) {
+            return self.recover_after_restart(&pending);
         }
-        match in_effect(&steps, &self.observed.hardware) {
-            None => self.cannot_tell(&pending),
-            Some(count) if pending.back => self.go_back(steps.get(..count).unwrap_or_default()),
-            Some(count) => self.go_forward(pending, &steps, count),
+        match in_effect(&pending.steps, &self.observed.hardware) {
+            None => self.accept_present(&pending),
+            Some(count) if pending.back => {
+                self.go_back(pending.steps.get(..count).unwrap_or_default())
+            }
+            Some(count) => self.go_forward(pending, count),
         }
     }
 
-    /// Whether the guest was started anew since: nothing is there of what was vusb's own, nor of what the steps are about.
-    fn is_fresh(&self, steps: &[Step]) -> bool {
-        let has = &self.observed.hardware;
-        let none = steps.iter().all(|step| match step {
-            Step::AddController(_) | Step::Plug(..) => !is_done(step, has),
-            Step::RemoveController(_) | Step::Unplug(..) => is_done(step, has),
+    /// Whether the guest was restarted since: it has no item that vusb manages, and none that the
+    /// steps add or remove.
+    fn guest_restarted(&self, steps: &[Step]) -> bool {
+        let hardware = &self.observed.hardware;
+        let untouched = steps.iter().all(|step| match step {
+            Step::AddController(_) | Step::Plug(..) => !is_done(step, hardware),
+            Step::RemoveController(_) | Step::Unplug(..) => is_done(step, hardware),
         });
-        // A guest that had nothing before looks the same as one that was started anew: going on does no harm there.
-        let had = !self.record.managed.is_empty();
-        none && had && self.observed.ours.is_empty()
+        // A guest that had no managed items before looks like a restarted one. Continuing is
+        // harmless then.
+        let had = self.record.inventory.managed_names().next().is_some();
+        untouched && had && self.observed.ours.is_empty()
     }
 
-    /// After a restart there is nothing to go on with, and nothing to take back. What was to go is gone, what was to come does
-    /// not, and all else that was recorded is missing.
-    fn start_afresh(&mut self, pending: &Pending) -> Result<(), Error> {
-        let mut left = self.record.hardware.clone();
+    /// After a restart there is nothing to finish and nothing to undo. Removals stand, additions
+    /// are dropped, and everything else that was recorded is missing.
+    fn recover_after_restart(&mut self, pending: &Pending) -> Result<(), Error> {
+        let recorded = self.record.inventory.hardware().clone();
+        let target = pending.target.hardware();
+        let mut left = recorded.clone();
         let devices: Vec<Address> = left.devices().map(|(at, _)| at).collect();
-        // From the end, so that what is behind a hub goes before the hub.
+        // In reverse order, so that devices behind a hub are removed before the hub.
         for at in devices.into_iter().rev() {
             let kind = |hardware: &Hardware| hardware.device(at).map(|it| it.kind.clone());
-            if kind(&pending.target) != kind(&left) {
+            if kind(target) != kind(&left) {
                 left.unplug(at);
             }
         }
-        for controller in self.record.hardware.controllers() {
-            let wanted = pending.target.controller(controller.index);
+        for controller in recorded.controllers() {
+            let wanted = target.controller(controller.index);
             if !wanted.is_some_and(|it| it.same_hardware(controller)) {
                 left.remove_controller(controller.index);
             }
         }
-        self.note(format!(
-            "the guest was started anew after an earlier command was cut short: what was to go is gone, and nothing was added; \
-             that command's steps were {}",
-            list(&pending.steps())
-        ));
-        self.settle(left, self.record.managed.clone())
+        self.note(interrupted(Recovery::GuestRestarted, &pending.steps));
+        self.settle(self.record.inventory.with_hardware(left))
     }
 
-    /// Somebody else changed the same places meanwhile: what is there now counts.
-    fn cannot_tell(&mut self, pending: &Pending) -> Result<(), Error> {
-        self.note(format!(
-            "an earlier command was cut short, and the guest was changed since: what it has now counts; it had begun to {}",
-            list(&pending.steps())
-        ));
-        let managed = self.record.managed.union(&pending.managed).cloned().collect();
-        self.settle(self.record.hardware.clone(), managed)
-    }
-
-    fn go_forward(&mut self, pending: Pending, steps: &[Step], count: usize) -> Result<(), Error> {
-        for (number, step) in steps.iter().enumerate().skip(count) {
-            let Err(trouble) = self.take(step) else { continue };
-            if trouble.blind {
-                return Err(trouble.cause);
+    /// Another tool changed the same items meanwhile: the guest's present hardware is recorded.
+    fn accept_present(&mut self, pending: &Pending) -> Result<(), Error> {
+        self.note(interrupted(Recovery::GuestChanged, &pending.steps));
+        let mut all = self.record.inventory.clone();
+        let managed: Vec<(Key, Origin)> = pending
+            .target
+            .keys()
+            .filter(|(key, _)| pending.target.is_managed(*key))
+            .filter_map(|(key, name)| Some((all.named(name)?, pending.target.facts(key).origin)))
+            .collect();
+        for (key, origin) in managed {
+            let facts = all.facts_mut(key);
+            if !facts.origin.is_managed() {
+                facts.origin = origin;
             }
-            self.note(format!(
-                "an earlier command was cut short and cannot be finished: could not {step}: {}",
-                trouble.cause.beside_its_step()
-            ));
+        }
+        self.settle(all)
+    }
+
+    fn go_forward(&mut self, pending: Pending, count: usize) -> Result<(), Error> {
+        let steps = &pending.steps;
+        if let (Err(error), Some(next)) = (self.renew_claims(&pending), steps.get(count)) {
+            let (step, why) = (StepView::from(next), error.to_string());
+            self.note(Note::InterruptedStep { step, undo: false, why });
+            return self.go_back(steps.get(..count).unwrap_or_default());
+        }
+        for (number, step) in steps.iter().enumerate().skip(count) {
+            let Err(failure) = self.take(step, false) else { continue };
+            if failure.unknown {
+                return Err(failure.cause);
+            }
+            let why = failure.cause.without_step();
+            self.note(Note::InterruptedStep { step: step.into(), undo: false, why });
             return self.go_back(steps.get(..number).unwrap_or_default());
         }
         if !self.is_dry() {
@@ -94,86 +112,76 @@ impl Session<'_> {
         }
         let rest = steps.get(count..).unwrap_or_default();
         self.note(if rest.is_empty() {
-            format!(
-                "an earlier command was cut short after its last step; it is recorded now: {}",
-                list(steps)
-            )
+            interrupted(Recovery::Recorded, steps)
         } else {
-            format!("finished what an earlier command had begun: {}", list(rest))
+            interrupted(Recovery::Finished, rest)
         });
-        self.settle(pending.target, pending.managed)
+        if let Some(header) = pending.header {
+            self.record.set_header(header);
+        }
+        self.settle(pending.target)
     }
 
     fn go_back(&mut self, done: &[Step]) -> Result<(), Error> {
-        let back = self.take_back(done);
-        if let Some(left) = back.not_undone.first().filter(|_| back.blind) {
+        let result = self.undo(done);
+        if let Some(left) = result.not_undone.first().filter(|_| result.unknown) {
             return Err(Error::Driver(vusb_drivers::Error::Unreachable {
                 domain: self.domain.to_string(),
-                why: format!("while an earlier command's steps were taken back ({left})"),
+                why: format!("while undoing an interrupted change ({left})").into(),
                 midway: true,
             }));
         }
-        if back.undone.is_empty() && back.not_undone.is_empty() {
-            self.note(
-                "an earlier command failed or was cut short; none of it is in effect".to_owned(),
-            );
+        if result.undone.is_empty() && result.not_undone.is_empty() {
+            self.note(interrupted(Recovery::NotInEffect, &[]));
         }
-        if !back.undone.is_empty() {
-            self.note(format!(
-                "took back what an earlier command had done: {}",
-                list(&back.undone)
-            ));
+        if !result.undone.is_empty() {
+            self.note(interrupted(Recovery::Undone, &result.undone));
         }
-        for left in &back.not_undone {
-            self.note(format!("an earlier command's step could not be taken back: {left}"));
+        for left in result.not_undone {
+            let step = StepView::from(&left.step);
+            self.note(Note::InterruptedStep { step, undo: true, why: left.why });
         }
-        self.as_before()
+        self.roll_back()
     }
 
-    /// For one who only looks: what is remembered, with what a change that is under way is about.
-    pub(crate) fn see_through(&mut self) {
+    /// For a call that only lists: extends the inventory by all items of a pending change.
+    pub(crate) fn include_pending(&mut self) {
         if let Some(pending) = &self.record.pending {
-            let what = list(&pending.steps());
-            let managed = pending.managed.clone();
-            self.record.hardware = remembered(&self.record);
-            self.record.managed.extend(managed);
-            self.note(format!(
-                "a change is under way, or was cut short, and the next command finishes it: {what}"
-            ));
+            let open = if pending.back { Recovery::OpenUndo } else { Recovery::Open };
+            let note = interrupted(open, &pending.steps);
+            self.record.inventory = self.record.combined();
+            self.note(note);
         }
     }
 
-    /// What a change that is under way touches, and what is not there, is not missing: it is just not there now.
-    pub(crate) fn leave_out_touched(&mut self) {
-        let steps = self.record.pending.as_ref().map(Pending::steps).unwrap_or_default();
-        for step in steps {
-            match place(&step) {
-                Place::Controller(index) if self.missing.controllers.contains(&index) => {
-                    self.base.remove_controller(index);
-                }
-                Place::Device(address) if self.missing.devices.contains(&address) => {
-                    self.base.unplug(address);
-                }
-                Place::Controller(_) | Place::Device(_) => {}
+    /// Removes the items of a pending change that the guest lacks: they are not missing but in
+    /// transit.
+    pub(crate) fn leave_out_pending(&mut self) {
+        let Some(pending) = &self.record.pending else { return };
+        let keys: Vec<Key> = pending.steps.iter().map(key).collect();
+        let all = &mut self.record.inventory;
+        for key in keys {
+            if all.is_missing(key) {
+                all.change(|hardware| match key {
+                    Key::Controller(index) => {
+                        hardware.remove_controller(index);
+                    }
+                    Key::Device(address) => {
+                        hardware.unplug(address);
+                    }
+                });
             }
         }
-        self.missing.keep_to(&self.base);
     }
 }
 
-/// Forgets in a record, without asking anybody, what `forget` takes out of the hardware.
-pub(crate) fn forget(record: &mut crate::record::Record, forget: impl FnOnce(&mut Hardware)) {
-    record.hardware = remembered(record);
-    if let Some(pending) = record.pending.take() {
-        record.managed.extend(pending.managed);
-    }
-    forget(&mut record.hardware);
-    let left: Vec<_> = names(&record.hardware).cloned().collect();
-    record.managed.retain(|name| left.contains(name));
-    record.added.retain(|name| left.contains(name));
-    record.places.retain(|name, _| left.contains(name));
+fn interrupted(outcome: Recovery, steps: &[Step]) -> Note {
+    Note::Interrupted { outcome, steps: steps.iter().map(StepView::from).collect() }
 }
 
-fn list(steps: &[Step]) -> String {
-    steps.iter().map(Step::to_string).collect::<Vec<_>>().join(", ")
+/// Removes items from a record without asking the hypervisor, and drops its pending change.
+pub(crate) fn forget(record: &mut Record, change: impl FnOnce(&mut Hardware)) {
+    record.inventory = record.combined();
+    record.pending = None;
+    record.inventory.change(change);
 }

@@ -1,317 +1,351 @@
-//! One operation on one domain: what it has, what is remembered of it, and how it is changed.
+//! One operation on one domain.
 //!
 //! ```text
-//!  open:    lock ─▶ read record ─▶ connect ─▶ observe ─▶ recover what was cut short ─▶ base = observed and missing
-//!  commit:  diff ─▶ vet ─▶ check ─▶ claims and intent saved ─▶ steps, one at a time ─▶ observe ─▶ record saved
+//!            lock ─▶ read record ─▶ connect ─▶ observe ─▶ recover an interrupted change
+//!                                                            │
+//!   Open  ◀── inventory = observed and missing items ◀───────┘
+//!    │ plan(change):  diff ─▶ vet ─▶ driver checks the steps         nothing is changed so far
+//!    ▼
+//!   Planned
+//!    │ commit():  claims and intent saved ─▶ steps, one at a time ─▶ observe ─▶ record saved
+//!    ▼            (dry run: claims checked, steps taken in memory)
+//!   Committed ─▶ Outcome
 //! ```
 //!
-//! In a dry run there is no lock and nothing is saved; steps are taken on what was observed, in memory, so that what a dry
-//! run says is found out in the same way as what is then done.
+//! A dry run takes no lock and saves nothing. Its steps are taken on the observed hardware in
+//! memory, so that its result is found in the same way as that of the real run.
+
+pub(crate) mod claims;
+mod commit;
+mod plan;
+mod stale;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
-use vusb_drivers::{DeviceState, Driver, Observed};
+use vusb_drivers::{Driver, GuestIdentity, Observed, When};
 use vusb_model::address::{Address, Index};
 use vusb_model::capabilities::Capabilities;
-use vusb_model::device::Kind;
-use vusb_model::diff::{Step, diff};
-use vusb_model::hardware::{Device, Hardware};
+use vusb_model::diff::Step;
+use vusb_model::hardware::Hardware;
 use vusb_model::name::Name;
 use vusb_model::profile::Profile;
-use vusb_model::refusal::Category;
-use vusb_model::resolve::{Resolved, resolve};
+use vusb_model::refusal::Refusal;
+use vusb_model::resolve::{Refused, Resolved, resolve};
 use vusb_model::spec::Spec;
 
-use crate::domain::DomainId;
+use crate::address::DomainAddress;
+use crate::call::{Call, is_gone};
 use crate::error::Error;
-use crate::hosts::Present;
+use crate::host_devices::HostDevices;
+use crate::inventory::Inventory;
 use crate::lock::{self, Lock};
-use crate::matching::Owned;
-use crate::merge::{Missing, merge, names};
-use crate::outcome::{Chosen, Outcome};
-use crate::pending::{Pending, Stored};
-use crate::record::{Record, Records};
-use crate::vusb::Vusb;
-use crate::{claims, connect, files};
+use crate::names;
+use crate::note::Note;
+use crate::outcome::Outcome;
+use crate::record::{Header, Record, Records};
+use crate::speeds;
 
-/// An operation under way.
-pub(crate) struct Session<'a> {
-    pub(crate) vusb: &'a Vusb,
-    pub(crate) domain: DomainId,
+/// An operation on an observed domain.
+pub(crate) struct Open<'a> {
+    pub(crate) call: Call<'a>,
+    pub(crate) domain: DomainAddress,
+    pub(crate) host_devices: HostDevices<'a>,
     records: Records,
-    /// Held until the operation ends; none in a dry run.
+    /// Held until the operation ends; `None` in a dry run, and after [`Open::look`].
     _lock: Option<Lock>,
-    /// What is in the record's file, if there is one.
+    /// The record as it is on the disk.
     saved: Option<Record>,
-    /// What is remembered.
+    /// The claims of earlier records that this operation has replaced on the disk.
+    earlier_claims: BTreeSet<String>,
+    /// The record as it will be.
     pub(crate) record: Record,
+    /// The guest that runs now.
+    guest: Option<GuestIdentity>,
     pub(crate) driver: Box<dyn Driver>,
-    /// What the guest has.
+    /// What was last observed.
     pub(crate) observed: Observed,
-    /// What it has and what is missing.
-    pub(crate) base: Hardware,
-    pub(crate) missing: Missing,
-    /// What of the base is vusb's own.
-    pub(crate) managed: BTreeSet<Name>,
-    pub(crate) present: Present<'a>,
-    /// What the domain is called, and the rules that it is decided by, once the change is done.
-    pub(crate) called: Option<(Option<Name>, Profile)>,
-    notes: Vec<String>,
+    /// The devices that this call unplugged, with their back ends.
+    pub(crate) unplugged: BTreeSet<Name>,
+    notes: Vec<Note>,
 }
 
-/// What is to become of a domain.
+/// An operation may move to another thread, with its driver, its locks and its view of the host.
+const _: fn() = || {
+    fn is_send<T: Send>() {}
+    is_send::<Open<'_>>();
+    is_send::<HostDevices<'_>>();
+};
+
+/// A change of a domain.
 pub(crate) struct Change {
-    /// All that is to be recorded: what the guest is to have, and what stays missing.
-    pub(crate) target: Hardware,
-    /// What of it stays missing.
-    pub(crate) missing: Missing,
-    /// What of it is vusb's own.
-    pub(crate) managed: BTreeSet<Name>,
-    /// Devices that the guest has and that are to be plugged in anew: see [`Session::stale`].
-    pub(crate) renew: BTreeSet<Address>,
-    /// Controllers that the guest has and that are to be made anew, with all that is on them: see [`Session::broken`].
-    pub(crate) rebuild: BTreeSet<Index>,
+    /// The inventory to record: what the guest will have, and what stays missing.
+    pub(crate) target: Inventory,
+    /// Devices of the guest that are detached and attached again: see [`Open::stale`].
+    pub(crate) reattach: BTreeSet<Address>,
+    /// Controllers of the guest that are recreated with their devices: see [`Open::disconnected`].
+    pub(crate) recreate: BTreeSet<Index>,
+    /// What the record says about the domain as a whole from now on; `None` if that does not
+    /// change.
+    pub(crate) header: Option<Header>,
 }
 
-impl<'a> Session<'a> {
-    /// Begins an operation that changes the domain, or in a dry run says how.
+impl Change {
+    /// A change of the inventory alone.
+    pub(crate) fn to(target: Inventory) -> Change {
+        Change { target, reattach: BTreeSet::new(), recreate: BTreeSet::new(), header: None }
+    }
+}
+
+/// An operation whose steps are known and were checked.
+pub(crate) struct Planned<'a> {
+    open: Open<'a>,
+    change: Change,
+    steps: Vec<Step>,
+}
+
+/// A completed operation.
+pub(crate) struct Committed<'a> {
+    pub(crate) open: Open<'a>,
+    pub(crate) steps: Vec<Step>,
+}
+
+impl<'a> Open<'a> {
+    /// Begins an operation that changes the domain, or in a dry run only plans to.
     ///
     /// # Errors
-    /// Another command is at work on it, its record is damaged, or it cannot be reached. What an earlier command had begun
-    /// could neither be finished nor taken back.
-    pub(crate) fn open(vusb: &'a Vusb, domain: &DomainId) -> Result<Session<'a>, Error> {
-        let records = Records::new(&vusb.state);
-        let lock = if vusb.settings.dry_run { None } else { Some(lock(&records, vusb, domain)?) };
-        let mut session = Session::begin(vusb, domain, records, lock)?;
-        session.recover()?;
-        session.rebase();
-        Ok(session)
+    /// The domain is locked, its record is damaged, or it cannot be reached; or an interrupted
+    /// change could be neither finished nor undone.
+    pub(crate) fn begin(call: &Call<'a>, domain: &DomainAddress) -> Result<Open<'a>, Error> {
+        let records = call.records();
+        let lock = if call.is_dry() { None } else { Some(take_lock(&records, call, domain)?) };
+        let mut open = Open::observe_first(call, domain, records, lock)?;
+        open.recover()?;
+        open.merge();
+        open.identify();
+        Ok(open)
     }
 
-    /// Looks at a domain without the lock and changes nothing, so that one can look while a command is at work.
+    /// Looks at a domain without its lock and without changing anything, so that a domain can be
+    /// shown while a command works on it.
     ///
     /// # Errors
-    /// Its record is damaged, or it cannot be reached; [`Error::Busy`] if it is silent while another command is at work on it.
-    pub(crate) fn look(vusb: &'a Vusb, domain: &DomainId) -> Result<Session<'a>, Error> {
-        let records = Records::new(&vusb.state);
-        let lock = records.path(domain, "lock");
-        let mut session = Session::begin(vusb, domain, records, None).map_err(|error| {
-            // A hypervisor that talks to one at a time talks to that command.
-            let silent = matches!(&error, Error::Driver(it) if !connect::is_gone(domain, it));
+    /// Its record is damaged, or it cannot be reached; [`Error::Busy`] if it does not reply while
+    /// another command works on it.
+    pub(crate) fn look(call: &Call<'a>, domain: &DomainAddress) -> Result<Open<'a>, Error> {
+        let records = call.records();
+        let lock = records.path(&domain.for_lock(), "lock");
+        let looked = Open::observe_first(call, domain, records, None);
+        let mut open = looked.map_err(|error| {
+            // A hypervisor that serves one client at a time is serving that command.
+            let silent = matches!(&error, Error::Driver(it) if !is_gone(domain, it));
             match lock::held(&lock).filter(|_| silent) {
                 Some(pid) => {
-                    let (what, waited) = (domain.to_string(), vusb.settings.timeout);
-                    Error::Busy { what, pid, waited }
+                    let what = format!("the lock of {domain}");
+                    Error::Busy { what, pid, waited: call.options.wait }
                 }
                 None => error,
             }
         })?;
-        session.see_through();
-        session.rebase();
-        session.leave_out_touched();
-        Ok(session)
+        open.include_pending();
+        open.merge();
+        open.identify();
+        open.leave_out_pending();
+        Ok(open)
     }
 
-    fn begin(
-        vusb: &'a Vusb,
-        domain: &DomainId,
+    fn observe_first(
+        call: &Call<'a>,
+        domain: &DomainAddress,
         records: Records,
-        lock: Option<Lock>,
-    ) -> Result<Session<'a>, Error> {
-        // A file is its own record.
-        let saved = if domain.is_file() { None } else { records.read(domain)? };
+        mut lock: Option<Lock>,
+    ) -> Result<Open<'a>, Error> {
+        let mut saved = if domain.has_record() { records.read(domain.as_str())? } else { None };
+        let mut driver = call.open_driver(domain, lock.is_some())?;
+        let mut observed = driver.observe(&recorded_hardware(saved.as_ref()))?;
+        let identity = driver.identity();
+        // An address without a record may be a second address of a guest that has a record.
+        if let (None, Some(guest)) = (&saved, &identity) {
+            if let Some(address) = records.address_of(guest) {
+                if lock.is_some() {
+                    let path = records.path(&address, "lock");
+                    lock = Some(Lock::take(&path, &format!("the lock of {address}"), call)?);
+                }
+                saved = records.read(&address)?;
+                observed = driver.observe(&recorded_hardware(saved.as_ref()))?;
+            }
+        }
         let mut record = saved.clone().unwrap_or_else(|| Record::new(domain));
-        let mut driver = connect::driver(vusb, domain, vusb.settings.timeout)?;
-        let observed = driver.observe(&remembered(&record))?;
         if let Some(profile) = driver.profile() {
             record.profile = profile;
         }
+        let mut notes = Vec::new();
         if record.name.is_none() {
-            record.name = driver.called().and_then(|name| name.parse().ok());
+            let (name, note) = names::of_guest(driver.as_ref(), &records, domain)?;
+            record.name = name;
+            notes.extend(note);
         }
-        Ok(Session {
-            vusb,
+        record.identity = identity.clone().or(record.identity);
+        Ok(Open {
+            call: call.clone(),
             domain: domain.clone(),
+            host_devices: HostDevices::new(call, Some(domain)),
             records,
             _lock: lock,
             saved,
+            earlier_claims: BTreeSet::new(),
             record,
+            guest: identity,
             driver,
             observed,
-            base: Hardware::new(),
-            missing: Missing::default(),
-            managed: BTreeSet::new(),
-            present: Present::new(vusb, domain),
-            called: None,
-            notes: Vec::new(),
+            unplugged: BTreeSet::new(),
+            notes,
         })
     }
 
-    /// Finds out anew what the base is, from what is observed and what is remembered.
-    pub(crate) fn rebase(&mut self) {
+    /// Merges the observed hardware into the record's inventory.
+    pub(crate) fn merge(&mut self) {
+        self.merge_after(&[]);
+    }
+
+    /// As [`Open::merge`], after these steps. An item that the driver has just added through
+    /// another tool belongs to that tool, but is not noted as taken over.
+    fn merge_after(&mut self, steps: &[Step]) {
         let Observed { hardware, ours, .. } = &self.observed;
-        let base = merge(hardware, ours, &self.record.hardware, &self.record.managed);
-        base.notes.into_iter().for_each(|note| self.note(note));
-        let called = |name: &Name| base.called.get(name).cloned();
-        // Of a thing that is no more, nothing passes on to a newcomer that took its name.
-        let added = self.record.added.iter().filter_map(called);
-        self.record.added = added.filter(|it| base.managed.contains(it)).collect();
-        let places = self.record.places.iter();
-        self.record.places =
-            places.filter_map(|(name, place)| Some((called(name)?, place.clone()))).collect();
-        self.record.hardware = base.hardware.clone();
-        self.record.managed = base.managed.clone();
-        self.base = base.hardware;
-        self.missing = base.missing;
-        self.managed = base.managed;
+        let (merged, notes) = Inventory::merge(hardware, ours, &self.record.inventory);
+        self.record.inventory = merged;
+        let is_added = |name: &Name| {
+            steps.iter().any(|step| match step {
+                Step::Plug(_, device) => device.name == *name,
+                Step::AddController(controller) => controller.name == *name,
+                Step::Unplug(..) | Step::RemoveController(_) => false,
+            })
+        };
+        for note in notes {
+            if !matches!(&note, Note::TakenOver { name } if is_added(name)) {
+                self.note(note);
+            }
+        }
     }
 
-    /// What of the base is vusb's own, and which controllers of that were added for devices alone.
-    pub(crate) const fn owned(&self) -> Owned<'_> {
-        Owned { managed: &self.managed, added: &self.record.added }
+    /// Finds out which host devices the guest has, as far as that is not recorded.
+    fn identify(&mut self) {
+        if !self.is_file() {
+            self.host_devices.identify(&mut self.record.inventory, &self.observed.given);
+        }
     }
 
-    /// Adds a sentence for the person, once.
-    pub(crate) fn note(&mut self, note: String) {
+    /// What the domain has and should have.
+    pub(crate) const fn inventory(&self) -> &Inventory {
+        &self.record.inventory
+    }
+
+    /// The hardware that the domain has or should have.
+    pub(crate) const fn hardware(&self) -> &Hardware {
+        self.record.inventory.hardware()
+    }
+
+    /// Adds a note, once.
+    pub(crate) fn note(&mut self, note: Note) {
         if !self.notes.contains(&note) {
             self.notes.push(note);
         }
     }
 
-    /// All that is to be said.
-    pub(crate) fn notes(&self) -> Vec<String> {
-        self.notes.clone()
+    /// What the driver noticed when it observed the guest.
+    pub(crate) fn observed_notes(&self) -> impl Iterator<Item = Note> {
+        self.observed.notes.iter().map(|message| Note::Other { message: message.clone() })
     }
 
-    /// All that the hypervisor can do.
+    /// The notes so far.
+    pub(crate) fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
+    /// Whether the domain is a config file.
+    pub(crate) fn is_file(&self) -> bool {
+        !self.domain.has_record()
+    }
+
+    /// Whether the change gives nothing to a guest now: the domain is a config file or does not
+    /// run, or the change is for its next start. Then it needs no claims, and another guest may
+    /// have the device now.
+    pub(crate) fn gives_nothing_now(&self) -> bool {
+        self.is_file() || self.observed.off || self.call.options.when == When::Next
+    }
+
+    pub(crate) const fn is_dry(&self) -> bool {
+        self.call.is_dry()
+    }
+
+    /// Everything that the hypervisor can do.
     pub(crate) fn capabilities(&mut self) -> Result<Capabilities, Error> {
         Ok(self.driver.capabilities(None)?)
     }
 
-    /// Decides on what is asked for on top of the base. The hypervisor is asked for what that needs; where it cannot have it, for
-    /// everything, so that the refusal can say what can be had instead.
-    pub(crate) fn resolve(&mut self, asked: &Spec) -> Result<Resolved, Error> {
-        let asked = &self.with_backends(asked.clone())?;
-        let needed = self.driver.capabilities(Some(asked))?;
-        match resolve(&self.base, asked, &needed) {
-            Err(refusal) if refusal.category() == Category::NotImplemented => {
+    /// Resolves a request on top of the domain's hardware. The hypervisor is asked only for the
+    /// capabilities that the request needs. If it lacks them, it is asked for all, so that the
+    /// refusal can name alternatives.
+    pub(crate) fn resolve(&mut self, request: &Spec) -> Result<Resolved, Error> {
+        self.resolve_on(&self.hardware().clone(), request)
+    }
+
+    /// As [`Open::resolve`], on top of `base`, a part of the domain's hardware.
+    pub(crate) fn resolve_on(
+        &mut self,
+        base: &Hardware,
+        request: &Spec,
+    ) -> Result<Resolved, Error> {
+        let request = &self.with_canonical_backends(request.clone())?;
+        let needed = self.driver.capabilities(Some(request))?;
+        match resolve(base, request, &needed) {
+            Err(Refused {
+                refusal: Refusal::NotImplemented { .. } | Refusal::NoSlot { .. },
+                ..
+            }) => {
                 let all = self.capabilities()?;
-                Ok(resolve(&self.base, asked, &all)?)
+                let resolved = resolve(base, request, &all);
+                Ok(resolved.map_err(|refused| refused.report_missing_slot(&all))?)
             }
-            decided => Ok(decided?),
+            resolved => Ok(resolved?),
         }
     }
 
-    /// The folder that the caller's relative paths are relative to.
-    pub(crate) fn folder(&self) -> PathBuf {
-        self.vusb.settings.folder.clone().unwrap_or_else(|| PathBuf::from("."))
-    }
-
-    /// The rules that the domain's hardware is decided by.
-    pub(crate) const fn profile(&self) -> Profile {
-        self.record.profile
-    }
-
-    pub(crate) const fn is_dry(&self) -> bool {
-        self.vusb.settings.dry_run
-    }
-
-    /// The host devices that the guest was given and that were pulled out and plugged in again since: the hypervisor holds on to
-    /// one that is no more, and the new one is here and can be given in its place. What is on a controller that carries nothing comes back with that.
-    pub(crate) fn stale(&self) -> BTreeSet<Address> {
-        let is_stale = |at: &Address| {
-            if self.observed.broken.contains_key(&at.bus) {
-                return false;
-            }
-            let Some(Device { kind: Kind::Host(host), .. }) = self.observed.hardware.device(*at)
-            else {
-                return false;
-            };
-            let lost = self.observed.states.get(at) == Some(&DeviceState::Absent);
-            let backend = self.present.backend(&self.observed.hardware, *at);
-            let here = self.present.find(&host.selector, &backend).ok().flatten();
-            here.is_some_and(|here| {
-                lost || self.observed.given.get(at).is_some_and(|given| *given != here.at)
-            })
-        };
-        self.observed.hardware.devices().map(|(at, _)| at).filter(is_stale).collect()
-    }
-
-    /// Controllers of vusb's own that carry nothing any more: what is on them comes back when they are made anew.
-    pub(crate) fn broken(&self) -> BTreeSet<Index> {
-        let ours = |index: &&Index| {
-            self.base.controller(**index).is_some_and(|it| self.managed.contains(&it.name))
-        };
-        self.observed.broken.keys().filter(ours).copied().collect()
-    }
-
-    /// What is asked for, with each backend domain as it is recorded.
-    pub(crate) fn with_backends(&mut self, mut asked: Spec) -> Result<Spec, Error> {
-        for controller in &mut asked.controllers {
+    /// The request with its backend domains in the form that records use.
+    pub(crate) fn with_canonical_backends(&mut self, mut request: Spec) -> Result<Spec, Error> {
+        for controller in &mut request.controllers {
             if let Some(backend) = &controller.backend {
                 controller.backend = self.driver.backend(backend)?;
             }
         }
-        Ok(asked)
+        Ok(request)
     }
 
-    /// The hardware that has the controller of a step that is to be taken: what is under way, or what there is.
-    pub(crate) fn placing(&self, step: &Step) -> &Hardware {
-        let Step::Plug(at, _) = step else { return &self.base };
+    /// The profile that the domain's hardware is resolved with.
+    pub(crate) const fn profile(&self) -> Profile {
+        self.record.profile
+    }
+
+    /// The inventory that has the device of a step that is to be taken, or at least its controller:
+    /// the target of the pending change, or the present inventory.
+    pub(crate) fn inventory_for(&self, step: &Step) -> &Inventory {
+        let Step::Plug(at, device) = step else { return self.inventory() };
         let target = self.record.pending.as_ref().map(|it| &it.target);
-        let all = target.into_iter().chain([&self.record.hardware, &self.base]);
-        all.into_iter()
-            .find(|it| it.controller(at.bus).is_some())
-            .unwrap_or(&self.observed.hardware)
+        let all = || target.into_iter().chain([self.inventory()]);
+        let has = |it: &&Inventory| {
+            it.hardware().device(*at).is_some_and(|there| there.kind == device.kind)
+        };
+        let controls = |it: &&Inventory| it.hardware().controller(at.bus).is_some();
+        all().find(has).or_else(|| all().find(controls)).unwrap_or_else(|| self.inventory())
     }
 
-    /// Observes once more.
+    /// Observes again.
     pub(crate) fn observe(&mut self) -> Result<(), Error> {
-        self.observed = self.driver.observe(&remembered(&self.record))?;
+        self.observed = self.driver.observe(self.record.combined().hardware())?;
         Ok(())
     }
 
-    /// Makes the domain what `change` says. The steps that were taken, or in a dry run would be.
-    ///
-    /// # Errors
-    /// It must not be, cannot be, or was not done; what was done before is taken back then.
-    pub(crate) fn commit(&mut self, change: Change) -> Result<Vec<Step>, Error> {
-        let goal = change.missing.taken_from(&change.target);
-        let mut from = self.observed.hardware.clone();
-        let keeps = |at: &&Address| {
-            goal.device(**at).map(|it| &it.kind)
-                == self.observed.hardware.device(**at).map(|it| &it.kind)
-        };
-        let renew = change.renew.iter().filter(|at| !change.rebuild.contains(&at.bus));
-        let out = renew.filter(keeps).flat_map(|at| from.unplug(*at));
-        let mut steps: Vec<Step> = out.map(|(at, device)| Step::Unplug(at, device)).collect();
-        for index in &change.rebuild {
-            steps.extend(taken_apart(&mut from, *index));
-        }
-        steps.extend(diff(&from, &goal).iter().map(|step| self.present.placed(step, &goal)));
-        self.vet(&steps, &goal)?;
-        self.driver.check(&steps)?;
-        if self.is_dry() {
-            claims::check(self.vusb, &self.domain, &self.present, &steps, &change.target)?;
-            for step in &steps {
-                self.imagine(step)?;
-            }
-        } else if !steps.is_empty() {
-            self.intend(&steps, &change)?;
-            self.carry_out(&steps)?;
-            self.observe()?;
-        }
-        if let Some((name, profile)) = self.called.take() {
-            self.record.name = name;
-            self.record.profile = profile;
-        }
-        self.settle(change.target, change.managed)?;
-        Ok(steps)
-    }
-
     /// Takes a step in memory, for a dry run.
-    pub(crate) fn imagine(&mut self, step: &Step) -> Result<(), Error> {
+    pub(crate) fn apply_in_memory(&mut self, step: &Step) -> Result<(), Error> {
         step.apply(&mut self.observed.hardware)?;
         match step {
             Step::AddController(it) => self.observed.ours.insert(it.name.clone()),
@@ -320,108 +354,51 @@ impl<'a> Session<'a> {
         };
         Ok(())
     }
+}
 
-    /// Whether what the steps plug in is there and may be given. A guest that does not run takes nothing from anybody.
-    fn vet(&self, steps: &[Step], goal: &Hardware) -> Result<(), Error> {
-        if self.domain.is_file() {
-            return Ok(());
-        }
-        let force = self.vusb.settings.force;
-        for step in steps {
-            let Step::Plug(at, device) = step else { continue };
-            files::check(&device.kind, force)?;
-            if let Kind::Host(host) = &device.kind {
-                let backend = self.present.backend(goal, *at);
-                self.present.may_be_given(&host.selector, &backend, force)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Saves what is about to be done, under the lock of all claims.
-    fn intend(&mut self, steps: &[Step], change: &Change) -> Result<(), Error> {
-        let limit = self.vusb.settings.timeout;
-        let lock = Lock::take(&self.records.claims_lock(), "the list of what is given", limit)?;
-        claims::check(self.vusb, &self.domain, &self.present, steps, &change.target)?;
-        self.record.places = self.present.places(&change.target, &self.record.places);
-        self.record.pending = Some(Pending {
-            target: change.target.clone(),
-            managed: change.managed.clone(),
-            steps: steps.iter().map(Stored::from).collect(),
-            back: false,
-        });
-        self.save()?;
-        drop(lock);
-        Ok(())
-    }
-
-    /// Records what is observed now, with what is missing of `target`; nothing is under way any more.
-    pub(crate) fn settle(
-        &mut self,
-        target: Hardware,
-        managed: BTreeSet<Name>,
-    ) -> Result<(), Error> {
-        self.record.hardware = target;
-        self.record.managed = managed;
-        self.record.pending = None;
-        if self.domain.is_file() {
-            self.record.hardware = self.observed.hardware.clone();
-        }
-        self.rebase();
-        self.record.places = self.present.places(&self.base, &self.record.places);
-        self.save()
-    }
-
-    /// Writes the record, if it is another than the one that is there. Nothing in a dry run.
-    pub(crate) fn save(&mut self) -> Result<(), Error> {
-        if self.is_dry() || self.domain.is_file() || self.saved.as_ref() == Some(&self.record) {
-            return Ok(());
-        }
-        self.records.save(&self.domain, &mut self.record)?;
-        self.saved = Some(self.record.clone());
-        Ok(())
-    }
-
-    /// What the operation came to.
-    pub(crate) fn outcome(self, steps: Vec<Step>, already: bool, at: Option<Chosen>) -> Outcome {
+impl Committed<'_> {
+    /// The result of the operation.
+    pub(crate) fn outcome(self) -> Outcome {
+        let Committed { open, steps } = self;
+        let hardware = open.record.inventory.hardware().clone();
+        let slower = speeds::notes(&hardware, &steps);
+        let terminals = terminals(&open.observed, &steps);
+        // A warning about a file also matters to the user who edits it.
+        let warnings: Vec<Note> =
+            if open.is_file() { open.observed_notes().collect() } else { Vec::new() };
         Outcome {
-            domain: self.record.called().to_owned(),
             steps,
-            already,
-            dry_run: self.is_dry(),
-            at,
-            added_controllers: Vec::new(),
-            notes: self.notes,
-            hardware: self.base,
+            dry_run: open.call.is_dry(),
+            notes: warnings.into_iter().chain(open.notes).chain(slower).chain(terminals).collect(),
+            ..Outcome::new(open.record.display_name().to_owned(), hardware)
         }
     }
 }
 
-/// Takes the domain's lock: one for each domain, whichever of its names it is called by.
-pub(crate) fn lock(records: &Records, vusb: &Vusb, domain: &DomainId) -> Result<Lock, Error> {
-    records.make_folder()?;
-    let path = records.path(&domain.followed(), "lock");
-    Lock::take(&path, &domain.to_string(), vusb.settings.timeout)
-}
-
-/// The steps that take a controller away with all that is on it, what is deepest first.
-fn taken_apart(from: &mut Hardware, index: Index) -> Vec<Step> {
-    let Some(controller) = from.remove_controller(index) else { return Vec::new() };
-    let devices: Vec<_> = controller.devices().map(|(port, it)| (port, it.clone())).collect();
-    let out = devices.into_iter().rev();
-    let out = out.map(|(port, device)| Step::Unplug(Address { bus: index, port }, device));
-    out.chain([Step::RemoveController(controller.bare())]).collect()
-}
-
-/// All that a record knows of: what a driver should keep names and indexes of. What a pending change adds comes first, and
-/// beside it what that removes.
-pub(crate) fn remembered(record: &Record) -> Hardware {
-    match &record.pending {
-        None => record.hardware.clone(),
-        Some(pending) => {
-            let all = names(&record.hardware).cloned().collect();
-            let target = names(&pending.target).cloned().collect();
-            merge(&pending.target, &target, &record.hardware, &all).hardware
+/// A note for each terminal that a new serial adapter is connected to.
+fn terminals(observed: &Observed, steps: &[Step]) -> Vec<Note> {
+    let note = |step: &Step| match step {
+        Step::Plug(at, device) => {
+            let path = observed.terminals.get(at)?.clone();
+            Some(Note::Terminal { name: device.name.clone(), path })
         }
-    }
+        _ => None,
+    };
+    steps.iter().filter_map(note).collect()
+}
+
+/// Takes the domain's lock.
+pub(crate) fn take_lock(
+    records: &Records,
+    call: &Call<'_>,
+    domain: &DomainAddress,
+) -> Result<Lock, Error> {
+    records.create_folder()?;
+    let path = records.path(&domain.for_lock(), "lock");
+    Lock::take(&path, &format!("the lock of {domain}"), call)
+}
+
+/// The hardware in a record, including the items that a pending change adds or removes.
+fn recorded_hardware(record: Option<&Record>) -> Hardware {
+    record.map_or_else(Hardware::new, |record| record.combined().hardware().clone())
 }

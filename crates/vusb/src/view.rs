@@ -1,55 +1,104 @@
-//! What is shown of domains and of this machine, in the layout of the JSON that the command prints.
+//! Views of domains and of this machine. Each serializes to the JSON that the command prints, and
+//! can be read back from it.
 //!
 //! ```json
-//! {"api":1,"domain":"web1","profile":"vusb-1","controllers":[{"index":0,"name":"hci0","type":"emulated",
+//! {"api":1,"domain":"web1","address":"qemu:/run/web1.qmp","state":"running","suspended":false,
+//!  "profile":"vusb-1","controllers":[{"index":0,"name":"hci0","type":"emulated",
 //!  "model":"qemu-xhci","usbversion":3,"ports":15,"origin":"vusb","state":"present","devices":[{"port":"1",
 //!  "name":"stick","kind":"host","selector":"0781:5581","state":"attached","origin":"vusb"}]}],"foreign":[],"notes":[]}
 //! ```
 //!
-//! A field is never taken away or given another meaning while `api` is 1; new ones may come.
+//! A key is never removed and never changes its meaning while `api` is 1; new ones may be added.
+
+pub(crate) mod api;
+pub(crate) mod as_selector;
+pub(crate) mod error;
+pub(crate) mod models;
+pub(crate) mod plan;
 
 use std::fmt;
+use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use vusb_drivers::Counters;
-use vusb_host::HostDevice;
+use vusb_host::{HostDevice, Process, UsedBy};
 use vusb_model::address::{Index, PortPath};
 use vusb_model::device::Kind;
 use vusb_model::hardware::PciAddress;
-use vusb_model::models::{Companion, ControllerType, Model, UsbVersion};
+use vusb_model::models::{ControllerType, Model, UsbVersion};
 use vusb_model::name::Name;
 use vusb_model::profile::Profile;
-use vusb_model::selector::{BusAddress, BusId, UsbId};
+use vusb_model::selector::{BusAddress, BusId, Selector, Traits, UsbId};
 use vusb_model::speed::Speed;
 
-pub use crate::models::{
-    Can, CanView, HereView, LibxlView, ModelView, ModelsView, NamesView, PortsView, PresenceView,
-};
+use crate::error::ExitCode;
+use crate::note::{self, Note};
+use crate::outcome::Outcome;
 
-/// The version of the layout.
-pub const API: u32 = 1;
+pub use self::api::API;
+pub use self::error::{ErrorView, FailedView, NotUndoneView};
+pub use self::models::{
+    AvailabilityView, Can, GivableView, GuestModelsView, ModelView, ModelsView, PortsView,
+};
+pub use self::plan::{CompanionView, PlannedController, PlannedDevice};
 
 /// A domain's USB hardware.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DomainView {
     /// The version of the layout.
     pub api: u32,
-    /// The domain's name, or its address where it has none.
+    /// The domain's name, or its address if it has none.
     pub domain: String,
     /// Its address: `qemu:/run/web1.qmp`.
     pub address: String,
-    /// The profile that its record was made with.
+    /// Whether its guest runs.
+    #[serde(default)]
+    pub state: DomainState,
+    /// Whether its host devices were taken out until it is resumed.
+    #[serde(default)]
+    pub suspended: bool,
+    /// The profile that its hardware is resolved with.
     pub profile: Profile,
     /// The controllers, by index.
     pub controllers: Vec<ControllerView>,
-    /// USB controllers that there is no model for.
+    /// USB controllers that have no model.
     pub foreign: Vec<ForeignView>,
-    /// What else a person should know.
-    pub notes: Vec<String>,
+    /// What else the caller should know.
+    #[serde(with = "note::with_text")]
+    pub notes: Vec<Note>,
 }
 
-/// A controller, with what is on it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// Whether the guest of a domain runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DomainState {
+    /// It runs.
+    Running,
+    /// It has ended.
+    Gone,
+    /// The domain is the config file of a guest that does not run.
+    File,
+    /// It does not run, and its tool stores what it starts with.
+    Off,
+    /// It cannot be asked at the moment.
+    #[default]
+    Unknown,
+}
+
+impl fmt::Display for DomainState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DomainState::Running => "running",
+            DomainState::Gone => "gone",
+            DomainState::File => "file",
+            DomainState::Off => "off",
+            DomainState::Unknown => "unknown",
+        })
+    }
+}
+
+/// A controller with its devices.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ControllerView {
     /// Its index.
     pub index: Index,
@@ -60,58 +109,42 @@ pub struct ControllerView {
     pub controller_type: ControllerType,
     /// Its model.
     pub model: Model,
-    /// Its generation of USB.
+    /// Its USB version.
     pub usbversion: UsbVersion,
-    /// How many ports it has.
+    /// Its number of ports.
     pub ports: u8,
     /// Its companions.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub companions: Vec<CompanionView>,
-    /// The domain whose devices it carries.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The domain whose devices it carries, if that is not domain 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
-    /// Where it sits on PCI.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Its PCI address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pci: Option<PciAddress>,
-    /// Who made it.
-    pub origin: Origin,
+    /// Who created it.
+    pub origin: Creator,
     /// Whether the guest has it.
     pub state: ControllerState,
-    /// What it has carried so far, where that is counted: pv controllers that a vusb-backend serves.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// What it has carried so far, for controllers that count it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counters: Option<CountersView>,
-    /// What is on it, hubs before what is behind them.
+    /// Its devices, hubs before the devices behind them.
     pub devices: Vec<DeviceView>,
 }
 
-/// A companion of a controller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct CompanionView {
-    /// What it is, and how many of the controller's ports come before its own two.
-    #[serde(flatten)]
-    pub companion: Companion,
-    /// The PCI function that it has in the controller's slot.
-    pub function: u8,
-}
-
-impl From<&Companion> for CompanionView {
-    fn from(companion: &Companion) -> CompanionView {
-        CompanionView { companion: *companion, function: companion.model.function() }
-    }
-}
-
 /// What a controller has carried since the guest connected to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CountersView {
-    /// Transfers that the guest asked for.
+    /// Transfers that the guest requested.
     pub requests: u64,
-    /// Bytes that devices sent to the guest.
+    /// Bytes from devices to the guest.
     pub bytes_in: u64,
-    /// Bytes that the guest sent to devices.
+    /// Bytes from the guest to devices.
     pub bytes_out: u64,
     /// Transfers that failed.
     pub errors: u64,
-    /// Transfers that have not ended yet.
+    /// Transfers in flight.
     pub in_flight: u64,
 }
 
@@ -122,64 +155,91 @@ impl From<&Counters> for CountersView {
     }
 }
 
-/// A device in a domain.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// A device of a domain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeviceView {
     /// Its port.
     pub port: PortPath,
     /// Its name.
     pub name: Name,
-    /// What it is: `kind`, and the fields of that kind.
+    /// `kind`, and the fields of that kind.
     #[serde(flatten)]
     pub kind: Kind,
     /// Whether the guest sees it.
     pub state: State,
-    /// Who plugged it in.
-    pub origin: Origin,
+    /// Who attached it.
+    pub origin: Creator,
+    /// The terminal of this machine that is the other end of a serial adapter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<String>,
 }
 
-/// A USB controller that there is no model for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+impl DeviceView {
+    /// The device of this machine behind this device of a domain: the one that the domain holds
+    /// according to [`HostDeviceView::holder`], or the only one that its selector matches. `None`
+    /// if it is not plugged in, or is no device of this machine.
+    pub fn host_device<'a>(
+        &self,
+        domain: &str,
+        plugged: &'a [HostDeviceView],
+    ) -> Option<&'a HostDeviceView> {
+        let Kind::Host(host) = &self.kind else { return None };
+        let is_held = |here: &&HostDeviceView| {
+            here.holder.as_ref().is_some_and(|by| by.domain == domain && by.name == self.name)
+        };
+        if let Some(held) = plugged.iter().find(is_held) {
+            return Some(held);
+        }
+        let mut matching = plugged.iter().filter(|here| here.matches(&host.selector));
+        let only = matching.next().filter(|_| matching.next().is_none());
+        only.filter(|_| self.state != State::Absent)
+    }
+}
+
+/// A USB controller that has no model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForeignView {
-    /// What the hypervisor calls it.
+    /// The hypervisor's name for its type.
     pub driver: String,
-    /// The hypervisor's id for it; empty if it has none.
+    /// The hypervisor's ID for it; empty if it has none.
     pub id: String,
-    /// What is on it.
+    /// Its devices.
     pub devices: Vec<ForeignDeviceView>,
 }
 
 /// A device on such a controller.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForeignDeviceView {
     /// Its port.
     pub port: String,
-    /// What the hypervisor calls it.
+    /// The hypervisor's name for its type.
     pub driver: String,
 }
 
-/// Who made something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// Who created an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Origin {
-    /// vusb did.
+pub enum Creator {
+    /// vusb.
     Vusb,
     /// The hypervisor's command line, or another tool.
     Other,
 }
 
 /// Whether a guest has a controller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ControllerState {
-    /// It does.
+    /// The guest has it.
     Present,
     /// It is recorded, and the guest does not have it.
     Missing,
-    /// It does, and the controller carries nothing any more: it has to be made anew.
+    /// It is disconnected and has to be recreated.
     Broken,
     /// It is recorded, and the guest cannot be asked at the moment.
     Unknown,
+    /// The guest has it after its next start.
+    Configured,
 }
 
 impl fmt::Display for ControllerState {
@@ -189,24 +249,27 @@ impl fmt::Display for ControllerState {
             ControllerState::Missing => "missing",
             ControllerState::Broken => "broken",
             ControllerState::Unknown => "unknown",
+            ControllerState::Configured => "configured",
         })
     }
 }
 
 /// Whether a guest sees a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// It does.
+    /// The guest sees it.
     Attached,
-    /// The device has its port, and the thing behind it is not there.
+    /// It has its port, but the host device or the peer behind it is not there.
     Absent,
-    /// The guest was told of it and has not taken it yet.
+    /// The guest was notified of it and has not taken it yet.
     Offered,
-    /// The guest does not run: it has the device when it is started.
+    /// The guest has it after its next start.
     Configured,
-    /// It is recorded, and the guest does not have it: a restart, or another tool, took it away.
+    /// It is recorded, and the guest does not have it: a restart or another tool removed it.
     Missing,
+    /// It was taken out, and returns when the domain is resumed.
+    Suspended,
     /// It is recorded, and the guest cannot be asked at the moment.
     Unknown,
 }
@@ -219,119 +282,383 @@ impl fmt::Display for State {
             State::Offered => "offered",
             State::Configured => "configured",
             State::Missing => "missing",
+            State::Suspended => "suspended",
             State::Unknown => "unknown",
         })
     }
 }
 
+/// The controllers of a domain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ControllersView {
+    /// The version of the layout.
+    pub api: u32,
+    /// As in [`DomainView`].
+    pub domain: String,
+    /// As in [`DomainView`].
+    pub address: String,
+    /// The controllers; their `devices` are empty.
+    pub controllers: Vec<ControllerView>,
+}
+
+/// The devices of a domain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DevicesView {
+    /// The version of the layout.
+    pub api: u32,
+    /// As in [`DomainView`].
+    pub domain: String,
+    /// As in [`DomainView`].
+    pub address: String,
+    /// The devices, with their controllers.
+    pub devices: Vec<LocatedDevice>,
+}
+
+/// A device with its controller.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LocatedDevice {
+    /// Its location: `hci0:1`.
+    pub at: String,
+    /// The controller's index.
+    pub bus: Index,
+    /// The controller's name.
+    pub controller: Name,
+    /// The device.
+    #[serde(flatten)]
+    pub device: DeviceView,
+}
+
+impl DomainView {
+    /// The controllers without their devices.
+    pub fn into_controllers(self) -> ControllersView {
+        let DomainView { api, domain, address, controllers, .. } = self;
+        let bare = |it: ControllerView| ControllerView { devices: Vec::new(), ..it };
+        let controllers = controllers.into_iter().map(bare).collect();
+        ControllersView { api, domain, address, controllers }
+    }
+
+    /// The devices with their controllers.
+    pub fn into_devices(self) -> DevicesView {
+        let DomainView { api, domain, address, controllers, .. } = self;
+        let located = |it: ControllerView| {
+            let (bus, controller) = (it.index, it.name);
+            it.devices.into_iter().map(move |device| LocatedDevice {
+                at: format!("{controller}:{}", device.port),
+                bus,
+                controller: controller.clone(),
+                device,
+            })
+        };
+        let devices = controllers.into_iter().flat_map(located).collect();
+        DevicesView { api, domain, address, devices }
+    }
+}
+
 /// All domains that have a record.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AllView {
     /// The version of the layout.
     pub api: u32,
-    /// The domains that can be shown, by name.
+    /// The domains that could be listed, by name.
     pub domains: Vec<DomainView>,
-    /// Those that cannot: they are unreachable, or their records are damaged.
+    /// Those that could not: they are unreachable, or their records are damaged.
     pub unreachable: Vec<UnreachableView>,
+    /// The guests that run on this machine without a record.
+    pub unrecorded: Vec<RunningView>,
 }
 
-/// A domain that cannot be shown.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// The domains that have a record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DomainsView {
+    /// The version of the layout.
+    pub api: u32,
+    /// The domains, by name.
+    pub domains: Vec<RecordedView>,
+    /// The records that cannot be read.
+    pub damaged: Vec<DamagedView>,
+}
+
+/// A domain that has a record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedView {
+    /// The domain's name, or its address if it has none.
+    pub domain: String,
+    /// Its address.
+    pub address: String,
+    /// Whether its guest runs.
+    pub state: DomainState,
+    /// Why it is not known to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Whether its host devices were taken out until it is resumed.
+    pub suspended: bool,
+    /// The profile that its hardware is resolved with.
+    pub profile: Profile,
+    /// The number of controllers that it has or should have.
+    pub controllers: usize,
+    /// The number of devices that it has or should have.
+    pub devices: usize,
+    /// The host devices and images that it has claimed, as they are written on the command line.
+    pub claims: Vec<String>,
+}
+
+/// A record for another machine. Its layout is that of the file of a record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExportView {
+    /// The version of the layout.
+    pub api: u32,
+    /// The record.
+    pub record: serde_json::Map<String, serde_json::Value>,
+}
+
+/// The result of restoring every record whose guest runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AppliedAllView {
+    /// The version of the layout.
+    pub api: u32,
+    /// Whether this is a dry run.
+    pub dry_run: bool,
+    /// The recorded domains, by name.
+    pub domains: Vec<AppliedView>,
+}
+
+impl AppliedAllView {
+    /// The kind of the result: [`ExitCode::Done`], or the kind of the failures.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::of_all(self.domains.iter().map(|it| match (&it.outcome, &it.error) {
+            (_, Some(error)) => error.kind,
+            (Some(outcome), None) => outcome.exit_code(),
+            (None, None) => ExitCode::Done,
+        }))
+    }
+}
+
+/// What restoring the record of a domain did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AppliedView {
+    /// The domain's name or address, or the file of its record.
+    pub domain: String,
+    /// Its address, or the file of its record.
+    pub address: String,
+    /// What was done.
+    pub state: AppliedState,
+    /// What was done in detail; `None` if the guest does not run or it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorView>,
+}
+
+/// What restoring the record of a domain did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AppliedState {
+    /// Something was restored.
+    Done,
+    /// Nothing was missing that could be there.
+    Already,
+    /// Some devices could not be restored.
+    Incomplete,
+    /// The guest does not run.
+    Gone,
+    /// It failed.
+    Failed,
+}
+
+/// A record that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedView {
+    /// Its file.
+    pub path: PathBuf,
+    /// Why.
+    pub why: String,
+}
+
+/// A guest that runs on this machine and has no record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningView {
+    /// Its address. `None` if none reaches it: a QEMU without a QMP socket for clients.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Its name in its own tool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The hypervisor: `QEMU`.
+    pub hypervisor: String,
+    /// The process ID of a QEMU, or the domain ID of a Xen guest.
+    pub id: u32,
+    /// The tool that started it, if it can be recognized: `libvirt`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manager: Option<String>,
+    /// The host devices that its command line names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_devices: Vec<Selector>,
+}
+
+/// A domain that could not be listed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct UnreachableView {
     /// The domain's name or address, or the file of its record.
     pub domain: String,
     /// Why.
     pub why: String,
-    /// The host devices that it holds all the same.
+    /// The host devices that it still holds.
     pub holds: Vec<String>,
-    /// What is recorded of it; missing where nobody serves the domain, and unknown where somebody does.
+    /// The controllers of its record, in the state `missing` if the guest has ended, `unknown`
+    /// otherwise.
     pub controllers: Vec<ControllerView>,
 }
 
 /// The USB devices of this machine, or of a backend domain.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HostView {
     /// The version of the layout.
     pub api: u32,
-    /// The backend domain, if it is not this machine.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The backend domain; `None` is this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
     /// The devices, by bus and port.
     pub devices: Vec<HostDeviceView>,
-    /// What else a person should know: records that cannot be read.
-    pub notes: Vec<String>,
+    /// What else the caller should know.
+    #[serde(with = "note::with_text")]
+    pub notes: Vec<Note>,
 }
 
-/// A USB device of this machine. Its strings come from the device and are safe to show, but not to believe.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// A USB device of this machine or of a backend domain. Its strings come from the device: they are
+/// safe to print, but not trustworthy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostDeviceView {
     /// Bus and port chain.
     pub busid: BusId,
-    /// Bus and address of this plug.
-    #[serde(serialize_with = "as_text")]
+    /// Bus and address, which are valid until the device is unplugged.
+    #[serde(with = "as_selector")]
     pub at: BusAddress,
     /// Vendor and product.
-    #[serde(serialize_with = "as_text")]
     pub id: UsbId,
     /// Its serial number.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,
-    /// Who made it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The vendor's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vendor: Option<String>,
-    /// What it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The product's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub product: Option<String>,
-    /// The speed it runs at.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The speed that it runs at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub speed: Option<Speed>,
-    /// Its reboot-proof path.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Its reboot-proof port path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// Who uses it instead of this machine's own drivers, or may take it, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used_by: Option<String>,
+    /// The programs that use it, as far as this process may see them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub processes: Vec<ProcessView>,
     /// Whether it is a hub.
     pub hub: bool,
-    /// Why it is not given away without force.
+    /// Whether this machine lets drivers and programs use it.
+    #[serde(default = "default_authorized")]
+    pub authorized: bool,
+    /// Why it may not be attached without force.
     #[serde(rename = "protected")]
     pub protection: Vec<String>,
-    /// The domain that has it, as its record says.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The domain that holds it, according to the records and the claims.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holder: Option<HolderView>,
 }
 
-/// Who has a host device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// A process of this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessView {
+    /// Its process ID.
+    pub pid: u32,
+    /// Its name, at most 15 characters. The process chooses it. For a guest that a configuration or
+    /// a command line shows, the name of its hypervisor instead.
+    pub name: String,
+}
+
+impl From<&Process> for ProcessView {
+    fn from(Process { pid, name }: &Process) -> ProcessView {
+        ProcessView { pid: *pid, name: name.clone() }
+    }
+}
+
+/// The holder of a host device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HolderView {
     /// The domain.
     pub domain: String,
     /// The device's name there.
     pub name: Name,
-    /// Its place there: `hci0:1`.
+    /// Its location there: `hci0:1`.
     pub at: String,
 }
 
-fn as_text<T: fmt::Display, S: serde::Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_str(value)
+/// The value of `authorized` where the key is missing: versions before it did not list unauthorized
+/// devices.
+const fn default_authorized() -> bool {
+    true
 }
 
 impl HostDeviceView {
-    /// What is shown of `device`, which is kept for the reasons in `protection`, and which `holder` has.
+    /// Whether a selector matches this device.
+    pub fn matches(&self, selector: &Selector) -> bool {
+        selector.matches(&Traits {
+            id: self.id,
+            serial: self.serial.as_deref(),
+            port: &self.busid,
+            address: self.at,
+            path: self.path.as_deref(),
+        })
+    }
+
     pub(crate) fn new(
         device: &HostDevice,
         protection: Vec<String>,
         holder: Option<HolderView>,
     ) -> HostDeviceView {
+        let processes = device.used_by.as_ref().map_or(&[][..], UsedBy::processes);
         HostDeviceView {
             busid: device.bus_id.clone(),
-            at: device.at,
+            at: device.bus_address,
             id: device.id,
             serial: device.serial.clone(),
             vendor: device.vendor_name().map(|name| name.into_owned()),
             product: device.product_name().map(|name| name.into_owned()),
             speed: device.speed,
             path: device.path.as_ref().map(ToString::to_string),
+            used_by: device.used_by.as_ref().map(ToString::to_string),
+            processes: processes.iter().map(ProcessView::from).collect(),
             hub: device.is_hub,
+            authorized: device.is_authorized,
             protection,
             holder,
         }
     }
+}
+
+/// A hash of what a guest can see.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DigestView {
+    /// The version of the layout.
+    pub api: u32,
+    /// The hash, in hexadecimal.
+    pub digest: String,
+    /// Whether it includes the PCI addresses of controllers.
+    pub pci: bool,
+}
+
+/// Command line arguments that start a guest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ArgumentsView {
+    /// The version of the layout.
+    pub api: u32,
+    /// The arguments.
+    pub arguments: Vec<String>,
+    /// What else the caller should know.
+    #[serde(with = "note::with_text")]
+    pub notes: Vec<Note>,
 }

@@ -1,234 +1,499 @@
-//! Making a guest what a spec says, again and again.
+//! Applying specs, once and repeatedly.
 
 use serde_json::json;
-use vusb::Settings;
+use vusb::model::remedy::Remedy;
+use vusb::{Advice, Error, Options};
 
-use crate::house::{House, model, steps};
+use crate::sandbox::{Sandbox, model, steps, texts};
 
 const TWO: &str = "[[controller]]\nusbversion = 1\n[[device]]\nkind = \"tablet\"\n[[device]]\nkind = \"tablet\"\n\
                    [[device]]\nkind = \"mtp\"\ndir = \".\"";
 
 #[test]
 fn applying_twice_is_applying_once() {
-    let house = House::new();
-    let spec = house.spec("web", TWO);
-    let planned = house.vusb().plan(&spec).unwrap();
-    let outcome = house.vusb().apply(&spec).unwrap();
+    let sandbox = Sandbox::new();
+    let spec = sandbox.spec("web", TWO);
+    let planned = sandbox.vusb().plan(&spec).unwrap();
+    let outcome = sandbox.vusb().apply(&spec).unwrap();
     assert_eq!(steps(&planned), steps(&outcome));
     assert_eq!(outcome.steps.len(), 5, "{:?}", steps(&outcome));
-    assert_eq!(outcome.added_controllers.len(), 1, "for the player runs at high speed");
-    let again = house.vusb().apply(&spec).unwrap();
+    assert_eq!(outcome.added_controllers.len(), 1, "the media player runs at high speed");
+    let again = sandbox.vusb().apply(&spec).unwrap();
     assert!(again.already && again.added_controllers.is_empty(), "{:?}", steps(&again));
-    assert_eq!(house.record("web")["name"], "web");
+    assert_eq!(sandbox.record("web")["name"], "web");
 }
 
 #[test]
-fn what_the_spec_has_no_more_goes_and_the_rest_is_not_touched() {
-    let house = House::new();
-    house.vusb().apply(&house.spec("web", TWO)).unwrap();
-    house.add("web", "ccid").unwrap();
+fn what_the_spec_no_longer_has_is_removed_and_the_rest_stays() {
+    let sandbox = Sandbox::new();
+    sandbox.vusb().apply(&sandbox.spec("web", TWO)).unwrap();
+    sandbox.add("web", "ccid").unwrap();
     let less =
         TWO.replacen("[[device]]\nkind = \"tablet\"\n", "", 1) + "\n[[device]]\nkind = \"hub\"";
-    let outcome = house.vusb().apply(&house.spec("web", &less)).unwrap();
+    let outcome = sandbox.vusb().apply(&sandbox.spec("web", &less)).unwrap();
+    assert_eq!(steps(&outcome), ["unplug tablet1 (tablet) from 0:2", "plug hub0 (hub) into 0:2"]);
     assert_eq!(
-        steps(&outcome),
+        texts(&outcome.notes),
         [
-            "unplug tablet1 (tablet) from 0:2",
-            "unplug ccid0 (ccid) from 1:2",
-            "plug hub0 (hub) into 0:2"
+            "removed tablet1 (hci0:2): the spec no longer has it",
+            "kept: added by hand and not in the spec: ccid0"
         ]
     );
-    let outcome = house.vusb().apply(&house.spec("web", "")).unwrap();
-    assert_eq!(outcome.steps.len(), 5);
-    assert_eq!(house.shows("web"), "");
+    let outcome = sandbox.vusb().apply(&sandbox.spec("web", "")).unwrap();
+    assert_eq!(outcome.steps.len(), 4);
+    assert_eq!(sandbox.shows("web"), "hci1[2 ccid0 attached]");
 }
 
 #[test]
-fn a_controller_that_is_asked_for_otherwise_is_replaced() {
-    let house = House::new();
+fn a_controller_with_another_model_in_the_spec_is_replaced() {
+    let sandbox = Sandbox::new();
     let version = |it: u8| {
         format!("[[controller]]\nname = \"usb\"\nusbversion = {it}\n[[device]]\nkind = \"tablet\"")
     };
-    house.vusb().apply(&house.spec("web", &version(1))).unwrap();
-    let outcome = house.vusb().apply(&house.spec("web", &version(3))).unwrap();
+    sandbox.vusb().apply(&sandbox.spec("web", &version(1))).unwrap();
+    let outcome = sandbox.vusb().apply(&sandbox.spec("web", &version(3))).unwrap();
     assert_eq!(outcome.steps.len(), 4, "{:?}", steps(&outcome));
-    assert!(house.vusb().apply(&house.spec("web", &version(3))).unwrap().already);
+    assert!(sandbox.vusb().apply(&sandbox.spec("web", &version(3))).unwrap().already);
 }
 
 #[test]
-fn what_another_tool_made_is_left_alone_and_named() {
-    let house = House::new();
-    house.add("web", "tablet").unwrap();
-    house.set("web", "foreign", json!(["hci0", "tablet0"]));
-    std::fs::remove_dir_all(house.at("state")).unwrap();
-    // The guest's own controller has room, so the spec's tablet goes onto it; it is not the tablet that is there.
-    let spec = house.spec("web", "[[device]]\nkind = \"mouse\"");
-    let outcome = house.vusb().apply(&spec).unwrap();
-    assert_eq!(outcome.notes, ["left alone, for another tool made it: hci0, tablet0"]);
+fn items_of_other_tools_are_not_touched_and_are_reported() {
+    let sandbox = Sandbox::new();
+    sandbox.add("web", "tablet").unwrap();
+    sandbox.set("web", "foreign", json!(["hci0", "tablet0"]));
+    std::fs::remove_dir_all(sandbox.at("state")).unwrap();
+    // The other tool's controller has a free port for the spec's mouse. Its tablet is not in the
+    // spec.
+    let spec = sandbox.spec("web", "[[device]]\nkind = \"mouse\"");
+    let outcome = sandbox.vusb().apply(&spec).unwrap();
+    assert_eq!(texts(&outcome.notes), ["not touched: created by another tool: hci0, tablet0"]);
     assert_eq!(steps(&outcome), ["plug mouse0 (mouse) into 0:2"]);
-    assert!(house.vusb().apply(&spec).unwrap().already);
-    let outcome = house.vusb().apply(&house.spec("web", "")).unwrap();
+    assert!(sandbox.vusb().apply(&spec).unwrap().already);
+    let outcome = sandbox.vusb().apply(&sandbox.spec("web", "")).unwrap();
     assert_eq!(steps(&outcome), ["unplug mouse0 (mouse) from 0:2"]);
 }
 
 #[test]
-fn a_guest_that_was_started_with_the_spec_has_it_already() {
-    let house = House::new();
+fn a_guest_that_was_started_with_the_spec_already_matches() {
+    let sandbox = Sandbox::new();
     let text = "[[controller]]\nusbversion = 2\n[[device]]\nkind = \"tablet\"\n[[device]]\nkind = \"storage\"\nfile = \"a.img\"";
-    house.file("a.img", "");
-    let spec = house.spec("web", text);
-    // A guest that does not run can have what one that runs cannot; then it is started, and its command line made it.
-    house.set("web", "running", json!(false));
-    house.vusb().apply(&spec).unwrap();
-    house.set("web", "running", json!(true));
-    house.set("web", "foreign", json!(["hci0", "tablet0", "storage0"]));
-    std::fs::remove_dir_all(house.at("state")).unwrap();
+    sandbox.file("a.img", "");
+    let spec = sandbox.spec("web", text);
+    // The ICH9 group can only be added while the guest does not run. Afterwards, the items count as
+    // created by the command line.
+    sandbox.set("web", "running", json!(false));
+    sandbox.vusb().apply(&spec).unwrap();
+    sandbox.set("web", "running", json!(true));
+    sandbox.set("web", "foreign", json!(["hci0", "tablet0", "storage0"]));
+    std::fs::remove_dir_all(sandbox.at("state")).unwrap();
 
-    let outcome = house.vusb().apply(&spec).unwrap();
+    let outcome = sandbox.vusb().apply(&spec).unwrap();
     assert!(outcome.already, "{:?}", steps(&outcome));
-    let arguments = house.vusb().qemu_args(&spec, &vusb::ArgumentOptions::default()).unwrap();
+    let arguments = sandbox.vusb().qemu_args(&spec).unwrap();
     assert!(arguments.iter().any(|it| it.contains("ich9-usb-ehci1")), "{arguments:?}");
-    // What another tool made stays another tool's, though a spec asked for it once.
-    let less = house.spec("web", "[[controller]]\nusbversion = 2\n[[device]]\nkind = \"tablet\"");
-    let outcome = house.vusb().apply(&less).unwrap();
+    // An item of another tool is not taken over, even if a spec requested it.
+    let less = sandbox.spec("web", "[[controller]]\nusbversion = 2\n[[device]]\nkind = \"tablet\"");
+    let outcome = sandbox.vusb().apply(&less).unwrap();
     assert_eq!((outcome.steps.len(), outcome.notes.len()), (0, 1), "{:?}", outcome.notes);
 }
 
 #[test]
-fn what_another_tool_made_after_a_restart_is_not_taken_for_ours() {
-    let house = House::new();
-    house.add("web", "tablet").unwrap();
-    // The guest is started anew, and its command line gives it the same at the same places, under the same names.
-    house.set("web", "foreign", json!(["hci0", "tablet0"]));
-    let view = house.vusb().list(&house.guest("web")).unwrap();
+fn what_another_tool_creates_after_a_restart_is_not_managed() {
+    let sandbox = Sandbox::new();
+    sandbox.add("web", "tablet").unwrap();
+    // The guest restarts, and its command line creates the same items at the same addresses, with
+    // the same names.
+    sandbox.set("web", "foreign", json!(["hci0", "tablet0"]));
+    let view = sandbox.vusb().list(&sandbox.guest("web")).unwrap();
     let controller = &view.controllers[0];
     assert_eq!((json!(controller.origin), controller.devices.len()), (json!("other"), 1));
     assert_eq!(json!(controller.devices[0].origin), "other");
-    let empty = house.spec("web", "");
-    assert!(house.vusb().plan(&empty).unwrap().already);
-    assert!(house.vusb().apply(&empty).unwrap().already);
-    let record = house.record("web");
+    let empty = sandbox.spec("web", "");
+    assert!(sandbox.vusb().plan(&empty).unwrap().already);
+    assert!(sandbox.vusb().apply(&empty).unwrap().already);
+    let record = sandbox.record("web");
     assert_eq!((&record["managed"], &record["added"]), (&json!([]), &json!(null)));
-    assert_eq!(house.shows("web"), "hci0[1 tablet0 attached]");
+    assert_eq!(sandbox.shows("web"), "hci0[1 tablet0 attached]");
 }
 
 #[test]
-fn a_newcomer_of_the_same_name_inherits_nothing() {
-    let house = House::new();
-    house.add("web", "tablet").unwrap();
-    assert_eq!(house.record("web")["added"], json!(["hci0"]));
-    let other = House::new();
+fn a_new_item_with_the_name_of_an_old_one_inherits_nothing() {
+    let sandbox = Sandbox::new();
+    sandbox.add("web", "tablet").unwrap();
+    assert_eq!(sandbox.record("web")["added"], json!(["hci0"]));
+    let other = Sandbox::new();
     other.vusb().controller_add(&other.guest("web"), &model("piix3-uhci")).unwrap();
-    house.set("web", "hardware", other.sim("web")["hardware"].clone());
-    house.set("web", "foreign", json!(["hci0"]));
-    house.vusb().apply_recorded(&house.guest("web")).unwrap();
-    assert_eq!(house.shows("web"), "hci0[] hci1[1 tablet0 attached]");
-    let record = house.record("web");
+    sandbox.set("web", "hardware", other.sim("web")["hardware"].clone());
+    sandbox.set("web", "foreign", json!(["hci0"]));
+    sandbox.vusb().restore(&sandbox.guest("web")).unwrap();
+    assert_eq!(sandbox.shows("web"), "hci0[] hci1[1 tablet0 attached]");
+    let record = sandbox.record("web");
     assert_eq!(record["managed"], json!(["hci1", "tablet0"]));
-    assert_eq!(record["added"], json!(["hci1"]), "and what it was goes with what is ours");
+    assert_eq!(record["added"], json!(["hci1"]), "the mark is removed with the item");
 }
 
 #[test]
-fn a_spec_puts_back_what_a_restart_took_away() {
-    let house = House::new();
-    let spec = house.spec("web", TWO);
-    house.vusb().apply(&spec).unwrap();
-    let before = house.sim("web")["hardware"].clone();
-    house.restart("web");
-    assert_eq!(house.vusb().apply(&spec).unwrap().steps.len(), 5);
-    assert_eq!(house.sim("web")["hardware"], before);
+fn a_spec_restores_what_a_restart_removed() {
+    let sandbox = Sandbox::new();
+    let spec = sandbox.spec("web", TWO);
+    sandbox.vusb().apply(&spec).unwrap();
+    let before = sandbox.sim("web")["hardware"].clone();
+    sandbox.restart("web");
+    assert_eq!(sandbox.vusb().apply(&spec).unwrap().steps.len(), 5);
+    assert_eq!(sandbox.sim("web")["hardware"], before);
 }
 
 #[test]
-fn a_spec_may_leave_out_where_the_domain_is_once_that_is_known() {
-    let house = House::new();
-    house.vusb().apply(&house.spec("web", TWO)).unwrap();
-    let file = house.file("short.toml", &format!("domain = \"web\"\n{TWO}"));
-    let read = || vusb::Wanted::read(&file).unwrap();
-    assert!(house.vusb().apply(&read()).unwrap().already);
-    house.file("short.toml", TWO);
-    let error = house.vusb().apply(&read()).unwrap_err();
-    assert!(error.hints()[0].contains("driver = "), "{error}");
-    let error = vusb::Wanted::read(&house.file("bad.toml", "usb = 4")).unwrap_err();
+fn a_spec_without_an_address_is_not_for_a_running_guest() {
+    let sandbox = Sandbox::new();
+    sandbox.vusb().apply(&sandbox.spec("web", TWO)).unwrap();
+    let web = sandbox.guest("web").to_string();
+    let of_that_name = format!("domain = \"web\"\n{TWO}");
+    for (text, domain) in [(of_that_name, Some(web)), (TWO.to_owned(), None)] {
+        let file = sandbox.file("short.toml", &text);
+        let error = sandbox.vusb().apply(&sandbox.vusb().read(&file).unwrap()).unwrap_err();
+        assert!(error.to_string().contains("no driver"), "{error}");
+        assert_eq!(error.advice(), [Advice::AddDriver { domain }]);
+    }
+    let error = sandbox.vusb().read(&sandbox.file("bad.toml", "usb = 4")).unwrap_err();
     assert!(error.to_string().contains("bad.toml:1:1"), "{error}");
 }
 
 #[test]
-fn controllers_are_found_by_what_they_are() {
-    let house = House::new();
+fn controllers_are_matched_by_their_hardware() {
+    let sandbox = Sandbox::new();
     for name in ["piix3-uhci", "nec-xhci"] {
-        house.vusb().controller_add(&house.guest("web"), &model(name)).unwrap();
+        sandbox.vusb().controller_add(&sandbox.guest("web"), &model(name)).unwrap();
     }
-    let spec = house.spec("web", "[[controller]]\nusbversion = 3");
-    let outcome = house.vusb().apply(&spec).unwrap();
+    let spec = sandbox.spec("web", "[[controller]]\nusbversion = 3");
+    assert!(sandbox.vusb().apply(&spec).unwrap().already, "the other one was added by hand");
+    let prune = Options { prune: true, ..sandbox.vusb().options.clone() };
+    let outcome = sandbox.vusb().with_options(prune).apply(&spec).unwrap();
     assert_eq!(steps(&outcome), ["remove controller hci0 (piix3-uhci, 2 ports, index 0)"]);
-    assert!(house.vusb().apply(&spec).unwrap().already);
-    let settings = Settings { dry_run: true, ..house.vusb().settings().clone() };
-    assert!(house.vusb().with_settings(settings).apply(&spec).unwrap().already);
+    assert!(sandbox.vusb().apply(&spec).unwrap().already);
+    let options = Options { dry_run: true, ..sandbox.vusb().options.clone() };
+    assert!(sandbox.vusb().with_options(options).apply(&spec).unwrap().already);
 }
 
 #[test]
-fn two_domains_of_one_name_are_told_apart_by_address() {
-    let house = House::new();
-    house.vusb().apply(&house.spec("web", "")).unwrap();
+fn two_domains_cannot_have_one_name() {
+    let sandbox = Sandbox::new();
+    sandbox.vusb().apply(&sandbox.spec("web", "")).unwrap();
     let text = "domain = \"web\"\ndriver = \"sim:mail.sim\"";
-    let spec = vusb::Wanted::read(&house.file("mail.toml", text)).unwrap();
-    let outcome = house.vusb().apply(&spec).unwrap();
-    assert!(outcome.notes[0].contains("web.sim is called web too"), "{:?}", outcome.notes);
-    let error = house.vusb().domain("web").unwrap_err();
-    assert!(error.to_string().starts_with("several domains are called web: web (sim:"), "{error}");
+    let spec = sandbox.vusb().read(&sandbox.file("mail.toml", text)).unwrap();
+    let error = sandbox.vusb().apply(&spec).unwrap_err();
+    let domain = sandbox.guest("web").to_string();
+    assert!(
+        matches!(&error, Error::NameInUse { gone: false, domain: it, .. } if *it == domain),
+        "{error}"
+    );
+    assert_eq!(error.remedies(), [Remedy::RenameDomain { domain }]);
+    assert_eq!(sandbox.vusb().domain("web").unwrap(), sandbox.guest("web"));
+}
+
+/// The name is checked before the first step, and not only when the change is recorded.
+#[test]
+fn a_change_with_the_name_of_another_domain_takes_no_step() {
+    let sandbox = Sandbox::new();
+    sandbox.vusb().apply(&sandbox.spec("web", "")).unwrap();
+    let text = "domain = \"web\"\ndriver = \"sim:mail.sim\"\n[[device]]\nkind = \"tablet\"";
+    let spec = sandbox.vusb().read(&sandbox.file("mail.toml", text)).unwrap();
+    let error = sandbox.vusb().apply(&spec).unwrap_err();
+    assert!(matches!(error, Error::NameInUse { .. }), "{error}");
+    assert_eq!(sandbox.sim("mail")["hardware"], json!([]));
+}
+
+/// A change that is undone gives no name.
+#[test]
+fn a_name_is_free_if_the_change_that_gives_it_is_undone() {
+    let sandbox = Sandbox::new();
+    sandbox.faults("web", &[("plug", "fail")]);
+    let text = "[[device]]\nkind = \"tablet\"";
+    let error = sandbox.vusb().apply(&sandbox.spec("web", text)).unwrap_err();
+    assert!(matches!(error, Error::Failed { .. }), "{error}");
+    let text = "domain = \"web\"\ndriver = \"sim:mail.sim\"\n[[device]]\nkind = \"mouse\"";
+    let spec = sandbox.vusb().read(&sandbox.file("mail.toml", text)).unwrap();
+    sandbox.vusb().apply(&spec).unwrap();
 }
 
 #[test]
-fn what_a_guest_would_start_with_needs_no_guest() {
-    let house = House::new();
+fn planning_a_start_needs_no_guest() {
+    let sandbox = Sandbox::new();
     let text = "[[device]]\nhost = \"0781:5581\"\n[[device]]\nkind = \"tablet\"";
-    let spec = vusb::Wanted::read(&house.file("new.toml", text)).unwrap();
-    let outcome = house.vusb().plan_start(&spec).unwrap();
+    let spec = sandbox.vusb().read(&sandbox.file("new.toml", text)).unwrap();
+    let outcome = sandbox.vusb().plan_start(&spec).unwrap();
     assert_eq!((outcome.steps.len(), outcome.added_controllers.len()), (3, 1));
-    assert!(outcome.notes[0].contains("0781:5581) is not plugged in"), "{:?}", outcome.notes);
-    let hardware = house.vusb().hardware(&house.vusb().domain("new.toml").unwrap()).unwrap();
+    assert!(outcome.dry_run && outcome.fresh);
+    assert_eq!((outcome.controllers[0].usb2ports, outcome.controllers[0].usb3ports), (None, None));
+    assert!(
+        texts(&outcome.notes).join("; ").contains("0781:5581) is not plugged in"),
+        "{:?}",
+        outcome.notes
+    );
+    let hardware = sandbox.vusb().hardware(&sandbox.vusb().domain("new.toml").unwrap()).unwrap();
     assert_eq!(hardware, outcome.hardware);
 }
 
 #[test]
-fn a_spec_for_another_domain_is_refused_and_renames_by_force_alone() {
-    let house = House::new();
-    house.vusb().apply(&house.spec("web", TWO)).unwrap();
+fn a_spec_for_another_domain_is_refused_and_renames_only_with_force() {
+    let sandbox = Sandbox::new();
+    sandbox.vusb().apply(&sandbox.spec("web", TWO)).unwrap();
     let text = "domain = \"mail\"\ndriver = \"sim:web.sim\"\n[[device]]\nkind = \"mouse\"";
-    let spec = vusb::Wanted::read(&house.file("mail.toml", text)).unwrap();
-    for error in [house.vusb().plan(&spec).unwrap_err(), house.vusb().apply(&spec).unwrap_err()] {
+    let spec = sandbox.vusb().read(&sandbox.file("mail.toml", text)).unwrap();
+    for error in [sandbox.vusb().plan(&spec).unwrap_err(), sandbox.vusb().apply(&spec).unwrap_err()]
+    {
         assert_eq!(error.exit_code(), vusb::ExitCode::Busy, "{error}");
-        assert!(error.to_string().ends_with("is web, and the spec is for mail"), "{error}");
+        assert!(error.to_string().ends_with("is named web, and the spec is for mail"), "{error}");
     }
-    house.faults("web", &[("plug mouse", "fail")]);
-    house.forced().apply(&spec).unwrap_err();
-    assert_eq!(house.record("web")["name"], "web", "what failed renames nothing");
-    let outcome = house.forced().apply(&spec).unwrap();
-    assert!(outcome.notes[0].contains("is called mail from now on"), "{:?}", outcome.notes);
+    sandbox.faults("web", &[("plug mouse", "fail")]);
+    sandbox.forced().apply(&spec).unwrap_err();
+    assert_eq!(sandbox.record("web")["name"], "web", "a failed apply renames nothing");
+    let outcome = sandbox.forced().apply(&spec).unwrap();
+    assert!(texts(&outcome.notes).join("; ").contains("from web to mail"), "{:?}", outcome.notes);
     assert_eq!(
-        (house.record("web")["name"].clone(), outcome.domain),
+        (sandbox.record("web")["name"].clone(), outcome.domain),
         (json!("mail"), "mail".to_owned())
     );
 }
 
 #[test]
-fn a_file_that_is_gone_does_not_keep_the_rest_away() {
-    let house = House::new();
-    house.file("a.img", "");
+fn a_missing_file_does_not_keep_the_rest_from_being_restored() {
+    let sandbox = Sandbox::new();
+    sandbox.file("a.img", "");
     for device in ["tablet", "storage:a.img", "mouse"] {
-        house.add("web", device).unwrap();
+        sandbox.add("web", device).unwrap();
     }
-    house.restart("web");
-    std::fs::remove_file(house.at("a.img")).unwrap();
-    let outcome = house.vusb().apply_recorded(&house.guest("web")).unwrap();
+    sandbox.restart("web");
+    std::fs::remove_file(sandbox.at("a.img")).unwrap();
+    let outcome = sandbox.vusb().restore(&sandbox.guest("web")).unwrap();
     assert!(
-        outcome.notes[0].starts_with("storage0 is not put back: there is no"),
+        texts(&outcome.notes)[0].starts_with("storage0 is not restored: "),
         "{:?}",
         outcome.notes
     );
     assert_eq!(
-        house.shows("web"),
+        sandbox.shows("web"),
         "hci0[1 tablet0 attached; 2 storage0 missing; 3 mouse0 attached]"
     );
+}
+
+/// Gives a guest the hardware of this spec, as if another tool had created it.
+fn of_another_tool(sandbox: &Sandbox, guest: &str, text: &str) {
+    sandbox.vusb().apply(&sandbox.spec(guest, text)).unwrap();
+    let view = sandbox.vusb().list(&sandbox.guest(guest)).unwrap();
+    let controllers = view.controllers.iter();
+    let names = controllers.flat_map(|it| {
+        std::iter::once(it.name.to_string()).chain(it.devices.iter().map(|it| it.name.to_string()))
+    });
+    sandbox.set(guest, "foreign", names.collect());
+    std::fs::remove_dir_all(sandbox.at("state")).unwrap();
+}
+
+const MOUSE_AND_TABLET: &str = "[[controller]]\nusbversion = 1\n[[controller]]\nusbversion = 3\n\
+                                [[device]]\nkind = \"mouse\"\ncontroller = 1\nport = \"1\"\n\
+                                [[device]]\nkind = \"tablet\"\ncontroller = 1\nport = \"2\"";
+
+/// An equal item of another tool may be for another purpose.
+#[test]
+fn items_of_other_tools_are_matched_only_where_a_start_would_put_them_or_by_name() {
+    let sandbox = Sandbox::new();
+    of_another_tool(&sandbox, "web", MOUSE_AND_TABLET);
+    // A guest that is started with this has the controller at index 0, and the tablet in port 1.
+    let spec = sandbox.spec("web", "[[controller]]\nusbversion = 3");
+    let outcome = sandbox.vusb().plan(&spec).unwrap();
+    assert_eq!(steps(&outcome), ["add controller hci2 (nec-xhci, 15 ports, index 2)"]);
+    let tablet = "[[device]]\nkind = \"tablet\"\ncontroller = 1";
+    let outcome = sandbox.vusb().plan(&sandbox.spec("web", tablet)).unwrap();
+    assert_eq!(steps(&outcome), ["plug tablet1 (tablet) into 1:3"]);
+    // An item that the spec names is matched.
+    let named = format!("{tablet}\nname = \"tablet0\"");
+    assert!(sandbox.vusb().plan(&sandbox.spec("web", &named)).unwrap().already);
+}
+
+#[test]
+fn items_of_the_spec_are_matched_before_those_that_were_added_by_hand() {
+    let sandbox = Sandbox::new();
+    let (vusb, guest) = (sandbox.vusb(), sandbox.guest("web"));
+    let text = "[[controller]]\nmodel = \"nec-xhci\"\nindex = 1\n\
+                [[device]]\nkind = \"tablet\"\ncontroller = 1\nport = \"2\"";
+    vusb.apply(&sandbox.spec("web", text)).unwrap();
+    vusb.controller_add(&guest, &model("nec-xhci")).unwrap();
+    let by_hand = |port: &str| {
+        let mut tablet = vusb::model::spec::DeviceSpec::new("tablet".parse().unwrap());
+        (tablet.controller, tablet.port) = ("1".parse().ok(), port.parse().ok());
+        vusb.device_add(&guest, &tablet).unwrap();
+    };
+    by_hand("1");
+    let before = sandbox.shows("web");
+    assert_eq!(before, "hci1[] hci0[1 tablet1 attached; 2 tablet0 attached]");
+    // The same spec without the index and the port.
+    let text = "[[controller]]\nmodel = \"nec-xhci\"\n[[device]]\nkind = \"tablet\"";
+    let outcome = vusb.apply(&sandbox.spec("web", text)).unwrap();
+    assert!(outcome.already, "{:?}", steps(&outcome));
+    assert_eq!(sandbox.shows("web"), before);
+}
+
+#[test]
+fn the_controller_of_the_spec_is_matched_before_an_equal_one_that_was_added_by_hand() {
+    let sandbox = Sandbox::new();
+    let (vusb, guest) = (sandbox.vusb(), sandbox.guest("web"));
+    let text = "[[controller]]\nmodel = \"nec-xhci\"\nindex = 1";
+    vusb.apply(&sandbox.spec("web", text)).unwrap();
+    vusb.controller_add(&guest, &model("nec-xhci")).unwrap();
+    let outcome = vusb.apply(&sandbox.spec("web", "[[controller]]\nmodel = \"nec-xhci\"")).unwrap();
+    assert!(outcome.already, "{:?}", steps(&outcome));
+}
+
+#[test]
+fn a_controller_without_a_type_is_of_the_type_that_the_hypervisor_prefers() {
+    let sandbox = Sandbox::new();
+    sandbox.set("web", "type", json!("pv"));
+    sandbox.set("web", "models", json!({"xenusb2": "hot"}));
+    let spec = sandbox.spec("web", "[[controller]]");
+    let outcome = sandbox.vusb().apply(&spec).unwrap();
+    assert_eq!(sandbox.shows("web"), "pv0[]", "{:?}", steps(&outcome));
+    assert!(sandbox.vusb().apply(&spec).unwrap().already);
+}
+
+/// The hub may be further down in the spec.
+#[test]
+fn a_device_behind_a_hub_keeps_its_name_when_the_spec_loses_another() {
+    let sandbox = Sandbox::new();
+    let tablet = |port: &str| format!("[[device]]\nkind = \"tablet\"\nport = \"{port}\"\n");
+    let hub = "[[device]]\nkind = \"hub\"\nport = \"1\"\n[[controller]]\nusbversion = 3\n";
+    let [first, behind] = [tablet("2"), tablet("1.1")];
+    sandbox.vusb().apply(&sandbox.spec("web", &format!("{first}{behind}{hub}"))).unwrap();
+    let outcome = sandbox.vusb().apply(&sandbox.spec("web", &format!("{behind}{hub}"))).unwrap();
+    assert_eq!(steps(&outcome), ["unplug tablet0 (tablet) from 0:2"]);
+}
+
+#[test]
+fn a_device_behind_a_hub_stays_there_as_long_as_the_hub_stays() {
+    let sandbox = Sandbox::new();
+    sandbox.add("web", "hub").unwrap();
+    let tablet = "[[device]]\nkind = \"tablet\"";
+    let behind = format!("{tablet}\ncontroller = 0\nport = \"1.1\"");
+    sandbox.vusb().apply(&sandbox.spec("web", &behind)).unwrap();
+    // Without a port in the spec, the device stays where it is.
+    assert!(sandbox.vusb().apply(&sandbox.spec("web", tablet)).unwrap().already);
+    assert_eq!(sandbox.shows("web"), "hci0[1 hub0 attached; 1.1 tablet0 attached]");
+
+    // A hub of the spec goes when it is no longer in it, and the device moves.
+    let sandbox = Sandbox::new();
+    sandbox.vusb().controller_add(&sandbox.guest("web"), &model("qemu-xhci")).unwrap();
+    let hub = "[[device]]\nkind = \"hub\"\nname = \"hub0\"\n";
+    sandbox.vusb().apply(&sandbox.spec("web", &format!("{hub}{behind}"))).unwrap();
+    assert_eq!(sandbox.shows("web"), "hci0[1 hub0 attached; 1.1 tablet0 attached]");
+    sandbox.vusb().apply(&sandbox.spec("web", tablet)).unwrap();
+    assert_eq!(sandbox.shows("web"), "hci0[1 tablet0 attached]");
+}
+
+#[test]
+fn a_device_stays_on_a_controller_that_was_added_by_hand() {
+    let sandbox = Sandbox::new();
+    let (vusb, guest) = (sandbox.vusb(), sandbox.guest("web"));
+    for name in ["qemu-xhci", "nec-xhci"] {
+        vusb.controller_add(&guest, &model(name)).unwrap();
+    }
+    let tablet = "[[device]]\nkind = \"tablet\"";
+    let there = format!("{tablet}\ncontroller = 1");
+    vusb.apply(&sandbox.spec("web", &there)).unwrap();
+    assert!(vusb.apply(&sandbox.spec("web", tablet)).unwrap().already);
+    assert_eq!(sandbox.shows("web"), "hci0[] hci1[1 tablet0 attached]");
+}
+
+#[test]
+fn a_named_controller_keeps_its_index_when_a_lower_one_becomes_free() {
+    let sandbox = Sandbox::new();
+    let (vusb, guest) = (sandbox.vusb(), sandbox.guest("web"));
+    vusb.controller_add(&guest, &model("nec-xhci")).unwrap();
+    let spec = sandbox.spec("web", "[[controller]]\nname = \"own\"");
+    vusb.apply(&spec).unwrap();
+    vusb.controller_remove(&guest, &"hci0".parse().unwrap()).unwrap();
+    let outcome = vusb.apply(&spec).unwrap();
+    assert!(outcome.already, "{:?}", steps(&outcome));
+    assert_eq!(json!(vusb.list(&guest).unwrap().controllers[0].index), 1);
+}
+
+#[test]
+fn devices_are_matched_by_their_names() {
+    let sandbox = Sandbox::new();
+    sandbox.vusb().controller_add(&sandbox.guest("web"), &model("qemu-xhci")).unwrap();
+    let device = |name: &str, more: &str| {
+        format!("[[device]]\nkind = \"tablet\"\nname = \"{name}\"\n{more}")
+    };
+    let both = format!("{}{}", device("a", ""), device("b", ""));
+    sandbox.vusb().apply(&sandbox.spec("web", &both)).unwrap();
+    let reversed = format!("{}{}", device("b", ""), device("a", ""));
+    assert!(sandbox.vusb().apply(&sandbox.spec("web", &reversed)).unwrap().already);
+    let outcome = sandbox.vusb().apply(&sandbox.spec("web", &device("b", ""))).unwrap();
+    assert_eq!(steps(&outcome), ["unplug a (tablet) from 0:1"]);
+    // Another port is a move, and another controller too.
+    let moved = sandbox.spec("web", &device("b", "controller = 0\nport = \"5\""));
+    sandbox.vusb().apply(&moved).unwrap();
+    assert_eq!(sandbox.shows("web"), "hci0[5 b attached]");
+    sandbox.vusb().controller_add(&sandbox.guest("web"), &model("nec-xhci")).unwrap();
+    sandbox.vusb().apply(&sandbox.spec("web", &device("b", "controller = 1"))).unwrap();
+    assert!(sandbox.shows("web").ends_with("hci1[1 b attached]"), "{}", sandbox.shows("web"));
+}
+
+/// A port without a controller belongs to the spec's only controller.
+#[test]
+fn a_port_in_a_spec_is_one_of_its_only_controller() {
+    for own in ["name = \"own\"", "model = \"nec-xhci\"", "index = 7"] {
+        let sandbox = Sandbox::new();
+        let port = "[[device]]\nkind = \"tablet\"\nport = \"3\"";
+        let spec = format!("[[controller]]\n{own}\n{port}");
+        sandbox.vusb().controller_add(&sandbox.guest("web"), &model("qemu-xhci")).unwrap();
+        sandbox.vusb().controller_add(&sandbox.guest("web"), &model("piix3-uhci")).unwrap();
+        sandbox.vusb().apply(&sandbox.spec("web", &spec)).unwrap();
+        let shown = sandbox.shows("web");
+        assert!(
+            shown.starts_with("hci0[] hci1[] ") && shown.ends_with("[3 tablet0 attached]"),
+            "{shown}"
+        );
+        assert!(sandbox.vusb().apply(&sandbox.spec("web", &spec)).unwrap().already, "{own}");
+        // A second controller in the spec leaves open whose port it is.
+        let two = format!("[[controller]]\n{own}\n[[controller]]\nname = \"more\"\n{port}");
+        let other = Sandbox::new();
+        other.vusb().controller_add(&other.guest("web"), &model("qemu-xhci")).unwrap();
+        other.vusb().apply(&other.spec("web", &two)).unwrap_err();
+    }
+}
+
+#[test]
+fn a_domain_keeps_the_profile_of_its_spec() {
+    let sandbox = Sandbox::new();
+    let vusb = sandbox.vusb();
+    let spec = sandbox.spec("web", "profile = \"libvirt\"");
+    vusb.apply(&spec).unwrap();
+    assert_eq!(sandbox.record("web")["profile"], "libvirt");
+    // libvirt adds no controller for a device.
+    let error = sandbox.add("web", "tablet").unwrap_err();
+    assert!(error.to_string().contains("libvirt says: USB is disabled"), "{error}");
+    // A controller without a model is the one that libvirt adds.
+    let any = vusb::model::spec::ControllerSpec::default();
+    let mut added = Vec::new();
+    for guest in ["web", "mail"] {
+        vusb.controller_add(&sandbox.guest(guest), &any).unwrap();
+        sandbox.add(guest, "tablet").unwrap();
+        added.push(sandbox.sim(guest)["hardware"][0].clone());
+    }
+    assert_eq!(
+        (&added[0]["model"], &added[1]["model"]),
+        (&json!("piix3-uhci"), &json!("qemu-xhci"))
+    );
+    // libvirt's input devices are high-speed devices, as QEMU's are by default.
+    let speed = |it: &serde_json::Value| it["devices"][0]["usbversion"].clone();
+    assert_ne!(speed(&added[0]), speed(&added[1]));
+}
+
+#[test]
+fn two_domains_cannot_have_one_name_in_a_dry_run_either() {
+    let sandbox = Sandbox::new();
+    sandbox.vusb().apply(&sandbox.spec("web", "")).unwrap();
+    let text = "domain = \"web\"\ndriver = \"sim:mail.sim\"";
+    let spec = sandbox.vusb().read(&sandbox.file("mail.toml", text)).unwrap();
+    let error = sandbox.vusb().plan(&spec).unwrap_err();
+    assert!(matches!(error, Error::NameInUse { .. }), "{error}");
 }

@@ -1,16 +1,21 @@
-//! What happens to guests of Xen.
+//! Xen guests, on a simulated machine.
 
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use vusb::model::models::UsbVersion;
+use vusb::model::remedy::Remedy;
+use vusb::model::rules::Effect;
 use vusb::model::spec::{ControllerRef, ControllerSpec, DeviceSpec};
-use vusb::{Error, ExitCode, Wanted};
+use vusb::{Advice, Error, ExitCode};
 use vusb_xen::DomId;
 use vusb_xen::store::Perms;
 
-use crate::house::{at, steps};
+use crate::hosts::used_by;
 use crate::killed::Another;
-use crate::xen_world::{World, code};
+use crate::rules::explained;
+use crate::sandbox::{at, library_with, steps, texts};
+use crate::xen_world::{World, code, id};
 
 fn backend(name: &str) -> ControllerSpec {
     ControllerSpec { backend: Some(name.to_owned()), ..ControllerSpec::default() }
@@ -21,7 +26,7 @@ fn reference(name: &str) -> ControllerRef {
 }
 
 #[test]
-fn a_controller_comes_and_goes_and_nothing_is_left() {
+fn a_controller_is_added_and_removed_without_leftovers() {
     let world = World::new();
     let before = world.tree();
     let outcome = world.controller(&ControllerSpec::default()).unwrap();
@@ -30,8 +35,8 @@ fn a_controller_comes_and_goes_and_nothing_is_left() {
     assert_eq!(view.address, "xen:web1");
     let controller = &view.controllers[0];
     assert_eq!((controller.model.name(), controller.ports), ("xenusb2", 16));
-    // As libxl writes it, for xl to list it and clean it up.
-    let own = "/libxl/5/device/vusb/0";
+    // libxl's nodes, so that xl lists the controller and cleans it up.
+    let libxl_folder = "/libxl/5/device/vusb/0";
     for (key, value) in [
         ("frontend", "/local/domain/5/device/vusb/0"),
         ("backend", "/local/domain/0/backend/vusb/5/0"),
@@ -43,10 +48,10 @@ fn a_controller_comes_and_goes_and_nothing_is_left() {
         ("port/16", ""),
         ("name", "pv0"),
     ] {
-        assert_eq!(world.node(&format!("{own}/{key}")).as_deref(), Some(value), "{key}");
+        assert_eq!(world.node(&format!("{libxl_folder}/{key}")).as_deref(), Some(value), "{key}");
     }
-    let (zero, guest) = (DomId::ZERO, DomId::new(5).unwrap());
-    let perms = |path: &str| world.store.permissions(path).unwrap();
+    let (zero, guest) = (DomId::ZERO, id(5));
+    let perms = |path: &str| world.xenstored().permissions(path).unwrap();
     assert_eq!(perms("/local/domain/5/device/vusb/0"), Perms::readable_by(guest, zero));
     assert_eq!(perms("/local/domain/0/backend/vusb/5/0/port/1"), Perms::readable_by(zero, guest));
     assert_eq!(at(&world.controller(&ControllerSpec::default()).unwrap()), "pv1");
@@ -57,15 +62,15 @@ fn a_controller_comes_and_goes_and_nothing_is_left() {
 }
 
 #[test]
-fn a_device_is_given_and_taken_back() {
+fn a_device_is_plugged_in_and_unplugged() {
     let world = World::new();
-    world.house.plug(4, "0781:5581", "4C53");
+    world.sandbox.plug(4, "0781:5581", "4C53");
     let before = world.tree();
     let outcome = world.add("0781:5581").unwrap();
     assert_eq!(at(&outcome), "pv0:1");
-    let there = "/local/domain/0/backend/vusb/5/0";
-    assert_eq!(world.node(&format!("{there}/port/1")).as_deref(), Some("1-4"));
-    assert_eq!(world.node(&format!("{there}/device/1")).as_deref(), Some("0781:5581"));
+    let backend_folder = "/local/domain/0/backend/vusb/5/0";
+    assert_eq!(world.node(&format!("{backend_folder}/port/1")).as_deref(), Some("1-4"));
+    assert_eq!(world.node(&format!("{backend_folder}/device/1")).as_deref(), Some("0781:5581"));
     assert_eq!(world.shows(), "pv0 present[1 host0 attached]");
     assert!(world.add("0781:5581").unwrap().already);
     world.vusb().device_remove(&world.web1(), &"0781:5581".parse().unwrap()).unwrap();
@@ -74,22 +79,22 @@ fn a_device_is_given_and_taken_back() {
 }
 
 #[test]
-fn a_lost_record_loses_neither_names_nor_whose_it_is() {
+fn a_lost_record_loses_neither_names_nor_origin() {
     let world = World::new();
-    world.house.plug(4, "0781:5581", "4C53");
+    world.sandbox.plug(4, "0781:5581", "4C53");
     let spec = DeviceSpec { name: "stick".parse().ok(), ..DeviceSpec::new("1-4".parse().unwrap()) };
     world.vusb().device_add(&world.web1(), &spec).unwrap();
-    for record in world.house.records() {
+    for record in world.sandbox.records() {
         std::fs::remove_file(record).unwrap();
     }
     let view = world.vusb().list(&world.web1()).unwrap();
     assert_eq!(world.shows(), "pv0 present[1 stick attached]");
-    assert_eq!(view.controllers[0].devices[0].origin, vusb::view::Origin::Vusb);
+    assert_eq!(view.controllers[0].devices[0].origin, vusb::view::Creator::Vusb);
     assert!(world.add("1-4").unwrap().already);
 }
 
 #[test]
-fn the_domain_may_be_named_by_its_number() {
+fn a_domain_may_be_named_by_its_id() {
     let world = World::new();
     assert_eq!(world.vusb().domain("xen:5").unwrap(), world.web1());
     let error = world.vusb().domain("xen:7").unwrap_err();
@@ -102,31 +107,31 @@ fn the_domain_may_be_named_by_its_number() {
 }
 
 #[test]
-fn without_a_backend_nothing_is_touched() {
+fn without_a_backend_nothing_is_changed() {
     let world = World::new();
-    world.manners().alive = false;
+    world.behaviour(|it| it.backend_runs = false);
     let before = world.tree();
     let error =
-        world.hasty().controller_add(&world.web1(), &ControllerSpec::default()).unwrap_err();
+        world.impatient().controller_add(&world.web1(), &ControllerSpec::default()).unwrap_err();
     assert_eq!(error.exit_code(), ExitCode::Unreachable);
     assert!(error.to_string().contains("start it with `systemctl start vusb-backend`"), "{error}");
     assert_eq!(world.tree(), before);
-    world.store.remove("/local/domain/0/data");
+    world.xenstored().remove("/local/domain/0/data");
     assert_eq!(code(world.controller(&ControllerSpec::default())), ExitCode::Unreachable);
-    world.store.write("/local/domain/0/data/vusb-backend/version", "2");
+    world.xenstored().write("/local/domain/0/data/vusb-backend/version", "2");
     assert_eq!(code(world.controller(&ControllerSpec::default())), ExitCode::Unreachable);
-    world.guest(6, "usbvm", "pv");
+    world.machine.add_guest(id(6), "usbvm", "pv");
     assert_eq!(code(world.controller(&backend("usbvm"))), ExitCode::Unreachable);
     assert_eq!(code(world.controller(&backend("nobody"))), ExitCode::NotFound);
 }
 
 #[test]
-fn a_guest_without_a_driver_is_said_to_have_none() {
+fn a_guest_without_a_driver_is_reported() {
     let world = World::new();
-    world.manners().connects = false;
+    world.behaviour(|it| it.guest_connects = false);
     let before = world.tree();
     let error =
-        world.hasty().controller_add(&world.web1(), &ControllerSpec::default()).unwrap_err();
+        world.impatient().controller_add(&world.web1(), &ControllerSpec::default()).unwrap_err();
     assert_eq!(error.exit_code(), ExitCode::TimedOut);
     assert!(error.to_string().contains("xen-hcd"), "{error}");
     assert_eq!(world.tree(), before);
@@ -134,10 +139,10 @@ fn a_guest_without_a_driver_is_said_to_have_none() {
 }
 
 #[test]
-fn a_backend_that_drops_it_says_why() {
+fn a_backend_that_drops_a_controller_gives_the_reason() {
     let world = World::new();
     let before = world.tree();
-    world.manners().drops = Some("no event channel".to_owned());
+    world.behaviour(|it| it.drops = Some("no event channel".to_owned()));
     let error = world.controller(&ControllerSpec::default()).unwrap_err();
     assert_eq!(error.exit_code(), ExitCode::Failed);
     assert!(error.to_string().contains("the backend dropped it: no event channel"), "{error}");
@@ -145,19 +150,19 @@ fn a_backend_that_drops_it_says_why() {
 }
 
 #[test]
-fn a_device_that_does_not_get_through_is_taken_back_with_the_controller_it_needed() {
+fn a_device_that_fails_is_rolled_back_with_the_controller_added_for_it() {
     let world = World::new();
-    world.house.plug(4, "0781:5581", "4C53");
+    world.sandbox.plug(4, "0781:5581", "4C53");
     let before = world.tree();
     for (status, wanted, why) in [
         ("refused it is a hub", ExitCode::Failed, "the backend refuses it: it is a hub"),
-        ("absent", ExitCode::NotFound, "pulled out of the backend's machine"),
-        ("offered", ExitCode::TimedOut, "has not looked at it"),
-        ("addressed", ExitCode::TimedOut, "chosen no configuration"),
+        ("absent", ExitCode::NotFound, "unplugged from the backend's machine"),
+        ("offered", ExitCode::TimedOut, "has not reacted"),
+        ("addressed", ExitCode::TimedOut, "chose no configuration"),
         ("", ExitCode::TimedOut, "the vusb-backend has not looked at it"),
     ] {
-        world.manners().status = status.to_owned();
-        let vusb = world.patient(Duration::from_millis(900), false);
+        world.behaviour(|it| it.port_status = status.to_owned());
+        let vusb = world.with_limit(Duration::from_millis(900), false);
         let spec = DeviceSpec::new("1-4".parse().unwrap());
         let error = vusb.device_add(&world.web1(), &spec).unwrap_err();
         assert_eq!(error.exit_code(), wanted, "{error}");
@@ -167,44 +172,47 @@ fn a_device_that_does_not_get_through_is_taken_back_with_the_controller_it_neede
 }
 
 #[test]
-fn a_guest_that_does_not_let_go_keeps_it_until_it_is_forced() {
+fn a_controller_that_the_guest_does_not_release_can_be_removed_with_force() {
     let world = World::new();
     let before = world.tree();
     world.controller(&ControllerSpec::default()).unwrap();
-    world.manners().lets_go = false;
-    let error = world.hasty().controller_remove(&world.web1(), &reference("pv0")).unwrap_err();
+    world.behaviour(|it| it.guest_releases = false);
+    let error = world.impatient().controller_remove(&world.web1(), &reference("pv0")).unwrap_err();
     assert_eq!(error.exit_code(), ExitCode::TimedOut);
-    assert!(error.to_string().contains("--force"), "{error}");
+    let Error::Failed { cause, .. } = &error else { panic!("{error}") };
+    let Error::Driver(cause) = &**cause else { panic!("{error}") };
+    assert!(cause.remedies().contains(&Remedy::Force), "{error}");
     assert_eq!(world.shows(), "pv0 broken[]");
-    let forced = world.patient(Duration::from_millis(300), true);
+    let forced = world.with_limit(Duration::from_millis(300), true);
     forced.controller_remove(&world.web1(), &reference("pv0")).unwrap();
     assert_eq!(world.tree(), before);
 }
 
 #[test]
-fn force_takes_a_controller_with_all_that_is_on_it_from_a_dead_backend() {
+fn force_removes_a_controller_with_its_devices_from_a_dead_backend() {
     let world = World::new();
-    world.house.plug(4, "0781:5581", "4C53");
+    world.sandbox.plug(4, "0781:5581", "4C53");
     let before = world.tree();
     world.add("1-4").unwrap();
-    world.manners().alive = false;
-    let error = world.hasty().device_remove(&world.web1(), &"1-4".parse().unwrap()).unwrap_err();
+    world.behaviour(|it| it.backend_runs = false);
+    let error =
+        world.impatient().device_remove(&world.web1(), &"1-4".parse().unwrap()).unwrap_err();
     assert_eq!(error.exit_code(), ExitCode::TimedOut, "{error}");
-    assert_eq!(world.shows(), "pv0 present[1 host0 attached]", "it is not given back");
-    let forced = world.patient(Duration::from_millis(300), true);
+    assert_eq!(world.shows(), "pv0 present[1 host0 attached]", "the backend still holds it");
+    let forced = world.with_limit(Duration::from_millis(300), true);
     forced.controller_remove(&world.web1(), &reference("pv0")).unwrap();
     assert_eq!(world.tree(), before);
 }
 
 #[test]
-fn what_pvusb_does_not_carry_is_refused() {
+fn devices_that_pvusb_cannot_carry_are_refused() {
     let world = World::new();
     let before = world.tree();
     let error = world.add("tablet").unwrap_err();
     assert_eq!(error.exit_code(), ExitCode::NotImplemented);
     assert!(error.to_string().contains("PVUSB carries real devices"), "{error}");
     for (model, wanted) in [("qemu-xhci", "has no device model"), ("xenusb3", "no version 3")] {
-        let error = world.controller(&crate::house::model(model)).unwrap_err();
+        let error = world.controller(&crate::sandbox::model(model)).unwrap_err();
         assert_eq!(error.exit_code(), ExitCode::NotImplemented);
         assert!(error.to_string().contains(wanted), "{error}");
     }
@@ -212,62 +220,61 @@ fn what_pvusb_does_not_carry_is_refused() {
 }
 
 #[test]
-fn a_restart_of_the_guest_loses_nothing() {
+fn a_restarted_guest_gets_everything_back() {
     let world = World::new();
-    world.house.plug(4, "0781:5581", "4C53");
+    world.sandbox.plug(4, "0781:5581", "4C53");
     world.add("0781:5581").unwrap();
-    world.destroy(5);
+    world.machine.destroy_guest(id(5));
     let all = world.vusb().list_all().unwrap();
     assert_eq!(all.unreachable[0].holds, ["0781:5581"]);
-    world.guest(9, "web1", "pvh");
+    world.machine.add_guest(id(9), "web1", "pvh");
     assert_eq!(world.shows(), "pv0 missing[1 host0 missing]");
-    let outcome = world.vusb().apply_recorded(&world.web1()).unwrap();
+    let outcome = world.vusb().restore(&world.web1()).unwrap();
     assert_eq!(outcome.steps.len(), 2);
     assert_eq!(world.shows(), "pv0 present[1 host0 attached]");
     assert_eq!(world.node("/local/domain/0/backend/vusb/9/0/port/1").as_deref(), Some("1-4"));
 }
 
 #[test]
-fn what_a_backend_dropped_is_made_anew() {
+fn a_controller_that_the_backend_dropped_is_recreated() {
     let world = World::new();
-    world.house.plug(4, "0781:5581", "4C53");
+    world.sandbox.plug(4, "0781:5581", "4C53");
     world.add("0781:5581").unwrap();
     let good = world.tree();
-    world.store.write("/local/domain/0/backend/vusb/5/0/error", "the backend was started anew");
-    world.store.write("/local/domain/0/backend/vusb/5/0/state", "6");
-    world.store.remove("/local/domain/0/backend/vusb/5/0/status");
+    world.xenstored().write("/local/domain/0/backend/vusb/5/0/error", "the backend was restarted");
+    world.xenstored().write("/local/domain/0/backend/vusb/5/0/state", "6");
+    world.xenstored().remove("/local/domain/0/backend/vusb/5/0/status");
     assert_eq!(world.shows(), "pv0 broken[1 host0 absent]");
-    let notes = world.vusb().list(&world.web1()).unwrap().notes.join("; ");
-    assert!(notes.contains("the backend dropped it: the backend was started anew"), "{notes}");
-    assert_eq!(code(world.add("1-4")), ExitCode::Done, "it is there already, if not well");
-    let outcome = world.vusb().apply_recorded(&world.web1()).unwrap();
+    let notes = texts(&world.vusb().list(&world.web1()).unwrap().notes).join("; ");
+    assert!(notes.contains("the backend dropped it: the backend was restarted"), "{notes}");
+    assert_eq!(code(world.add("1-4")), ExitCode::Done, "it is already plugged in, although broken");
+    let outcome = world.vusb().restore(&world.web1()).unwrap();
     assert_eq!(outcome.steps.len(), 4, "{:?}", steps(&outcome));
     assert_eq!(world.shows(), "pv0 present[1 host0 attached]");
     assert_eq!(world.tree(), good);
-    assert!(world.vusb().apply_recorded(&world.web1()).unwrap().already);
+    assert!(world.vusb().restore(&world.web1()).unwrap().already);
 }
 
 #[test]
-fn a_guest_is_told_of_the_very_controller_that_goes() {
+fn the_guest_gets_an_event_for_the_removed_controllers_own_folder() {
     let world = World::new();
     world.controller(&ControllerSpec::default()).unwrap();
-    let mut guest = world.store.client_of(DomId::new(5).unwrap());
+    let mut guest = world.xenstored().client_of(id(5));
     guest.watch("/local/domain/5/device", "").unwrap();
     world.vusb().controller_remove(&world.web1(), &reference("pv0")).unwrap();
-    let mut told = Vec::new();
+    let mut changed = Vec::new();
     while let Some(event) = guest.next_event(Duration::from_millis(200)).unwrap() {
-        told.push(event.path);
+        changed.push(event.path);
     }
-    // Linux's xenbus looks at no shorter path.
-    assert!(told.contains(&"/local/domain/5/device/vusb/0".to_owned()), "{told:?}");
+    // Linux's xenbus ignores shorter paths.
+    assert!(changed.contains(&"/local/domain/5/device/vusb/0".to_owned()), "{changed:?}");
 }
 
 #[test]
-fn a_backend_domain_lends_its_own_devices() {
+fn a_backend_domain_exports_its_own_devices() {
     let world = World::new();
-    world.guest(3, "usbvm", "pv");
-    world.backend(3);
-    world.lends(3, "2-1.4", "0951:1666", "002.007");
+    world.add_usbvm();
+    world.export("2-1.4", "0951:1666", "002.007");
     let list = world.vusb().host_list_of("usbvm").unwrap();
     assert_eq!(list.backend.as_deref(), Some("usbvm"));
     assert_eq!(list.devices[0].busid.to_string(), "2-1.4");
@@ -286,33 +293,34 @@ fn a_backend_domain_lends_its_own_devices() {
         controller: reference("pv0").into(),
         ..DeviceSpec::new("0781:5581".parse().unwrap())
     };
-    world.house.plug(4, "0781:5581", "4C53");
+    world.sandbox.plug(4, "0781:5581", "4C53");
     let error = world.vusb().device_add(&world.web1(), &on).unwrap_err();
-    assert!(matches!(&error, Error::AbsentThere { .. }), "this machine's is not usbvm's: {error}");
+    assert!(
+        matches!(&error, Error::AbsentInBackend { .. }),
+        "this machine's device is not usbvm's: {error}"
+    );
     world.vusb().device_remove(&world.web1(), &"0951:1666".parse().unwrap()).unwrap();
     world.vusb().controller_remove(&world.web1(), &reference("pv0")).unwrap();
     assert_eq!(world.tree(), before);
 }
 
 #[test]
-fn a_device_of_this_machine_does_not_go_where_anothers_are() {
+fn a_device_of_this_machine_is_not_placed_on_another_backends_controller() {
     let world = World::new();
-    world.guest(3, "usbvm", "pv");
-    world.backend(3);
-    world.house.plug(4, "0781:5581", "4C53");
+    world.add_usbvm();
+    world.sandbox.plug(4, "0781:5581", "4C53");
     world.controller(&backend("usbvm")).unwrap();
     let outcome = world.add("0781:5581").unwrap();
     assert_eq!((at(&outcome).as_str(), outcome.added_controllers.len()), ("pv1:1", 1));
 }
 
 #[test]
-fn one_device_is_not_given_twice_and_two_alike_in_two_domains_are_two() {
+fn a_device_is_claimed_once_and_equal_devices_of_two_domains_are_distinct() {
     let world = World::new();
-    world.guest(3, "usbvm", "pv");
-    world.backend(3);
-    world.lends(3, "1-4", "0781:5581", "001.014");
-    world.house.plug(4, "0781:5581", "4C53");
-    world.guest(6, "web2", "pv");
+    world.add_usbvm();
+    world.export("1-4", "0781:5581", "001.014");
+    world.sandbox.plug(4, "0781:5581", "4C53");
+    world.machine.add_guest(id(6), "web2", "pv");
     let web2 = world.vusb().domain("xen:web2").unwrap();
     world.add("1-4").unwrap();
     let spec = DeviceSpec::new("0781:5581".parse().unwrap());
@@ -329,9 +337,9 @@ fn one_device_is_not_given_twice_and_two_alike_in_two_domains_are_two() {
 }
 
 #[test]
-fn what_xl_made_is_shown_and_used() {
+fn controllers_that_xl_created_are_shown_and_used() {
     let world = World::new();
-    world.house.plug(4, "0781:5581", "4C53");
+    world.sandbox.plug(4, "0781:5581", "4C53");
     let (copy, backend) = ("/libxl/5/device/vusb/0", "/local/domain/0/backend/qusb/5/0");
     for (path, value) in [
         (format!("{copy}/type"), "qusb"),
@@ -344,71 +352,84 @@ fn what_xl_made_is_shown_and_used() {
         ("/local/domain/5/device/vusb/0/state".to_owned(), "4"),
         ("/libxl/5/device/vusb/1/type".to_owned(), "something"),
     ] {
-        world.store.write(&path, value);
+        world.xenstored().write(&path, value);
     }
     let before = world.tree();
     let view = world.vusb().list(&world.web1()).unwrap();
-    assert_eq!(view.controllers[0].origin, vusb::view::Origin::Other);
+    assert_eq!(view.controllers[0].origin, vusb::view::Creator::Other);
     assert_eq!(view.foreign[0].driver, "something");
     assert_eq!(at(&world.add("1-4").unwrap()), "pv0:1");
     assert_eq!(world.node(&format!("{backend}/port/1")).as_deref(), Some("1-4"));
     world.vusb().device_remove(&world.web1(), &"1-4".parse().unwrap()).unwrap();
     assert_eq!(world.tree(), before);
-    world.store.write(&format!("{backend}/port/1"), "1-4");
+    world.xenstored().write(&format!("{backend}/port/1"), "1-4");
     assert_eq!(world.shows(), "pv0 present[1 host0 attached]");
 }
 
+/// A controller that a spec leaves open is pv in a PV guest, also when the spec is applied again.
 #[test]
-fn what_was_carried_is_counted() {
+fn an_open_controller_of_a_spec_is_found_again() {
+    let world = World::new();
+    let text = "driver = \"xen:5\"\n[[controller]]\n";
+    let spec = world.vusb().read(&world.sandbox.file("open.toml", text)).unwrap();
+    assert_eq!(world.vusb().apply(&spec).unwrap().steps.len(), 1);
+    assert_eq!(world.shows(), "pv0 present[]");
+    assert!(world.vusb().apply(&spec).unwrap().already);
+}
+
+#[test]
+fn counters_are_shown() {
     let world = World::new();
     world.controller(&ControllerSpec::default()).unwrap();
     let stats = "requests=12 bytes-in=4096 bytes-out=31 errors=1 in-flight=2";
-    world.store.write("/local/domain/0/backend/vusb/5/0/stats", stats);
+    world.xenstored().write("/local/domain/0/backend/vusb/5/0/stats", stats);
     let view = world.vusb().list(&world.web1()).unwrap();
     let counters = view.controllers[0].counters.unwrap();
     assert_eq!((counters.requests, counters.bytes_in, counters.in_flight), (12, 4096, 2));
 }
 
 #[test]
-fn a_spec_makes_it_so() {
+fn a_spec_is_applied() {
     let world = World::new();
-    world.house.plug(4, "0781:5581", "4C53");
+    world.sandbox.plug(4, "0781:5581", "4C53");
     let text = "domain = \"web\"\ndriver = \"xen:5\"\n[[controller]]\nname = \"usb\"\nusbversion = 1\nbackend = \"0\"\n\
                 [[device]]\nhost = \"0781:5581\"\ncontroller = \"usb\"\n";
-    let wanted = Wanted::read(&world.house.file("web.toml", text)).unwrap();
+    let wanted = world.vusb().read(&world.sandbox.file("web.toml", text)).unwrap();
     assert_eq!(code(world.vusb().apply(&wanted)), ExitCode::NoRoom, "a high-speed device on USB 1");
     let text = text.replace("usbversion = 1", "usbversion = 2");
-    let wanted = Wanted::read(&world.house.file("web.toml", &text)).unwrap();
+    let wanted = world.vusb().read(&world.sandbox.file("web.toml", &text)).unwrap();
     assert_eq!(world.vusb().apply(&wanted).unwrap().steps.len(), 2);
     assert!(world.vusb().apply(&wanted).unwrap().already);
     assert_eq!(world.vusb().domain("web").unwrap(), world.web1());
 }
 
 #[test]
-fn nobody_is_taken_for_gone_who_cannot_be_asked() {
+fn a_guest_does_not_count_as_gone_while_xenstored_is_unreachable() {
     let world = World::new();
-    world.house.plug(4, "0781:5581", "4C53");
+    world.sandbox.plug(4, "0781:5581", "4C53");
     world.add("1-4").unwrap();
-    let vusb = world.vusb();
-    let nowhere = Some(world.house.at("nothing"));
-    let settings = vusb::Settings { xenstored: nowhere, force: true, ..vusb.settings().clone() };
-    let vusb = vusb.with_settings(settings);
-    let error = vusb.device_remove(&world.web1(), &"1-4".parse().unwrap()).unwrap_err();
+    let vusb = library_with(world.sandbox.path(), Duration::from_secs(5), |host| {
+        let xenstored = Some(world.sandbox.at("nothing"));
+        vusb::Registry::builtin(vusb::drivers::Locations { xenstored, ..host.into() })
+    });
+    let vusb = vusb.with_options(vusb::Options { force: true, ..vusb.options.clone() });
+    let web1 = vusb.domain("xen:web1").unwrap();
+    let error = vusb.device_remove(&web1, &"1-4".parse().unwrap()).unwrap_err();
     assert_eq!(error.exit_code(), ExitCode::Unreachable);
-    world.destroy(5);
-    let forced = world.patient(Duration::from_secs(1), true);
-    forced.device_remove(&vusb::DomainId::Xen("web1".to_owned()), &"1-4".parse().unwrap()).unwrap();
+    world.machine.destroy_guest(id(5));
+    let forced = world.with_limit(Duration::from_secs(1), true);
+    forced.device_remove(&world.web1(), &"1-4".parse().unwrap()).unwrap();
 }
 
 #[test]
-fn disturbed_transactions_are_taken_again() {
+fn transactions_with_conflicts_are_retried() {
     let world = World::new();
-    world.store.disturb(3);
+    world.xenstored().cause_conflicts(3);
     world.controller(&ControllerSpec::default()).unwrap();
     assert_eq!(world.shows(), "pv0 present[]");
 }
 
-/// Waits until something is so in xenstore.
+/// Waits until a condition on xenstore holds.
 fn until(world: &World, what: &str, is: impl Fn(&World) -> bool) {
     let end = Instant::now() + Duration::from_secs(20);
     while !is(world) {
@@ -418,27 +439,30 @@ fn until(world: &World, what: &str, is: impl Fn(&World) -> bool) {
 }
 
 #[test]
-fn who_was_killed_while_the_guest_was_waited_for_is_finished_by_the_next() {
+fn a_command_that_was_killed_while_waiting_is_completed_by_the_next_one() {
     let world = World::new();
-    world.house.plug(4, "0781:5581", "4C53");
-    let there = "/local/domain/0/backend/vusb/5/0";
+    world.sandbox.plug(4, "0781:5581", "4C53");
+    let backend_folder = "/local/domain/0/backend/vusb/5/0";
     for (status, connects) in [("configured", false), ("offered", true)] {
         let before = world.tree();
-        world.manners().connects = connects;
-        world.manners().status = status.to_owned();
-        let another = Another::with(&world.house, "xen:web1", "add 1-4", world.store.socket());
+        world.behaviour(|it| it.guest_connects = connects);
+        world.behaviour(|it| it.port_status = status.to_owned());
+        let another =
+            Another::with(&world.sandbox, "xen:web1", "add 1-4", world.xenstored().socket());
         let waits = if connects { "status/1" } else { "state" };
         let at = if connects { status } else { "2" };
-        until(&world, waits, |it| it.node(&format!("{there}/{waits}")).as_deref() == Some(at));
+        until(&world, waits, |it| {
+            it.node(&format!("{backend_folder}/{waits}")).as_deref() == Some(at)
+        });
         another.kill();
         if !connects {
-            let notes = world.vusb().list(&world.web1()).unwrap().notes.join("; ");
+            let notes = texts(&world.vusb().list(&world.web1()).unwrap().notes).join("; ");
             assert!(notes.contains("a change is under way"), "{notes}");
             assert!(notes.contains("the guest has not connected to it"), "{notes}");
         }
-        world.manners().connects = true;
-        world.manners().status = "configured".to_owned();
-        world.vusb().apply_recorded(&world.web1()).unwrap();
+        world.behaviour(|it| it.guest_connects = true);
+        world.behaviour(|it| it.port_status = "configured".to_owned());
+        world.vusb().restore(&world.web1()).unwrap();
         until(&world, "attached", |it| it.shows() == "pv0 present[1 host0 attached]");
         let notes = world.vusb().list(&world.web1()).unwrap().notes;
         assert!(notes.is_empty(), "{notes:?}");
@@ -449,25 +473,29 @@ fn who_was_killed_while_the_guest_was_waited_for_is_finished_by_the_next() {
 }
 
 #[test]
-fn a_xenstored_that_dies_in_the_middle_is_connected_to_anew() {
+fn a_connection_to_xenstored_that_is_lost_midway_is_replaced() {
     let world = World::new();
-    world.manners().connects = false;
+    world.behaviour(|it| it.guest_connects = false);
     std::thread::scope(|scope| {
         let add = scope.spawn(|| world.controller(&ControllerSpec::default()));
         until(&world, "taken", |it| {
             it.node("/local/domain/0/backend/vusb/5/0/state").as_deref() == Some("2")
         });
-        world.store.hang_up();
+        world.xenstored().hang_up();
         let outcome = add.join().unwrap().unwrap();
-        assert!(outcome.notes.join("; ").contains("but it is done"), "{:?}", outcome.notes);
+        assert!(
+            texts(&outcome.notes).join("; ").contains("but it took effect"),
+            "{:?}",
+            outcome.notes
+        );
     });
 }
 
 #[test]
-fn two_commands_at_once_find_two_places() {
+fn two_concurrent_commands_use_two_ports() {
     let world = World::new();
-    world.house.plug(4, "0781:5581", "4C53");
-    world.house.plug(5, "0951:1666", "A1");
+    world.sandbox.plug(4, "0781:5581", "4C53");
+    world.sandbox.plug(5, "0951:1666", "A1");
     std::thread::scope(|scope| {
         for device in ["1-4", "1-5"] {
             let world = &world;
@@ -480,12 +508,12 @@ fn two_commands_at_once_find_two_places() {
 
 #[test]
 #[ignore = "needs QEMU; run by cargo xtask test"]
-fn an_hvm_guest_has_both_types_each_under_its_own_index() {
+fn an_hvm_guest_has_controllers_of_both_types_with_distinct_indexes() {
     let world = World::new();
-    world.guest(7, "hvm1", "hvm");
+    world.machine.add_guest(id(7), "hvm1", "hvm");
     let qemu = vusb_rig::BareQemu::start(["-machine", "pc", "-nodefaults"]).unwrap();
-    std::os::unix::fs::symlink(qemu.qmp_socket(), world.house.at("qmp-libxl-7")).unwrap();
-    world.house.plug(4, "0781:5581", "4C53");
+    std::os::unix::fs::symlink(qemu.qmp_socket(), world.sandbox.at("qmp-libxl-7")).unwrap();
+    world.sandbox.plug(4, "0781:5581", "4C53");
     let before = world.tree();
     let (vusb, hvm1) = (world.vusb(), world.vusb().domain("xen:7").unwrap());
     let pv = ControllerSpec { model: "xenusb2".parse().ok(), ..ControllerSpec::default() };
@@ -508,16 +536,16 @@ fn an_hvm_guest_has_both_types_each_under_its_own_index() {
     vusb.device_remove(&hvm1, &"1-4".parse().unwrap()).unwrap();
     vusb.device_remove(&hvm1, &"tablet0".parse().unwrap()).unwrap();
     vusb.controller_remove(&hvm1, &reference("pv0")).unwrap();
-    // A guest that is stopped lets go of no PCI device.
+    // A stopped guest does not release a PCI device.
     assert_eq!(code(vusb.controller_remove(&hvm1, &reference("hci0"))), ExitCode::Failed);
-    world.store.remove("/libxl/7/device/vusb");
+    world.xenstored().remove("/libxl/7/device/vusb");
     assert_eq!(world.tree(), before);
 }
 
 #[test]
-fn a_fast_device_does_not_go_into_a_controller_of_usb_1() {
+fn a_high_speed_device_is_refused_on_a_usb_1_controller() {
     let world = World::new();
-    world.house.plug(4, "0781:5581", "4C53");
+    world.sandbox.plug(4, "0781:5581", "4C53");
     let slow = ControllerSpec { usbversion: Some(UsbVersion::V1), ..ControllerSpec::default() };
     world.controller(&slow).unwrap();
     let before = world.tree();
@@ -529,4 +557,215 @@ fn a_fast_device_does_not_go_into_a_controller_of_usb_1() {
     assert_eq!(error.exit_code(), ExitCode::NoRoom, "{error}");
     assert!(error.to_string().contains("low and full speed"), "{error}");
     assert_eq!(world.tree(), before);
+}
+
+#[test]
+fn a_device_of_a_backend_domain_goes_to_an_empty_controller_of_it() {
+    let world = World::new();
+    world.add_usbvm();
+    world.export("2-1", "0951:1666", "002.007");
+    world.export("2-2", "0951:1667", "002.008");
+    world.sandbox.plug(4, "0781:5581", "4C53");
+    for _ in 0..2 {
+        world.controller(&backend("usbvm")).unwrap();
+    }
+    assert_eq!(at(&world.add("0951:1666").unwrap()), "pv0:1");
+    assert_eq!(at(&world.add("0951:1667").unwrap()), "pv1:1");
+    // What this machine has itself goes to a controller of this machine.
+    assert_eq!(at(&world.add("0781:5581").unwrap()), "pv2:1");
+    // A device that no machine has is absent on this machine.
+    let error = world.add("0781:5590").unwrap_err();
+    assert!(matches!(error, Error::Select(_)), "{error}");
+    assert_eq!(error.advice(), [Advice::PlugIn]);
+}
+
+#[test]
+fn a_device_of_a_backend_domain_is_held_by_its_guest_alone() {
+    let world = World::new();
+    world.add_usbvm();
+    world.export("1-4", "0781:5581", "001.014");
+    world.sandbox.plug(4, "0781:5581", "4C53");
+    world.controller(&backend("usbvm")).unwrap();
+    let far = DeviceSpec {
+        controller: Some(reference("pv0")),
+        ..DeviceSpec::new("0781:5581".parse().unwrap())
+    };
+    world.vusb().device_add(&world.web1(), &far).unwrap();
+    let holder = |list: vusb::view::HostView| list.devices[0].holder.clone();
+    assert_eq!(holder(world.vusb().host_list().unwrap()), None, "this machine's stick is free");
+    let held = holder(world.vusb().host_list_of("usbvm").unwrap()).unwrap();
+    assert_eq!((held.domain.as_str(), held.at.as_str()), ("xen:web1", "pv0:1"));
+    // A dry run looks in the same places.
+    world.machine.add_guest(id(6), "web2", "pv");
+    let web2 = world.vusb().domain("xen:web2").unwrap();
+    world.vusb().controller_add(&web2, &backend("usbvm")).unwrap();
+    let dry = world.vusb();
+    let dry = dry.with_options(vusb::Options { dry_run: true, ..dry.options.clone() });
+    assert_eq!(code(dry.device_add(&web2, &far)), ExitCode::Busy);
+    let near = DeviceSpec::new("1-4".parse().unwrap());
+    assert_eq!(at(&dry.device_add(&web2, &near).unwrap()), "pv1:1");
+}
+
+/// After a reboot there are no claims, and the records decide.
+#[test]
+fn the_records_of_two_domains_tell_the_devices_of_two_machines_apart() {
+    let world = World::new();
+    world.add_usbvm();
+    world.export("1-4", "0781:5581", "001.014");
+    world.sandbox.plug(4, "0781:5581", "4C53");
+    world.controller(&backend("usbvm")).unwrap();
+    let far = DeviceSpec {
+        controller: Some(reference("pv0")),
+        ..DeviceSpec::new("0781:5581".parse().unwrap())
+    };
+    world.vusb().device_add(&world.web1(), &far).unwrap();
+    world.machine.add_guest(id(6), "web2", "pv");
+    let web2 = world.vusb().domain("xen:web2").unwrap();
+    world.vusb().controller_add(&web2, &backend("usbvm")).unwrap();
+    std::fs::remove_dir_all(world.sandbox.at("machine/run")).unwrap();
+    assert_eq!(code(world.vusb().device_add(&web2, &far)), ExitCode::Busy);
+    let near = DeviceSpec::new("0781:5581".parse().unwrap());
+    assert_eq!(at(&world.vusb().device_add(&web2, &near).unwrap()), "pv1:1");
+}
+
+#[test]
+fn a_device_that_a_backend_domain_protects_needs_force() {
+    let world = World::new();
+    world.add_usbvm();
+    world.export_protected("2-1", "0951:1666", "002.007", "it is the disk of usbvm");
+    let view = world.vusb().host_list_of("usbvm").unwrap();
+    assert_eq!(view.devices[0].protection, ["it is the disk of usbvm"]);
+    world.controller(&backend("usbvm")).unwrap();
+    let error = world.add("0951:1666").unwrap_err();
+    assert_eq!(error.exit_code(), ExitCode::Policy, "{error}");
+    assert!(error.to_string().ends_with("is protected: it is the disk of usbvm"), "{error}");
+    let forced = world.with_limit(Duration::from_secs(5), true);
+    let spec = DeviceSpec::new("0951:1666".parse().unwrap());
+    assert_eq!(at(&forced.device_add(&world.web1(), &spec).unwrap()), "pv0:1");
+}
+
+#[test]
+fn guests_without_a_record_are_listed_separately() {
+    let world = World::new();
+    world.machine.add_guest(id(6), "web2", "pv");
+    world.controller(&ControllerSpec::default()).unwrap();
+    let all = world.vusb().list_all().unwrap();
+    let recorded: Vec<&str> = all.domains.iter().map(|it| it.address.as_str()).collect();
+    assert_eq!(recorded, ["xen:web1"]);
+    let others: Vec<Option<&str>> = all.unrecorded.iter().map(|it| it.address.as_deref()).collect();
+    assert_eq!(others, [Some("xen:web2")]);
+}
+
+#[test]
+fn a_device_of_a_backend_domain_is_not_taken_for_one_of_this_machine_by_rules() {
+    let world = World::new();
+    world.add_usbvm();
+    // The stick was in usbvm's machine, and is in this one now.
+    let serial = |it: &mut vusb_xen::usb::ExportedDevice| it.serial = Some("4C53".to_owned());
+    world.export_with("2-1", "0781:5581", "002.007", serial);
+    world.controller(&backend("usbvm")).unwrap();
+    assert_eq!(at(&world.add("0781:5581:4C53").unwrap()), "pv0:1");
+    world.sandbox.plug(4, "0781:5581", "4C53");
+    assert_eq!(explained(&world.vusb(), "1-4").effect, Effect::Nothing);
+    let assigned = world
+        .vusb()
+        .context
+        .assignments(&vusb::DeviceList::default(), &world.vusb().options)
+        .unwrap();
+    assert_eq!(assigned.domains[0].devices[0].what, vusb::Assigned::Other);
+}
+
+#[test]
+fn two_domains_with_one_name_are_known_to_rules_by_their_addresses() {
+    let world = World::new();
+    let (vusb, other) = (world.vusb(), world.sandbox.guest("other"));
+    let names = || -> Vec<String> {
+        let domains = vusb.context.named_domains(&vusb.options).unwrap();
+        domains.into_iter().map(|it| it.name).collect()
+    };
+    vusb.context.domain_rename(&other, &"mail".parse().unwrap(), &vusb.options).unwrap();
+    assert_eq!(names(), ["mail", "web1"]);
+    vusb.context.domain_rename(&other, &"web1".parse().unwrap(), &vusb.options).unwrap();
+    assert_eq!(names(), [other.as_str(), "xen:web1"]);
+}
+
+/// A device in a spec gives its controller by name or index. The controller is in the same spec, or
+/// the guest already has it.
+#[test]
+fn the_devices_of_a_spec_are_those_of_the_backend_of_their_controller() {
+    let world = World::new();
+    world.add_usbvm();
+    world.export("2-1", "0781:5581", "002.007");
+    world.sandbox.plug(4, "0781:5581", "4C53");
+    world.machine.add_guest(id(6), "web2", "pv");
+    let controller = "[[controller]]\nindex = 1\nname = \"far\"\nbackend = \"usbvm\"\n";
+    let device = |on: &str| format!("[[device]]\nhost = \"0781:5581\"\ncontroller = {on}\n");
+    for on in ["\"far\"", "1"] {
+        let text = format!("driver = \"xen:web2\"\n{controller}{}", device(on));
+        let spec = world.vusb().read(&world.sandbox.file("web2.toml", &text)).unwrap();
+        world.vusb().apply(&spec).unwrap();
+        let port = "/local/domain/3/backend/vusb/6/1/port/1";
+        assert_eq!(world.node(port).as_deref(), Some("2-1"), "{on}");
+        assert!(world.vusb().apply(&spec).unwrap().already, "{on}");
+        let nothing = world.sandbox.file("nothing.toml", "driver = \"xen:web2\"");
+        world.vusb().apply(&world.vusb().read(&nothing).unwrap()).unwrap();
+    }
+    world.controller(&ControllerSpec { name: "own".parse().ok(), ..backend("usbvm") }).unwrap();
+    for on in ["\"own\"", "0"] {
+        let text = format!("driver = \"xen:web1\"\n{}", device(on));
+        let spec = world.vusb().read(&world.sandbox.file("web1.toml", &text)).unwrap();
+        world.vusb().apply(&spec).unwrap();
+        let port = "/local/domain/3/backend/vusb/5/0/port/1";
+        assert_eq!(world.node(port).as_deref(), Some("2-1"), "{on}");
+        world.vusb().device_remove(&world.web1(), &"0:1".parse().unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn a_device_that_only_the_backend_has_open_is_not_in_use() {
+    let world = World::new();
+    for (port, serial) in [(4, "4C53"), (5, "4C54")] {
+        world.sandbox.plug(port, "0781:5581", serial);
+    }
+    used_by(&world.sandbox, 4, 4711, "vusb-backend");
+    used_by(&world.sandbox, 5, 4712, "usbip");
+    assert_eq!(at(&world.add("1-4").unwrap()), "pv0:1");
+    let error = world.add("1-5").unwrap_err();
+    assert!(matches!(error, Error::InUse { .. }), "{error}");
+}
+
+/// A state that existed before the change is not reported as its result.
+#[test]
+fn an_outcome_has_the_hypervisors_notes_that_are_new() {
+    let world = World::new();
+    world.controller(&ControllerSpec::default()).unwrap();
+    // The simulated guest must not connect again.
+    world.behaviour(|it| it.guest_connects = false);
+    world.xenstored().write("/local/domain/5/device/vusb/0/state", "1");
+    world.xenstored().write("/local/domain/0/backend/vusb/5/0/state", "2");
+    let note = "pv0: the guest has not connected to it";
+    let listed = texts(&world.vusb().list(&world.web1()).unwrap().notes);
+    assert_eq!(listed, [note]);
+    world.behaviour(|it| it.guest_connects = true);
+    let outcome = world.controller(&ControllerSpec::default()).unwrap();
+    assert_eq!(texts(&outcome.notes), [""; 0]);
+}
+
+#[test]
+fn a_spec_that_names_a_device_by_its_address_records_it_by_its_port() {
+    let world = World::new();
+    world.add_usbvm();
+    world.export("2-1", "0781:5581", "002.007");
+    for on in ["\"far\"", "1"] {
+        let text = format!(
+            "driver = \"xen:web1\"\n[[controller]]\nindex = 1\nname = \"far\"\nbackend = \"usbvm\"\n\
+             [[device]]\nhost = \"002.007\"\ncontroller = {on}\n"
+        );
+        let spec = world.vusb().read(&world.sandbox.file("web1.toml", &text)).unwrap();
+        world.vusb().apply(&spec).unwrap();
+        let view = world.vusb().list(&world.web1()).unwrap();
+        assert_eq!(json!(view.controllers[0].devices[0])["selector"], "2-1", "{on}");
+        let nothing = world.sandbox.file("nothing.toml", "driver = \"xen:web1\"");
+        world.vusb().apply(&world.vusb().read(&nothing).unwrap()).unwrap();
+    }
 }

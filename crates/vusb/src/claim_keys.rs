@@ -1,0 +1,70 @@
+//! The keys under which records are found by what they claim: host devices and images.
+
+use std::collections::BTreeSet;
+
+use vusb_host::HostDevice;
+use vusb_model::device::{HostRef, Kind};
+use vusb_model::selector::Selector;
+
+use crate::backend_domain::{BackendDomain, backend_of};
+use crate::files;
+use crate::host_identity::{HostIdentity, port_key};
+use crate::inventory::Inventory;
+
+/// The keys of everything that an inventory claims.
+pub(crate) fn keys_of(all: &Inventory, has_backends: bool) -> BTreeSet<String> {
+    let mut keys = BTreeSet::new();
+    for (address, device) in all.hardware().devices() {
+        match &device.kind {
+            Kind::Storage(storage) => keys.extend(image_keys(&storage.file)),
+            Kind::Host(host) => {
+                let backend = backend_of(all.hardware(), address, has_backends);
+                if let Some(identity) = all.identity(address) {
+                    keys.insert(path_key(&backend, &identity.place));
+                    let selectors = identity.selectors();
+                    keys.extend(selectors.iter().map(|it| selector_key(&backend, it)));
+                }
+                keys.extend(selectors_of(host).iter().map(|it| selector_key(&backend, it)));
+            }
+            _ => {}
+        }
+    }
+    keys
+}
+
+/// All selectors that an absent device may be known by: its own, and those of its other ids.
+pub(crate) fn selectors_of(host: &HostRef) -> Vec<Selector> {
+    let other = host.also.iter().map(|id| Selector::Id { id: *id, serial: None });
+    std::iter::once(host.selector.clone()).chain(other).collect()
+}
+
+/// The keys of an image: its path, and its inode or device number, which all links and nodes have.
+pub(crate) fn image_keys(path: &str) -> BTreeSet<String> {
+    let identity = files::FileIdentity::of(path).map(|it| format!("inode/{it}"));
+    identity.into_iter().chain([format!("image/{path}")]).collect()
+}
+
+/// The keys of a device that is plugged in: the place of its port, and every selector that matches
+/// it.
+pub(crate) fn device_keys(backend: &BackendDomain, device: &HostDevice) -> BTreeSet<String> {
+    let selectors = HostIdentity::of(device).selectors();
+    let selectors = selectors.iter().map(|selector| selector_key(backend, selector));
+    let own = [path_key(backend, &port_key(device)), patterns_key(backend)];
+    selectors.chain(own).collect()
+}
+
+fn path_key(backend: &BackendDomain, path: &str) -> String {
+    format!("port/{}/{path}", backend.as_deref().unwrap_or_default())
+}
+
+/// The key of all selectors that are patterns. Too many of them may match a device to look up each.
+fn patterns_key(backend: &BackendDomain) -> String {
+    format!("pattern/{}", backend.as_deref().unwrap_or_default())
+}
+
+pub(crate) fn selector_key(backend: &BackendDomain, selector: &Selector) -> String {
+    if let Selector::Pattern(_) = selector {
+        return patterns_key(backend);
+    }
+    format!("selector/{}/{selector}", backend.as_deref().unwrap_or_default())
+}

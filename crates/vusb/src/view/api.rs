@@ -1,0 +1,4 @@
+//! The version of the JSON.
+
+/// The version of the layout.
+pub const API: u32 = 1;
