@@ -1,0 +1,225 @@
+//! Carries out work through the library.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tracing::debug;
+use vusb::model::device::{HostRef, Kind};
+use vusb::model::rules::{At, RuleName};
+use vusb::model::selector::Selector;
+use vusb::model::spec::DeviceSpec;
+use vusb::{Context, DeviceList, DomainAddress, Error, Note, Options, Outcome};
+
+use crate::events::Event;
+use crate::reconcile::{Part, Plug, Task, Work};
+use crate::shared::Shared;
+
+/// The result of a piece of work.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct WorkResult {
+    /// Whether nothing is left to do.
+    pub(crate) succeeded: bool,
+    /// Whether something was changed: the guest may have had everything already.
+    pub(crate) changed: bool,
+    /// The other domain that has the device, if the work failed because of that.
+    pub(crate) holder: Option<String>,
+}
+
+/// Carries out a piece of work, and logs the result. `devices` are those of this machine.
+pub(crate) fn carry_out(
+    shared: &Shared,
+    devices: Arc<DeviceList>,
+    work: &Work,
+    options: &Options,
+) -> WorkResult {
+    let port = match work.part {
+        Part::Device(plug) => devices.iter().find(|it| it.bus_address == plug),
+        Part::Emulated => None,
+    };
+    let log = Log { shared, work, port: port.map(|it| it.bus_id.to_string()) };
+    let context = &shared.context().with_known_devices(devices);
+    let begun = Instant::now();
+    let done = context.domain(&work.domain, options).and_then(|domain| match &work.task {
+        Task::Restore { devices } => match restore(context, &domain, devices, options) {
+            Err(error) if devices.len() > 1 && may_be_of_one_device(&error) => {
+                Ok(restore_one_by_one(context, &domain, devices, options))
+            }
+            done => Ok(Several::from(done?)),
+        },
+        Task::Attach { plug, rule, at } => {
+            attach(context, &domain, *plug, rule, at, options).map(Several::from)
+        }
+    });
+    match done {
+        Ok(several) => report(&log, &several, begun),
+        Err(error) => {
+            let task = task(&work.task);
+            log.add("failed", format!("cannot {task}: {error}"));
+            let holder = match error {
+                Error::Claimed { domain, gone: None, .. } => Some(domain),
+                _ => None,
+            };
+            WorkResult { holder, ..WorkResult::default() }
+        }
+    }
+}
+
+/// What was done in several calls of the library.
+#[derive(Default)]
+struct Several {
+    outcomes: Vec<Outcome>,
+    /// The devices that could not be restored, and why.
+    failed: Vec<(String, Error)>,
+}
+
+impl From<Outcome> for Several {
+    fn from(outcome: Outcome) -> Several {
+        Several { outcomes: vec![outcome], failed: Vec::new() }
+    }
+}
+
+fn restore(
+    context: &Context,
+    domain: &DomainAddress,
+    devices: &BTreeSet<String>,
+    options: &Options,
+) -> Result<Outcome, Error> {
+    let wanted = |name: &vusb::model::name::Name| devices.contains(name.as_str());
+    context.restore_devices(domain, &wanted, options)
+}
+
+/// Whether the cause may be one of several devices. The others can then be restored without it. It
+/// is not if the domain cannot be reached or does not reply.
+const fn may_be_of_one_device(error: &Error) -> bool {
+    use vusb::drivers::Error as DriverError;
+    match error {
+        Error::Failed { unknown, .. } => !*unknown,
+        Error::Driver(error) => !matches!(
+            error,
+            DriverError::Unreachable { .. }
+                | DriverError::Denied { .. }
+                | DriverError::Busy { .. }
+                | DriverError::TimedOut { .. }
+        ),
+        Error::Refused(_) => true,
+        _ => false,
+    }
+}
+
+/// Restores each device by itself: the hypervisor or the library has refused one of them, and the
+/// guest has none of the others.
+fn restore_one_by_one(
+    context: &Context,
+    domain: &DomainAddress,
+    devices: &BTreeSet<String>,
+    options: &Options,
+) -> Several {
+    let mut several = Several::default();
+    let mut restored = BTreeSet::new();
+    let mut left = devices.clone();
+    // A device behind a hub can only be restored after the hub. Each round but the last restores
+    // one device at least.
+    loop {
+        several.failed.clear();
+        let before = left.len();
+        for device in std::mem::take(&mut left) {
+            match restore(context, domain, &BTreeSet::from([device.clone()]), options) {
+                Ok(outcome) => {
+                    several.outcomes.push(outcome);
+                    restored.insert(device);
+                }
+                Err(error) => {
+                    several.failed.push((device.clone(), error));
+                    left.insert(device);
+                }
+            }
+        }
+        if left.is_empty() || left.len() == before {
+            break;
+        }
+    }
+    // Restores those whose call has succeeded without them, because their hub was missing then.
+    match restore(context, domain, &restored, options) {
+        Ok(outcome) => several.outcomes.push(outcome),
+        Err(error) => several.failed.push(("the devices behind hubs".to_owned(), error)),
+    }
+    several
+}
+
+fn attach(
+    context: &Context,
+    domain: &DomainAddress,
+    plug: Plug,
+    rule: &RuleName,
+    at: &Option<At>,
+    options: &Options,
+) -> Result<Outcome, Error> {
+    debug!(domain = domain.as_str(), %plug, %rule, "attaching");
+    // The device is selected by its address, so that another device in the same port is not
+    // mistaken for it. The record stores the path of the port.
+    let device = Kind::Host(HostRef::new(Selector::Address(plug)));
+    let spec = DeviceSpec {
+        controller: at.as_ref().map(|at| at.controller.clone()),
+        port: at.as_ref().and_then(|at| at.port),
+        ..DeviceSpec::new(device)
+    };
+    let options = Options { by_rule: true, ..options.clone() };
+    context.device_add(domain, &spec, &options)
+}
+
+/// Logs what was done.
+fn report(log: &Log<'_>, done: &Several, begun: Instant) -> WorkResult {
+    let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let steps: Vec<_> = done.outcomes.iter().flat_map(|it| &it.steps).collect();
+    for step in &steps {
+        debug!(domain = log.work.domain, milliseconds, "{step}");
+        log.add("attached", step.to_string());
+    }
+    for (device, error) in &done.failed {
+        log.add("failed", format!("cannot restore {device}: {error}"));
+    }
+    let notes = done.outcomes.iter().flat_map(|it| &it.notes);
+    let obstacles: Vec<&Note> = notes.filter(|it| is_failure(it)).collect();
+    for note in &obstacles {
+        log.add("failed", note.to_string());
+    }
+    let succeeded = obstacles.is_empty() && done.failed.is_empty();
+    WorkResult { succeeded, changed: !steps.is_empty(), holder: None }
+}
+
+/// Adds events about a piece of work.
+struct Log<'a> {
+    shared: &'a Shared,
+    work: &'a Work,
+    /// The port of its device.
+    port: Option<String>,
+}
+
+impl Log<'_> {
+    fn add(&self, event: &str, text: String) {
+        let address = match self.work.part {
+            Part::Device(plug) => Some(plug.to_string()),
+            Part::Emulated => None,
+        };
+        let (domain, port) = (Some(self.work.domain.clone()), self.port.clone());
+        self.shared.events.add(Event { domain, port, address, ..Event::new(event, text) });
+    }
+}
+
+/// Whether a note reports that a device was not restored. A device that is not plugged in is not a
+/// failure: plugging it in causes an event.
+const fn is_failure(note: &Note) -> bool {
+    matches!(note, Note::NotRestored { .. })
+}
+
+fn task(task: &Task) -> String {
+    match task {
+        Task::Restore { devices } if devices.is_empty() => "restore the controllers".to_owned(),
+        Task::Restore { devices } => {
+            let names: Vec<&str> = devices.iter().map(String::as_str).collect();
+            format!("restore {}", names.join(", "))
+        }
+        Task::Attach { plug, rule, .. } => format!("attach {plug} by the rule {rule}"),
+    }
+}
