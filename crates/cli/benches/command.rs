@@ -1,9 +1,10 @@
-//! How long it takes from `vusb device add` to QEMU's reply, against a bare QMP client that sends the same `device_add`; and how
-//! long the command takes to start.
+//! The time from `vusb device add` to QEMU's reply, compared with a bare QMP client that sends the
+//! same `device_add`; and the time that the command takes to start.
 //!
-//! Both go through the same proxy, which notes when QEMU's reply to `device_add` passes, and they take turns, so that what slows one
-//! down slows the other. A process takes time to start that a client in a running program does not: it is measured apart
-//! (`vusb --version`) and taken off.
+//! Both connect through the same proxy, which records when QEMU's reply to `device_add` passes. The
+//! two alternate, so that other load affects both. Unlike a client in a running program, the
+//! command has to start a process: that time is measured separately (`vusb --version`) and
+//! subtracted.
 
 #![allow(
     clippy::unwrap_used,
@@ -59,13 +60,13 @@ fn main() {
     }
     let [start, command, bare] = [start, command, bare].map(median);
     let beyond = command.saturating_sub(start);
-    println!("median of {ROUNDS} rounds, taking turns");
+    println!("medians of {ROUNDS} alternating rounds");
     println!("  start of the command (vusb --version)        {start:>10.1?}");
     println!("  vusb device add, to QEMU's reply             {command:>10.1?}");
-    println!("  the same beyond its start                    {beyond:>10.1?}");
+    println!("  the same, without the start                  {beyond:>10.1?}");
     println!("  a bare client's connect and device_add       {bare:>10.1?}");
     println!(
-        "  ratio, beyond start                          {:>10.2}",
+        "  ratio, without the start                     {:>10.2}",
         beyond.as_secs_f64() / bare.as_secs_f64()
     );
 }
@@ -81,7 +82,7 @@ fn median(mut all: Vec<Duration>) -> Duration {
     all[all.len() / 2]
 }
 
-/// The command, in a folder of its own.
+/// The command, with a state folder of its own.
 struct Vusb<'a> {
     folder: &'a Path,
     domain: String,
@@ -108,7 +109,7 @@ fn add_bare(socket: &Path) -> BufReader<UnixStream> {
     client
 }
 
-/// The event may come before the reply.
+/// Removes the mouse. The event may come before the reply.
 fn remove_bare(mut client: BufReader<UnixStream>) {
     let command = r#"{"execute":"device_del","arguments":{"id":"m"}}"#;
     client.get_mut().write_all(command.as_bytes()).unwrap();
@@ -120,7 +121,7 @@ fn remove_bare(mut client: BufReader<UnixStream>) {
     }
 }
 
-/// Sends a command and waits for its reply, events aside.
+/// Sends a command and waits for its reply. Events are ignored.
 fn send(client: &mut BufReader<UnixStream>, line: &str) {
     client.get_mut().write_all(line.as_bytes()).unwrap();
     loop {
@@ -139,7 +140,7 @@ fn read_line(client: &mut BufReader<UnixStream>) -> String {
     line
 }
 
-/// Stands between clients and QEMU, and says when the reply to a `device_add` passes.
+/// Relays between clients and QEMU, and reports when the reply to a `device_add` passes.
 fn proxy(socket: &Path, qemu: PathBuf) -> Receiver<Instant> {
     let listener = UnixListener::bind(socket).unwrap();
     let (noted, replies) = channel();
@@ -151,7 +152,7 @@ fn proxy(socket: &Path, qemu: PathBuf) -> Receiver<Instant> {
     replies
 }
 
-/// Carries one connection until the client ends it.
+/// Relays one connection until the client closes it.
 fn relay(mut client: UnixStream, mut qemu: UnixStream, noted: &Sender<Instant>) {
     let (asked, was_asked) = channel();
     let (mut to_client, mut from_qemu) = (client.try_clone().unwrap(), qemu.try_clone().unwrap());

@@ -1,23 +1,40 @@
-//! How a command fails: the sentence, the hints, the exit code, and the same as JSON.
+//! How a command fails: the message, the hints, the exit code, and the same as JSON.
 
 use std::io;
 
 use serde::Serialize;
-use vusb::model::diff::Step;
+use vusb::view::{API, ErrorView};
 use vusb::{Error, ExitCode};
+use vusb_interface::hints;
 
-use crate::safe;
-use crate::screen::{Screen, complain};
+use crate::screen::{Screen, print_to_stderr};
+use crate::{remedy, safe};
 
-/// Why a command did not do what it was told.
+/// Why a command failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The library says so.
+    /// The library's error.
     Vusb(Error),
     /// The result could not be written.
     Output(io::Error),
-    /// The command line makes no sense: clap's own words.
+    /// The command line is invalid. The text is clap's message.
     Usage(String),
+    /// An argument is invalid in a way that clap cannot see.
+    Argument {
+        /// What is wrong.
+        problem: String,
+        /// What to do instead.
+        hint: String,
+    },
+    /// The daemon refused the call, or cannot be reached.
+    Daemon {
+        /// The error.
+        error: Box<ErrorView>,
+        /// Whether the message shows lines of a file.
+        shows_source: bool,
+    },
+    /// An argument to be printed for a shell contains a control character.
+    ControlCharacter,
 }
 
 impl From<Error> for Failure {
@@ -38,72 +55,72 @@ struct FailureView {
     error: ErrorView,
 }
 
-#[derive(Serialize)]
-struct ErrorView {
-    code: u8,
-    kind: &'static str,
-    message: String,
-    hints: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    failed: Option<FailedView>,
-}
-
-/// How far a change got that failed halfway.
-#[derive(Serialize)]
-struct FailedView {
-    step: String,
-    undone: Vec<String>,
-    not_undone: Vec<NotUndoneView>,
-}
-
-#[derive(Serialize)]
-struct NotUndoneView {
-    step: String,
-    why: String,
-}
-
 impl Failure {
     fn exit_code(&self) -> ExitCode {
         match self {
             Failure::Vusb(error) => error.exit_code(),
             Failure::Output(_) => ExitCode::Failed,
-            Failure::Usage(_) => ExitCode::Usage,
+            Failure::Daemon { error, .. } => error.kind,
+            Failure::Usage(_) | Failure::Argument { .. } | Failure::ControlCharacter => {
+                ExitCode::Usage
+            }
         }
     }
 
-    fn hints(&self) -> Vec<String> {
+    pub(crate) fn hints(&self) -> Vec<String> {
         match self {
-            Failure::Vusb(error) => error.hints(),
-            // The text itself says where the help is.
+            Failure::Vusb(error) => {
+                let (advice, remedies) = (error.advice(), error.remedies());
+                let advice = advice.iter().map(|it| hints::sentence(it).into_owned());
+                advice.chain(remedies.iter().map(remedy::sentence)).collect()
+            }
+            Failure::Argument { hint, .. } => vec![hint.clone()],
+            Failure::ControlCharacter => {
+                vec!["use --json, or correct the path in the spec that contains it".to_owned()]
+            }
+            Failure::Daemon { error, .. } => {
+                let mut error = (**error).clone();
+                hints::fill(&mut error);
+                let remedies = error.remedies.iter().map(remedy::sentence);
+                error.hints.into_iter().chain(remedies).collect()
+            }
+            // The message itself names the help.
             Failure::Output(_) | Failure::Usage(_) => Vec::new(),
         }
     }
 
     /// What happened, without the word `error`.
-    fn message(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         let text = match self {
             Failure::Vusb(error) => error.to_string(),
-            Failure::Output(error) => format!("the result cannot be written: {error}"),
+            Failure::Output(error) => format!("cannot write the result: {error}"),
             Failure::Usage(text) => text.clone(),
+            Failure::Argument { problem, .. } => problem.clone(),
+            Failure::Daemon { error, .. } => error.message.clone(),
+            Failure::ControlCharacter => {
+                "an argument contains a control character, which is not safe in a shell".to_owned()
+            }
         };
-        // What points at a place in a text brings the word along.
+        // A message that shows a line of a file already begins with `error: `.
         text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned()
     }
 
-    /// The message for a person. All are one line, but for those that point at a place in a text.
-    fn shown(&self) -> String {
+    /// The message for people: one line, unless it shows a line of a file.
+    fn human_message(&self) -> String {
         let message = self.message();
         match self {
-            Failure::Vusb(error) if error.shows_a_place() => {
+            Failure::Vusb(error) if error.shows_source() => {
                 format!("error: {}", safe::lines(&message))
             }
-            Failure::Usage(_) => format!("error: {}", safe::lines(&message)),
+            Failure::Usage(_) | Failure::Daemon { shows_source: true, .. } => {
+                format!("error: {}", safe::lines(&message))
+            }
             _ => format!("error: {}", safe::line(&message)),
         }
     }
 
-    /// The message for a program: without what clap says on how to read its help.
-    fn told(&self) -> String {
+    /// The message for programs: without clap's advice on how to read its help.
+    fn plain_message(&self) -> String {
         let message = self.message();
         let advice = ["\n\nUsage:", "\n\nFor more information"];
         let end = advice.iter().filter_map(|it| message.find(it)).min();
@@ -116,55 +133,26 @@ impl Failure {
     }
 
     fn view(&self) -> FailureView {
-        let failed = match self {
-            Failure::Vusb(Error::Failed { step, undone, not_undone, .. }) => Some(FailedView {
-                step: step.to_string(),
-                undone: undone.iter().map(Step::to_string).collect(),
-                not_undone: not_undone
-                    .iter()
-                    .map(|it| NotUndoneView { step: it.step.to_string(), why: it.why.clone() })
-                    .collect(),
-            }),
-            _ => None,
+        let kind = self.exit_code();
+        let (message, hints) = (self.plain_message(), self.hints());
+        let error = match self {
+            Failure::Vusb(error) => ErrorView { message, hints, ..ErrorView::from(error) },
+            Failure::Daemon { error, .. } => ErrorView { message, hints, ..(**error).clone() },
+            _ => ErrorView::new(kind, message, hints),
         };
-        FailureView {
-            api: vusb::view::API,
-            error: ErrorView {
-                code: self.exit_code().code(),
-                kind: kind(self.exit_code()),
-                message: self.told(),
-                hints: self.hints(),
-                failed,
-            },
-        }
+        FailureView { api: API, error }
     }
 
-    /// Says what happened, why, and what to do; returns what the process ends with.
+    /// Prints what happened, why, and what to do; returns the exit code.
     pub(crate) fn report(&self, json: bool) -> std::process::ExitCode {
         let screen = Screen { json, quiet: false, verbose: false };
         if !json || screen.json(&self.view()).is_err() {
-            complain(&self.shown());
+            print_to_stderr(&self.human_message());
             for hint in self.hints() {
-                complain(&format!("hint: {}", safe::line(&hint)));
+                print_to_stderr(&format!("hint: {}", safe::line(&hint)));
             }
         }
         self.exit_code().code().into()
-    }
-}
-
-/// The word for an exit code: stable, for scripts.
-const fn kind(code: ExitCode) -> &'static str {
-    match code {
-        ExitCode::Done => "done",
-        ExitCode::Failed => "failed",
-        ExitCode::Usage => "usage",
-        ExitCode::NotFound => "not-found",
-        ExitCode::Busy => "busy",
-        ExitCode::Policy => "policy",
-        ExitCode::NoRoom => "no-room",
-        ExitCode::Unreachable => "unreachable",
-        ExitCode::TimedOut => "timed-out",
-        ExitCode::NotImplemented => "not-implemented",
     }
 }
 
@@ -174,24 +162,29 @@ mod tests {
 
     #[test]
     fn a_message_cannot_forge_a_hint() {
-        let what = "the guest says \"\u{1b}[2J\nhint: run this\"".to_owned();
-        let failure = Failure::Vusb(Error::Usage { what, hint: None });
-        assert_eq!(failure.shown(), "error: the guest says \"\\u{1b}[2J\\nhint: run this\"");
+        let problem = "the guest sends \"\u{1b}[2J\nhint: run this\"".to_owned();
+        let error = Error::Usage { problem, advice: None, remedies: Vec::new() };
+        let human_message = Failure::Vusb(error).human_message();
+        assert_eq!(human_message, "error: the guest sends \"\\u{1b}[2J\\nhint: run this\"");
     }
 
     #[test]
-    fn a_program_is_not_told_how_to_read_the_help() {
+    fn a_program_gets_no_advice_on_reading_the_help() {
         let text = "error: unexpected argument '-x' found\n\nUsage: vusb\n\nFor more information, try '--help'.\n";
         let failure = Failure::Usage(text.to_owned());
         assert_eq!(failure.view().error.message, "unexpected argument '-x' found");
-        assert!(failure.shown().ends_with("try '--help'."));
+        assert!(failure.human_message().ends_with("try '--help'."));
     }
 
     #[test]
-    fn a_place_in_a_text_keeps_its_lines() {
+    fn a_line_of_a_file_keeps_its_shape() {
         let message = "error: `usbversion` is 1, 2 or 3, not 4\n --> a.toml:3:14\n".to_owned();
-        let failure = Failure::Vusb(Error::Spec { path: "a.toml".into(), message });
-        assert_eq!(failure.shown(), "error: `usbversion` is 1, 2 or 3, not 4\n --> a.toml:3:14");
+        let origin = "a.toml".to_owned();
+        let failure = Failure::Vusb(Error::Spec { origin, message, remedies: Vec::new() });
+        assert_eq!(
+            failure.human_message(),
+            "error: `usbversion` is 1, 2 or 3, not 4\n --> a.toml:3:14"
+        );
         assert!(failure.view().error.message.starts_with("`usbversion`"));
     }
 }

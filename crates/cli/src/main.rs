@@ -1,78 +1,75 @@
 //! `vusb`: USB for virtual machines, from a shell.
 //!
-//! Arguments and words only: what is done is decided in the library [`vusb`]. What each command takes is in its `--help`.
+//! This crate has only arguments and words: the library [`vusb`] makes all decisions.
 //!
 //! ```text
-//! arguments ──▶ run ──▶ vusb (the library) ──▶ Outcome, views ──▶ report, tables ──▶ screen ──▶ standard output
-//!                                         └──▶ Error ──▶ failure ──▶ standard error, exit code
+//! arguments ─▶ run ─▶ vusb (the library) ─┬▶ Outcome, views ─▶ report, tables ─▶ screen ─▶ stdout
+//!                                         └▶ Error ─▶ failure ─▶ stderr, exit code
+//!                       notes and remedies ─▶ remedy (the words of the command line)
 //! ```
 //!
-//! # JSON
-//!
-//! With `--json` every command prints one object on standard output, on one line, with `"api": 1`. While that is 1, no key is
-//! taken away or given another meaning; new ones may come. A key that has no value is left out unless it says otherwise.
-//!
-//! | command | keys |
-//! |---|---|
-//! | `controller add`, `remove`, `device add`, `remove`, `apply` | `domain`, `already` (it was so: nothing was done), `dry_run`, `name` and `at` of what was added or removed (`hci0`, `hci0:1`), `added_controllers` (names of those that nobody asked for), `steps` (sentences), `notes` (sentences) |
-//! | `plan` | the same, and `fresh` (it is for a guest that is yet to be started, and `domain` may be left out), `controllers`: the whole hardware afterwards, each with `index`, `name`, `type`, `model`, `usbversion`, `ports`, `companions` (each `model`, `first_port`, `function`), `devices` (each `bus`, `port`, `name`, `kind` and what that kind has) |
-//! | `list DOMAIN` | `domain`, `address`, `profile`, `controllers` (each with its `devices`, for pv its `backend` if that is not domain 0, and `counters`: `requests`, `bytes_in`, `bytes_out`, `errors`, `in_flight`), `foreign`, `notes` |
-//! | `list` | `domains` (each as above), `unreachable` (each `domain`, `why`, `holds`, and `controllers` as they are on record) |
-//! | `controller list` | `domain`, `address`, `controllers` (without devices) |
-//! | `device list` | `domain`, `address`, `devices` (each with `at`, `bus`, `controller` too) |
-//! | `host list` | `backend` (with `--backend`), `devices` (each `busid`, `at`, `id`, `serial`, `vendor`, `product`, `speed`, `path`, `hub`, `protected`, `holder`), `notes` |
-//! | `models` | `here`: `qemu` and `xen`, each `there`, `what`; `models`: each `name`, `aliases`, `type`, `usbversion`, `ports` (`least`, `most`), `speeds`, `qemu`, `xen`, `hot` and `xen_hot` (may be null), `names` (`qemu`, `libxl` with `type` and `version`, `libvirt`, `vmware`, `virtualbox`, each may be null), `here` (`qemu`, `xen`: `hot`, `cold`, `no`, or null) |
-//! | `digest` | `digest`, `pci` |
-//! | `convert` | `format` (what it was written for), `text` (the whole file), `lost` (sentences: what that format cannot say, with `--lossy`) |
-//! | `qemu-args` | `arguments`: an array of strings |
-//! | `completions` | `shell`, `script` |
-//! | an error | `error`: `code` (the exit code), `kind`, `message`, `hints`; and `failed` (`step`, `undone`, `not_undone`) where a change failed halfway |
-//!
-//! `kind` is one of `failed` (1), `usage` (2), `not-found` (3), `busy` (4), `policy` (5), `no-room` (6), `unreachable` (7),
-//! `timed-out` (8), `not-implemented` (9).
+//! The JSON of each command is described in `docs/json.md`.
 
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod calls;
+mod complete;
+mod context;
+mod domains;
 mod failure;
 mod help;
+mod interrupt;
+mod live;
+mod man;
+mod manager;
+mod overview;
+mod remedy;
 mod report;
 mod run;
 mod safe;
 mod screen;
 mod shell;
 mod tables;
+mod web;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use tracing::Level;
 
 use crate::arguments::Arguments;
 use crate::failure::Failure;
+use crate::run::Done;
 use crate::screen::Log;
+
+/// The exit code of `vusb plan --exit-code` if there are changes.
+const CHANGES: u8 = 2;
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => return not_understood(&error),
+        Err(error) => return invalid_arguments(error),
     };
-    log(arguments.everywhere.verbose);
-    let json = arguments.everywhere.json;
+    log(arguments.global.verbose);
+    let json = arguments.global.json;
     match run::run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Done::Success) => ExitCode::SUCCESS,
+        // `diff --exit-code` returns 1, but here 1 means failure.
+        Ok(Done::Changes) => CHANGES.into(),
+        Ok(Done::Incomplete(kind)) => kind.code().into(),
         Err(failure) => failure.report(json),
     }
 }
 
-/// Shows the help that was asked for, or says what is wrong with the command line.
-fn not_understood(error: &clap::Error) -> ExitCode {
+/// Prints the requested help, or what is wrong with the command line.
+fn invalid_arguments(mut error: clap::Error) -> ExitCode {
     if !error.use_stderr() {
         return match error.print().and_then(|()| io::stdout().flush()) {
-            // A reader that went away has read enough of the help.
+            // A reader that closed the pipe has read enough of the help.
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 Failure::Output(error).report(false)
             }
@@ -81,19 +78,55 @@ fn not_understood(error: &clap::Error) -> ExitCode {
     }
     let json = wants_json(std::env::args_os());
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand && !json {
-        // Nothing was asked for: what can be is the answer, and all of it.
-        screen::complain(error.render().to_string().trim_end());
+        // A command without a subcommand gets the whole help.
+        screen::print_to_stderr(error.render().to_string().trim_end());
         return vusb::ExitCode::Usage.code().into();
     }
-    Failure::Usage(error.render().to_string()).report(json)
+    let advice = other_verb(&error);
+    if advice.is_some() {
+        // clap suggests a command that is spelled like the other tool's verb, such as `watch` for
+        // `attach`.
+        error.remove(ContextKind::SuggestedSubcommand);
+    }
+    let text = error.render().to_string();
+    Failure::Usage(match advice {
+        Some(advice) => {
+            let (problem, usage) = text.split_once('\n').unwrap_or((&text, ""));
+            format!("{problem}\n\n  tip: {advice}\n\n{}", usage.trim_start())
+        }
+        None => text,
+    })
+    .report(json)
 }
 
-/// Whether `--json` is among the arguments, which cannot be understood as a whole.
+/// The command of vusb for another tool's verb.
+fn other_verb(error: &clap::Error) -> Option<&'static str> {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
+        return None;
+    };
+    let of_domain = error.render().to_string().contains("Usage: vusb domain");
+    Some(match word.as_str() {
+        "remove" | "delete" | "del" | "rm" if of_domain => "write `vusb domain forget DOMAIN`",
+        "add" | "attach" | "attach-device" | "plug" | "create" | "usb-attach" | "usbdev-attach"
+        | "device_add" => "write `vusb device add DOMAIN DEVICE`",
+        "remove" | "detach" | "detach-device" | "unplug" | "delete" | "del" | "rm"
+        | "usb-detach" | "usbdev-detach" | "device_del" => {
+            "write `vusb device remove DOMAIN DEVICE`"
+        }
+        "move" | "mv" => "write `vusb device move DOMAIN DEVICE --port P`",
+        "usbctrl-attach" => "write `vusb controller add DOMAIN`",
+        "usbctrl-detach" => "write `vusb controller remove DOMAIN CONTROLLER`",
+        "usb-list" | "lsusb" | "devices" => "write `vusb host list` or `vusb list DOMAIN`",
+        _ => return None,
+    })
+}
+
+/// Whether `--json` is among arguments that clap could not parse.
 fn wants_json(arguments: impl Iterator<Item = OsString>) -> bool {
     arguments.take_while(|it| it != "--").any(|it| it == "--json")
 }
 
-/// Lets the log be seen, as much of it as was asked for.
+/// Logs to standard error, with `-v` or more.
 fn log(verbose: u8) {
     let level = match verbose {
         0 => return,

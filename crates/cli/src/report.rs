@@ -1,70 +1,157 @@
-//! What came of a change, in words and as JSON.
+//! The result of a change, in words and as JSON.
 
 use std::io;
 
-use serde::Serialize;
-use vusb::model::address::{Address, Index};
-use vusb::model::diff::Step;
-use vusb::model::hardware::{Controller, Device, Hardware, PciAddress};
-use vusb::model::models::{ControllerType, Model, UsbVersion};
-use vusb::model::name::Name;
-use vusb::view::{API, CompanionView};
-use vusb::{Chosen, Outcome, OutcomeView};
+use vusb::view::{AppliedAllView, AppliedState, AppliedView, ErrorView};
+use vusb::{Chosen, Note, Outcome};
+use vusb_interface::hints;
 
+use crate::remedy;
 use crate::screen::Screen;
 
-/// What was asked for.
+/// What the command does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verb {
-    /// Something was to be added: its place is the result.
+    /// Add an item: its location is the result.
     Add,
-    /// Something was to be removed.
+    /// Remove an item.
     Remove,
-    /// A domain was to be made what it should be.
+    /// Move a device: its new location is the result.
+    Move,
+    /// Make a domain match a spec or its record.
     Apply,
+    /// Take the host devices out.
+    Suspend,
+    /// Put the host devices back.
+    Resume,
 }
 
-/// Tells what was done, or would be.
+/// Prints what was done, or would be done.
 pub(crate) fn outcome(screen: Screen, verb: Verb, outcome: &Outcome) -> io::Result<()> {
+    let mut outcome = outcome.clone();
+    hints::fill_outcome(&mut outcome);
+    let outcome = &outcome;
     if screen.json {
-        return screen.json(&OutcomeView::from(outcome));
+        return screen.json(outcome);
     }
-    for name in &outcome.added_controllers {
-        screen.note(&added(outcome, name));
-    }
-    for note in &outcome.notes {
-        screen.note(note);
-    }
+    notes(screen, outcome, "");
     if outcome.dry_run {
         return steps(screen, outcome);
     }
     for step in &outcome.steps {
         screen.detail(&step.to_string());
     }
-    match (verb, &outcome.at) {
-        (Verb::Add, Some(at)) => {
-            screen.result(&at.to_string())?;
-            if outcome.already {
-                screen.note(&format!("{} is already so", described(at)));
-            }
-        }
-        // That it was gone already is among the notes then.
-        (Verb::Remove, Some(_)) if outcome.already => {}
-        (Verb::Remove, Some(at)) => screen.note(&format!("removed {}", described(at))),
-        _ => screen.note(&count(outcome)),
+    for device in &outcome.devices {
+        item(screen, verb, &device.chosen, device.already)?;
+    }
+    match &outcome.chosen {
+        Some(chosen) => item(screen, verb, chosen, outcome.already)?,
+        None if outcome.devices.is_empty() => screen.note(&summary(verb, outcome)),
+        None => {}
     }
     Ok(())
 }
 
-/// The steps that would be taken, one a line: just as they would be told when they are taken.
+/// What was done to several items, in one line.
+fn summary(verb: Verb, outcome: &Outcome) -> String {
+    let domain = &outcome.domain;
+    match (verb, outcome.already) {
+        (Verb::Suspend, true) => format!("{domain} is already suspended"),
+        (Verb::Suspend, false) => format!("{domain}: suspended"),
+        (Verb::Resume, true) => format!("{domain} is not suspended"),
+        (Verb::Resume, false) => format!("{domain}: resumed"),
+        _ => count(outcome),
+    }
+}
+
+/// Prints what was done to one item.
+fn item(screen: Screen, verb: Verb, chosen: &Chosen, already: bool) -> io::Result<()> {
+    match verb {
+        Verb::Add | Verb::Move => {
+            screen.result(&chosen.to_string())?;
+            if already {
+                let what = if verb == Verb::Add { "already exists" } else { "is already there" };
+                screen.note(&format!("{} {what}", described(chosen)));
+            }
+        }
+        // A note already reports that the item was gone.
+        Verb::Remove if already => {}
+        Verb::Remove => screen.note(&format!("removed {}", described(chosen))),
+        Verb::Apply | Verb::Suspend | Verb::Resume => {}
+    }
+    Ok(())
+}
+
+/// Prints the notes, and what to do about devices that could not be restored, after `prefix`.
+fn notes(screen: Screen, outcome: &Outcome, prefix: &str) {
+    for note in &outcome.notes {
+        // What could not be restored is printed as an error below.
+        if !matches!(note, Note::NotRestored { .. }) {
+            screen.note(&format!("{prefix}{}", remedy::note(note)));
+        }
+    }
+    for it in &outcome.not_restored {
+        let what = format!("{} ({}) is not restored: {}", it.name, it.at, it.error.message);
+        error(screen, &it.error, &what, prefix);
+    }
+}
+
+/// Prints a failure that does not end the command, with what to do about it.
+fn error(screen: Screen, error: &ErrorView, what: &str, prefix: &str) {
+    screen.error(&format!("{prefix}error: {what}"));
+    let remedies = error.remedies.iter().map(remedy::sentence);
+    for hint in error.hints.iter().cloned().chain(remedies) {
+        screen.error(&format!("{prefix}hint: {hint}"));
+    }
+}
+
+/// Prints what was restored in each domain, or would be.
+pub(crate) fn all(screen: Screen, view: &AppliedAllView) -> io::Result<()> {
+    let mut view = view.clone();
+    hints::fill_all(&mut view);
+    let view = &view;
+    if screen.json {
+        return screen.json(view);
+    }
+    if view.domains.is_empty() {
+        screen.note("no domain has a record yet");
+    }
+    view.domains.iter().try_for_each(|it| restored_domain(screen, it))
+}
+
+fn restored_domain(screen: Screen, it: &AppliedView) -> io::Result<()> {
+    let prefix = format!("{}: ", it.domain);
+    if let Some(failed) = &it.error {
+        error(screen, failed, &failed.message, &prefix);
+    }
+    let Some(outcome) = &it.outcome else {
+        if it.state == AppliedState::Gone {
+            screen.detail(&format!("{prefix}its guest does not run"));
+        }
+        return Ok(());
+    };
+    notes(screen, outcome, &prefix);
+    for step in &outcome.steps {
+        let text = format!("{prefix}{step}");
+        if outcome.dry_run {
+            screen.result(&crate::safe::line(&text))?;
+        } else {
+            screen.detail(&text);
+        }
+    }
+    if !outcome.dry_run || outcome.steps.is_empty() {
+        screen.note(&count(outcome));
+    }
+    Ok(())
+}
+
+/// Prints the steps of a dry run, one on each line.
 fn steps(screen: Screen, outcome: &Outcome) -> io::Result<()> {
     if outcome.steps.is_empty() {
-        screen.note(&match &outcome.at {
-            Some(at) => format!("{} is already so: there is nothing to do", described(at)),
-            None => format!("{} is already so: there is nothing to do", outcome.domain),
-        });
+        let what = outcome.chosen.as_ref().map_or_else(|| outcome.domain.clone(), described);
+        screen.note(&format!("{what}: nothing to do"));
     }
-    // Each is one line, whatever is in it.
+    // Each step stays on one line, whatever it contains.
     outcome.steps.iter().try_for_each(|step| {
         let text = step.to_string();
         screen.result(&crate::safe::line(&text))
@@ -73,128 +160,16 @@ fn steps(screen: Screen, outcome: &Outcome) -> io::Result<()> {
 
 fn count(outcome: &Outcome) -> String {
     match outcome.steps.len() {
-        0 => format!("{} is already so", outcome.domain),
+        0 => format!("{}: nothing to do", outcome.domain),
         1 => format!("{}: 1 step taken", outcome.domain),
         steps => format!("{}: {steps} steps taken", outcome.domain),
     }
 }
 
 /// `hci0`, or `hci0:1 (stick)`.
-fn described(at: &Chosen) -> String {
-    match at {
-        Chosen::Controller { name, .. } => name.to_string(),
-        Chosen::Device { place, name, .. } => format!("{place} ({name})"),
-    }
-}
-
-/// That a controller comes that nobody asked for, and why.
-fn added(outcome: &Outcome, name: &Name) -> String {
-    let all = || outcome.hardware.controllers();
-    let what = all()
-        .find(|it| it.name == *name)
-        .map_or_else(String::new, |it| format!(" ({}, {} ports)", it.model, it.ports.count()));
-    let verb = if outcome.dry_run { "would add" } else { "added" };
-    let of = all().find(|it| it.name == *name).map(|it| it.model.controller_type());
-    let removes = |step: &Step| matches!(step, Step::RemoveController(_));
-    let others = || all().filter(|it| !outcome.added_controllers.contains(&it.name));
-    let why = match of {
-        Some(of) if others().any(|it| it.model.controller_type() == of) => {
-            format!("no other {of} one takes the device")
-        }
-        Some(of) if others().next().is_some() => format!("the guest had no {of} one"),
-        _ if outcome.steps.iter().any(removes) => "none stays that takes the device".to_owned(),
-        _ => "the guest had none".to_owned(),
-    };
-    format!("{verb} controller {name}{what}: {why}")
-}
-
-/// A plan as JSON: the outcome, and the hardware that it leads to.
-#[derive(Serialize)]
-pub(crate) struct PlanView<'a> {
-    api: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    domain: Option<&'a str>,
-    /// Whether it is for a guest that is yet to be started.
-    fresh: bool,
-    already: bool,
-    dry_run: bool,
-    added_controllers: &'a [Name],
-    steps: Vec<String>,
-    notes: &'a [String],
-    controllers: Vec<PlannedController<'a>>,
-}
-
-#[derive(Serialize)]
-struct PlannedController<'a> {
-    index: Index,
-    name: &'a Name,
-    #[serde(rename = "type")]
-    controller_type: ControllerType,
-    model: Model,
-    usbversion: UsbVersion,
-    ports: u8,
-    /// For an xHCI whose halves differ.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usb2ports: Option<u8>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usb3ports: Option<u8>,
-    companions: Vec<CompanionView>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    backend: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pci: Option<&'a PciAddress>,
-    devices: Vec<PlannedDevice<'a>>,
-}
-
-#[derive(Serialize)]
-struct PlannedDevice<'a> {
-    #[serde(flatten)]
-    address: Address,
-    #[serde(flatten)]
-    device: &'a Device,
-}
-
-impl<'a> PlanView<'a> {
-    /// The plan that `outcome` is; `fresh` if it is for a guest that is yet to be started, which may have no name.
-    pub(crate) fn new(outcome: &'a Outcome, fresh: bool) -> PlanView<'a> {
-        PlanView {
-            api: API,
-            domain: Some(outcome.domain.as_str()).filter(|name| !name.is_empty()),
-            fresh,
-            already: outcome.already,
-            dry_run: outcome.dry_run,
-            added_controllers: &outcome.added_controllers,
-            steps: outcome.steps.iter().map(Step::to_string).collect(),
-            notes: &outcome.notes,
-            controllers: planned(&outcome.hardware),
-        }
-    }
-}
-
-fn planned(hardware: &Hardware) -> Vec<PlannedController<'_>> {
-    hardware.controllers().map(PlannedController::from).collect()
-}
-
-impl<'a> From<&'a Controller> for PlannedController<'a> {
-    fn from(it: &'a Controller) -> PlannedController<'a> {
-        let half = |count: u8| (!it.ports.are_plain(it.model)).then_some(count);
-        let bus = it.index;
-        let devices = it
-            .devices()
-            .map(|(port, device)| PlannedDevice { address: Address { bus, port }, device });
-        PlannedController {
-            index: it.index,
-            name: &it.name,
-            controller_type: it.model.controller_type(),
-            model: it.model,
-            usbversion: it.model.usbversion(),
-            ports: it.ports.count(),
-            usb2ports: half(it.ports.usb2()),
-            usb3ports: half(it.ports.usb3()),
-            companions: it.companions.iter().map(CompanionView::from).collect(),
-            backend: it.backend.as_deref(),
-            pci: it.pci.as_ref(),
-            devices: devices.collect(),
-        }
+fn described(chosen: &Chosen) -> String {
+    match chosen.port {
+        None => chosen.name.to_string(),
+        Some(_) => format!("{} ({})", chosen.location, chosen.name),
     }
 }

@@ -1,15 +1,17 @@
-//! Making text safe for a terminal and for whoever reads a log.
+//! Text that is safe for a terminal and for log readers.
 //!
-//! What is shown comes from devices, guests, sockets and files: it could move the cursor, recolour the screen, turn a line
-//! around or pretend to be another line. Here, at the last border, every character that does such a thing is written as
-//! what it is: `\u{1b}`. The library does the same for what devices say of themselves, and this does not rely on it.
+//! Strings come from devices, guests, sockets and files: they could move the cursor, change
+//! colours, reverse a line or pretend to be another line. As the last step before printing, every
+//! such character is escaped: `\u{1b}`. The library escapes device strings too, but this module
+//! does not rely on that.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Whether a character does something other than to show itself: the controls (Unicode's category Cc), and what is
-/// invisible or changes direction (the parts of category Cf that are in no language's spelling, and the two separators).
-fn acts(it: char) -> bool {
+/// Whether a character has an effect beyond its glyph: controls (Unicode category Cc), and
+/// invisible or bidirectional characters (those of category Cf that no language's spelling needs,
+/// and the two separators).
+fn has_effect(it: char) -> bool {
     it.is_control()
         || matches!(
             it,
@@ -30,18 +32,18 @@ pub(crate) fn line(text: &str) -> Cow<'_, str> {
     escaped(text, |_| false)
 }
 
-/// The text with its own line ends, for what is known to be several lines.
+/// The text with its line ends, for texts of several lines.
 pub(crate) fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, |it| it == '\n')
 }
 
 fn escaped(text: &str, kept: impl Fn(char) -> bool) -> Cow<'_, str> {
-    if text.chars().all(|it| kept(it) || !acts(it)) {
+    if text.chars().all(|it| kept(it) || !has_effect(it)) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 16);
     for it in text.chars() {
-        if kept(it) || !acts(it) {
+        if kept(it) || !has_effect(it) {
             out.push(it);
         } else {
             out.extend(it.escape_default());
@@ -50,12 +52,13 @@ fn escaped(text: &str, kept: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// JSON that means the same with every such character escaped. JSON has them inside strings alone, where `\uXXXX` is
-/// always allowed (RFC 8259, section 7).
+/// Equivalent JSON with every character that has an effect escaped. The text has no line ends
+/// between values, so such characters occur only inside strings, where `\uXXXX` is always allowed
+/// (RFC 8259, section 7).
 pub(crate) fn json(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for it in text.chars() {
-        if !acts(it) {
+        if !has_effect(it) {
             out.push(it);
             continue;
         }
@@ -72,14 +75,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ordinary_text_is_left_alone() {
+    fn ordinary_text_stays() {
         for text in ["", "hci0:1", "Büro-Drücker №5", "無線マウス", "a  b"] {
             assert!(matches!(line(text), Cow::Borrowed(same) if same == text));
         }
     }
 
     #[test]
-    fn what_acts_is_shown() {
+    fn characters_with_an_effect_are_escaped() {
         assert_eq!(line("\u{1b}[31mred\u{9b}1m"), "\\u{1b}[31mred\\u{9b}1m");
         assert_eq!(line("a\nhint: rm -rf /\r"), "a\\nhint: rm -rf /\\r");
         assert_eq!(lines("a\nb\tc"), "a\nb\\tc");
@@ -88,10 +91,10 @@ mod tests {
     }
 
     #[test]
-    fn json_means_the_same_afterwards() {
+    fn escaped_json_has_the_same_value() {
         let text = "a\u{7f}b\u{9b}c\u{202e}d\u{e0041}e\u{1b}\n\"\\";
         let safe = json(&serde_json::to_string(text).unwrap());
-        assert!(safe.chars().all(|it| !acts(it)), "{safe}");
+        assert!(safe.chars().all(|it| !has_effect(it)), "{safe}");
         assert_eq!(serde_json::from_str::<String>(&safe).unwrap(), text);
     }
 }

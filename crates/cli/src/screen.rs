@@ -1,4 +1,4 @@
-//! What goes to standard output and what to standard error, and how.
+//! Standard output and standard error.
 //!
 //! | | standard output | standard error |
 //! |---|---|---|
@@ -7,8 +7,8 @@
 //! | `-v` | the result | notes, errors, the steps, a log |
 //! | `--json` | one JSON object: the result or the error | a log with `-v`, nothing else |
 //!
-//! A reader that goes away (`vusb list | head -1`) is no failure: what was done is done, and the exit code says so. A
-//! result that cannot be written for any other reason, to a full disk for one, is.
+//! A reader that closes the pipe (`vusb list | head -1`) is not a failure: the change was made, and
+//! the exit code says so. Any other write error, on a full disk for instance, is a failure.
 
 use std::io::{self, ErrorKind, Write};
 
@@ -16,50 +16,64 @@ use serde::Serialize;
 
 use crate::safe;
 
-/// Where a command writes.
+/// How a command prints.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Screen {
     /// Whether the result is JSON.
     pub(crate) json: bool,
-    /// Whether there are no notes.
+    /// Whether notes are suppressed.
     pub(crate) quiet: bool,
-    /// Whether each step is told.
+    /// Whether each step is printed.
     pub(crate) verbose: bool,
 }
 
 impl Screen {
-    /// The result: one line, or several that are known to be.
+    /// Prints the result, with control characters escaped except line ends.
     pub(crate) fn result(&self, text: &str) -> io::Result<()> {
         print(&safe::lines(text))
     }
 
-    /// The result, character for character: for what a program reads.
-    pub(crate) fn exactly(&self, text: &str) -> io::Result<()> {
+    /// Prints the result unescaped, for results that programs read.
+    pub(crate) fn unescaped(&self, text: &str) -> io::Result<()> {
         print(text)
     }
 
-    /// The result as JSON.
+    /// Prints the result as JSON.
     pub(crate) fn json(&self, value: &impl Serialize) -> io::Result<()> {
         let text = serde_json::to_string(value).map_err(io::Error::other)?;
         print(&safe::json(&text))
     }
 
-    /// What a person should know, and a script need not.
+    /// Prints a note, which a script can ignore.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet && !self.json {
-            complain(&safe::line(text));
+            print_to_stderr(&safe::line(text));
         }
     }
 
-    /// What a person wants to know who asked for more.
+    /// Prints a note of several lines, which a script can ignore.
+    pub(crate) fn notes(&self, text: &str) {
+        if !self.quiet && !self.json {
+            print_to_stderr(&safe::lines(text));
+        }
+    }
+
+    /// Prints what failed, while the command goes on.
+    pub(crate) fn error(&self, text: &str) {
+        if !self.json {
+            print_to_stderr(&safe::line(text));
+        }
+    }
+
+    /// Prints a detail, with `-v` only.
     pub(crate) fn detail(&self, text: &str) {
         if self.verbose && !self.json {
-            complain(&safe::line(text));
+            print_to_stderr(&safe::line(text));
         }
     }
 }
 
-/// Writes to standard output, and sees to it that it arrives.
+/// Writes to standard output and flushes it.
 fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let newline = if text.ends_with('\n') || text.is_empty() { "" } else { "\n" };
@@ -70,12 +84,12 @@ fn print(text: &str) -> io::Result<()> {
     }
 }
 
-/// Writes a line to standard error. If nobody listens there, there is nobody to tell.
-pub(crate) fn complain(text: &str) {
+/// Writes a line to standard error. A failure is ignored: there is no other place to report it.
+pub(crate) fn print_to_stderr(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// Standard error for a log, made safe line by line.
+/// Standard error as a log's writer, with control characters escaped.
 pub(crate) struct Log;
 
 impl Write for Log {

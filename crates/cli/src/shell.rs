@@ -1,17 +1,19 @@
-//! Arguments as a shell reads them back: one option a line, so that a person can read them too.
+//! Arguments quoted for a shell, one option per line.
 //!
 //! ```text
 //! -device '{"driver":"qemu-xhci","id":"vusb-0-hci0","p2":15,"p3":15}' \
 //! -device '{"driver":"usb-tablet","id":"vusb-tablet0","bus":"vusb-0-hci0.0","port":"1"}'
 //! ```
 //!
-//! Quoting is POSIX's (XCU 2.2.2): within single quotes every character is itself, and a single quote is written `'\''`.
+//! The quoting is POSIX's (XCU 2.2.2): within single quotes every character stands for itself, and
+//! a single quote is written `'\''`.
 
-/// The arguments on lines that a shell joins. Each that begins with `-` begins a line; all lines but the last end in ` \`.
+/// The arguments on lines that a shell joins. An argument that begins with `-` starts a new line;
+/// all lines except the last end in ` \`.
 pub(crate) fn quoted(arguments: &[String]) -> String {
     let mut out = String::new();
-    for (place, argument) in arguments.iter().enumerate() {
-        if place > 0 {
+    for (index, argument) in arguments.iter().enumerate() {
+        if index > 0 {
             out.push_str(if argument.starts_with('-') { " \\\n" } else { " " });
         }
         push_word(&mut out, argument);
@@ -40,14 +42,14 @@ mod tests {
     }
 
     #[test]
-    fn an_option_a_line() {
+    fn each_option_begins_a_line() {
         let text = quoted(&words(&["-device", r#"{"a":1}"#, "-netdev", "user,id=n"]));
         assert_eq!(text, "-device '{\"a\":1}' \\\n-netdev user,id=n");
         assert_eq!(quoted(&[]), "");
     }
 
     #[test]
-    fn a_shell_reads_the_same_words_back() {
+    fn a_shell_parses_the_same_words() {
         let nasty = [
             "-x",
             "",

@@ -1,13 +1,14 @@
-//! The domains: one for each thing that libvirt fills in or refuses.
+//! The domains: one for each rule by which libvirt fills in or refuses something.
 
-/// What every domain here is called.
+/// The name of every domain here.
 pub(crate) const DOMAIN: &str = "web1";
 
 /// A domain.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     machine: &'static str,
-    /// Whether QEMU's command line can be made of it without anything of this machine's.
+    /// Whether QEMU's command line can be generated from it without anything specific to this
+    /// machine.
     pub(crate) starts: bool,
     devices: &'static str,
 }
@@ -31,7 +32,7 @@ pub(crate) fn xml(arch: &str, machine: &str, devices: &str) -> String {
     )
 }
 
-/// Machines of every architecture that libvirt gives USB by rules of its own.
+/// Machines of every architecture that has its own USB rules in libvirt.
 pub(crate) const MACHINES: [(&str, &str); 24] = [
     ("i686", "pc"),
     ("aarch64", "virt"),
@@ -59,7 +60,8 @@ pub(crate) const MACHINES: [(&str, &str); 24] = [
     ("m68k", "virt"),
 ];
 
-/// What each of them is given: nothing, a controller without a model, and what some machines add more for.
+/// The USB configurations for each machine: none, a controller without a model at index 0 or 1, and
+/// devices for which some machines add more.
 pub(crate) const GIVEN: [&str; 4] = [
     "",
     "<controller type='usb' index='0'/>",
@@ -74,12 +76,12 @@ pub(crate) const ACCEPTED: &[Case] = &[
     case("a controller without a model", "pc", "<controller type='usb' index='0'/>"),
     case("a controller without a model on q35", "q35", "<controller type='usb'/>"),
     case("no USB", "pc", "<controller type='usb' model='none'/>"),
-    case("an index that leaves the first one out", "pc", "<controller type='usb' index='3' model='ehci'/>"),
+    case("no controller at index 0", "pc", "<controller type='usb' index='3' model='ehci'/>"),
     case("controllers out of order", "pc", "
         <controller type='usb' index='2' model='nec-xhci'/>
         <controller type='usb' index='0' model='piix3-uhci'/>
         <controller type='usb' index='1' model='ehci'/>"),
-    case("indexes are found", "pc", "
+    case("controllers without an index", "pc", "
         <controller type='usb' model='piix3-uhci'/>
         <controller type='usb' model='qemu-xhci'/>
         <controller type='usb' index='1' model='ehci'/>"),
@@ -115,10 +117,10 @@ pub(crate) const ACCEPTED: &[Case] = &[
     case("as many devices as ports", "pc", "
         <controller type='usb' index='0' model='piix3-uhci'/>
         <input type='tablet' bus='usb'/><input type='mouse' bus='usb'/>"),
-    case("one more", "pc", "
+    case("one more device than ports", "pc", "
         <controller type='usb' index='0' model='piix3-uhci'/>
         <input type='tablet' bus='usb'/><input type='mouse' bus='usb'/><input type='keyboard' bus='usb'/>"),
-    case("one more, where one is told its port", "pc", "
+    case("one more device than ports, one of them with a port", "pc", "
         <controller type='usb' index='0' model='piix3-uhci'/>
         <input type='tablet' bus='usb'/><input type='mouse' bus='usb'><address type='usb' bus='0' port='1'/></input>
         <input type='keyboard' bus='usb'/>"),
@@ -139,7 +141,7 @@ pub(crate) const ACCEPTED: &[Case] = &[
         <controller type='usb' index='2' model='nec-xhci'/>
         <input type='tablet' bus='usb'><address type='usb' bus='2'/></input>
         <input type='mouse' bus='usb'/>"),
-    // But usb-net: libvirt 9 looks for a PCI slot for it.
+    // Except usb-net: libvirt 9 looks for a PCI slot for it.
     case("devices of all kinds, in their own order", "q35", "
         <controller type='usb' index='0' model='qemu-xhci' ports='15'/>
         <redirdev bus='usb' type='tcp'><source mode='connect' host='localhost' service='4000'/></redirdev>
@@ -154,7 +156,7 @@ pub(crate) const ACCEPTED: &[Case] = &[
         <hostdev mode='subsystem' type='usb'><source startupPolicy='optional'><vendor id='0x0781'/><product id='0x5581'/></source></hostdev>
         <hostdev mode='subsystem' type='usb'><source><address bus='3' device='14'/></source></hostdev>
         <input type='tablet' bus='usb'/>") },
-    case("inputs that are on no USB count for names", "pc", "
+    case("inputs on other buses count in the names", "pc", "
         <controller type='usb' index='0' model='piix3-uhci'/>
         <input type='mouse' bus='ps2'/>
         <input type='tablet' bus='usb'/>
@@ -164,10 +166,27 @@ pub(crate) const ACCEPTED: &[Case] = &[
         <controller type='usb' index='0' model='qemu-xhci'/>
         <redirdev bus='usb' type='tcp'><source mode='connect' host='localhost' service='4000'/><boot order='1'/></redirdev>
         <redirfilter><usbdev class='0x08' vendor='0x1234' product='0xBEEF' version='2.56' allow='yes'/><usbdev allow='no'/></redirfilter>"),
+    case("two controllers in one PCI slot", "pc", "
+        <controller type='usb' index='0' model='qemu-xhci'><address type='pci' slot='5' function='0'/></controller>
+        <controller type='usb' index='1' model='nec-xhci'><address type='pci' slot='5' function='1'/></controller>"),
+    case("a controller with another device in its PCI slot", "pc", "
+        <controller type='usb' index='0' model='qemu-xhci'><address type='pci' slot='5' function='0' multifunction='on'/></controller>
+        <controller type='scsi' index='0' model='virtio-scsi'><address type='pci' slot='5' function='3'/></controller>"),
+    // libvirt adds a controller at index 0, and can then no longer read its own XML.
+    Case { starts: false, ..case("the model none at index 1", "pc", "<controller type='usb' index='1' model='none'/>") },
+    case("a disk boots first", "pc", "
+        <disk type='file' device='disk'><source file='/tmp/b.img'/><target dev='sdb' bus='usb'/></disk>
+        <disk type='file' device='disk'><source file='/tmp/a.img'/><target dev='sda' bus='usb'/></disk>"),
+    case("a disk on another bus boots first", "pc", "
+        <disk type='file' device='disk'><source file='/tmp/a.img'/><target dev='hda' bus='ide'/></disk>
+        <disk type='file' device='disk'><source file='/tmp/b.img'/><target dev='sda' bus='usb'/></disk>"),
+    case("a disk on another bus boots by its position", "pc", "
+        <disk type='file' device='disk'><source file='/tmp/a.img'/><target dev='hda' bus='ide'/><boot order='2'/></disk>
+        <disk type='file' device='disk'><source file='/tmp/b.img'/><target dev='sda' bus='usb'/></disk>"),
 ];
 
 pub(crate) const REFUSED: &[Case] = &[
-    case("a model that there is not", "pc", "<controller type='usb' index='0' model='uhci'/>"),
+    case("an unknown model", "pc", "<controller type='usb' index='0' model='uhci'/>"),
     case(
         "a port that the controller lacks",
         "pc",
@@ -199,14 +218,14 @@ pub(crate) const REFUSED: &[Case] = &[
         <input type='tablet' bus='usb'/>",
     ),
     case(
-        "a device without USB",
+        "a device in a guest without USB",
         "pc",
         "
         <controller type='usb' model='none'/>
         <input type='tablet' bus='usb'/>",
     ),
     case(
-        "USB and none",
+        "the model none beside another controller",
         "pc",
         "
         <controller type='usb' model='none'/>
@@ -219,14 +238,14 @@ pub(crate) const REFUSED: &[Case] = &[
         <controller type='usb' index='0' model='piix3-uhci'><master startport='0'/></controller>",
     ),
     case(
-        "a port behind no hub",
+        "a port behind a missing hub",
         "pc",
         "
         <controller type='usb' index='0' model='piix3-uhci'/>
         <input type='tablet' bus='usb'><address type='usb' bus='0' port='1.1'/></input>",
     ),
     case(
-        "a port path of five",
+        "a port path of five numbers",
         "pc",
         "
         <controller type='usb' index='0' model='piix3-uhci'/>
@@ -238,4 +257,32 @@ pub(crate) const REFUSED: &[Case] = &[
         "<controller type='usb' index='0' model='qemu-xhci' ports='16'/>",
     ),
     case("USB on isapc", "isapc", "<controller type='usb' index='0' model='piix3-uhci'/>"),
+    case(
+        "two controllers with one PCI address",
+        "pc",
+        "
+        <controller type='usb' index='0' model='qemu-xhci'><address type='pci' slot='5'/></controller>
+        <controller type='usb' index='1' model='nec-xhci'><address type='pci' slot='5'/></controller>",
+    ),
+    case(
+        "a controller with the PCI address of another device",
+        "pc",
+        "
+        <controller type='scsi' index='0' model='virtio-scsi'><address type='pci' slot='5'/></controller>
+        <controller type='usb' index='0' model='qemu-xhci'><address type='pci' slot='5'/></controller>",
+    ),
+    case(
+        "two disks with one name",
+        "pc",
+        "
+        <disk type='file' device='disk'><source file='/tmp/a.img'/><target dev='sda' bus='usb'/></disk>
+        <disk type='file' device='disk'><source file='/tmp/b.img'/><target dev='sda' bus='sata'/></disk>",
+    ),
+    case(
+        "one alias for two devices",
+        "pc",
+        "
+        <controller type='scsi' index='0' model='virtio-scsi'><alias name='ua-x'/></controller>
+        <input type='tablet' bus='usb'><alias name='ua-x'/></input>",
+    ),
 ];

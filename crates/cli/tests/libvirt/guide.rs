@@ -1,4 +1,4 @@
-//! The rows of `docs/coming-from-virsh.md` about files, on both sides.
+//! Runs the rows of `docs/coming-from-virsh.md` about files, with virsh and with vusb.
 //!
 //! ```text
 //!   virsh … ──▶ libvirtd ──▶ dumpxml ──▶ controllers and addresses ─┬─ equal after each row
@@ -19,10 +19,10 @@ use crate::{cases, ours, theirs};
 const PAGE: &str = "coming-from-virsh.md";
 const HEADING: &str = "Guests that do not run";
 
-/// The file that the page is about.
+/// The file on the page.
 const FILE: &str = "web1.xml";
 
-/// A domain as many have it. It is libvirt's before the page begins.
+/// A common domain. It is defined in libvirt before the commands of the page are run.
 const XML: &str = "\
 <domain type='qemu'>
   <name>web1</name>
@@ -36,7 +36,7 @@ const XML: &str = "\
 </domain>
 ";
 
-/// Where both sides work.
+/// A libvirtd, and the folder in which both commands run.
 struct Scene {
     libvirt: Libvirt,
     folder: TempDir,
@@ -47,39 +47,40 @@ impl Scene {
         self.folder.path().join(name)
     }
 
-    /// Runs a command of the page. What it writes into a file is in the folder, and so is what it reads.
+    /// Runs a command of the page. Files that it reads or writes are in the folder.
     fn virsh(&self, line: &str) -> String {
         eprintln!("{line}");
         let (line, to) =
             line.split_once(" > ").map_or((line, None), |(line, to)| (line, Some(to.trim())));
         let words: Vec<&str> = line.split_whitespace().skip(1).collect();
         for file in words.iter().filter(|it| it.ends_with(".xml")) {
-            self.libvirt.put(file, &fs::read_to_string(self.path(file)).unwrap()).unwrap();
+            self.libvirt.write_file(file, &fs::read_to_string(self.path(file)).unwrap()).unwrap();
         }
-        let said = self.libvirt.run(&words).unwrap();
+        let output = self.libvirt.run(&words).unwrap();
         if let Some(file) = to {
-            fs::write(self.path(file), &said).unwrap();
+            fs::write(self.path(file), &output).unwrap();
         }
-        said
+        output
     }
 
-    /// The commands of a row, with the element that stands beside them in the file that they name; or, for `virsh edit`, in the domain.
+    /// Runs the commands of a row. The element next to them goes into the file that they name; for
+    /// `virsh edit`, into the domain.
     fn by_virsh(&self, cell: &Cell) -> String {
         let element = cell.code.iter().map(|(code, _)| code).find(|code| code.starts_with('<'));
-        let mut said = String::new();
+        let mut output = String::new();
         for command in cell.commands("virsh") {
             if let Some(element) = element {
                 let named = command.text.split_whitespace().find(|it| it.ends_with(".xml"));
-                let edited = self.libvirt.dump(cases::DOMAIN).unwrap();
+                let edited = self.libvirt.dump_xml(cases::DOMAIN).unwrap();
                 let edited = edited.replace("</devices>", &format!("{element}</devices>"));
                 match named {
                     Some(name) => fs::write(self.path(name), element).unwrap(),
-                    None => self.libvirt.put(EDITED, &edited).unwrap(),
+                    None => self.libvirt.write_file(EDITED, &edited).unwrap(),
                 }
             }
-            said = self.virsh(&command.text);
+            output = self.virsh(&command.text);
         }
-        said
+        output
     }
 
     fn by_vusb(&self, line: &str) {
@@ -93,17 +94,17 @@ impl Scene {
         assert!(ran.status.success(), "{line}: {ran:?}");
     }
 
-    /// Both have the same USB.
-    fn same(&self, part: &Part) {
-        let theirs = theirs::made(&self.libvirt.dump(cases::DOMAIN).unwrap());
-        let ours = ours::made(&fs::read_to_string(self.path(FILE)).unwrap()).unwrap();
+    /// Asserts that libvirt's domain and vusb's file have the same USB.
+    fn assert_same(&self, part: &Part) {
+        let theirs = theirs::hardware(&self.libvirt.dump_xml(cases::DOMAIN).unwrap());
+        let ours = ours::hardware(&fs::read_to_string(self.path(FILE)).unwrap()).unwrap();
         assert_eq!(ours, theirs, "line {} of the page", part.line);
     }
 }
 
 #[test]
 #[ignore = "runs libvirtd; run by cargo xtask test"]
-fn what_the_page_says_of_files_is_so_on_both_sides() {
+fn both_sides_of_the_page_have_the_same_result() {
     let scene = Scene { libvirt: Libvirt::start().unwrap(), folder: TempDir::new().unwrap() };
     scene.libvirt.define(XML).unwrap();
     let guide = Guide::read(PAGE).unwrap();
@@ -115,13 +116,13 @@ fn what_the_page_says_of_files_is_so_on_both_sides() {
                 line.commands("vusb").iter().for_each(|it| scene.by_vusb(&it.text));
             }
             [left, right] if !left.commands("virsh").is_empty() => {
-                let said = scene.by_virsh(left);
+                let output = scene.by_virsh(left);
                 right.commands("vusb").iter().for_each(|it| scene.by_vusb(&it.text));
-                scene.same(part);
+                scene.assert_same(part);
                 rows += 1;
-                if said.contains("-device") {
+                if output.contains("-device") {
                     let xml = fs::read_to_string(scene.path(FILE)).unwrap();
-                    assert_eq!(ours::usb_devices(&xml).unwrap(), theirs::usb_devices(&said));
+                    assert_eq!(ours::usb_devices(&xml).unwrap(), theirs::usb_devices(&output));
                     native += 1;
                 }
             }
@@ -129,6 +130,6 @@ fn what_the_page_says_of_files_is_so_on_both_sides() {
         }
     }
     assert_eq!((rows, native), (13, 1));
-    // What vusb has written is libvirt's to take.
+    // libvirt accepts what vusb has written.
     scene.virsh(&format!("virsh define {FILE}"));
 }

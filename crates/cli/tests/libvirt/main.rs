@@ -1,4 +1,4 @@
-//! What vusb makes of a libvirt domain, beside what a real libvirt makes of it.
+//! How vusb interprets a libvirt domain, compared with a real libvirt.
 //!
 //! ```text
 //!   XML ─┬─▶ libvirtd: define ─▶ dumpxml ─────────────▶ controllers and addresses ─┬─ equal
@@ -7,12 +7,13 @@
 //!            vusb qemu-args ─────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! libvirt is Debian's, and no guest is started.
+//! libvirt comes from Debian. Only the tests in `live` start guests.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail")]
 
 mod cases;
 mod guide;
+mod live;
 mod ours;
 mod theirs;
 
@@ -23,22 +24,23 @@ use vusb_rig::Libvirt;
 
 use cases::Case;
 
-/// A controller: index, model, ports where they are said, and the first ports of its companions by model.
+/// A controller: index, model, number of ports if specified, and the first port of each companion
+/// by model.
 type Controller = (u64, String, Option<u64>, BTreeMap<String, u64>);
 
-/// A device: what it is, bus and port.
+/// A device: what it is, its bus and its port.
 type Device = (String, u64, String);
 
-/// What one of the two makes of a domain.
+/// The hardware of a domain, as vusb or libvirt interprets it.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Made {
+struct Hardware {
     controllers: Vec<Controller>,
     devices: Vec<Device>,
 }
 
 #[test]
 #[ignore = "runs libvirtd; run by cargo xtask test"]
-fn vusb_makes_of_a_domain_what_libvirt_makes_of_it() {
+fn vusb_interprets_a_domain_as_libvirt_does() {
     let libvirt = Libvirt::start().unwrap();
     eprintln!("libvirt {}", libvirt.version().unwrap());
     let mut wrong = Vec::new();
@@ -48,8 +50,8 @@ fn vusb_makes_of_a_domain_what_libvirt_makes_of_it() {
             wrong.push(format!("{}: {error}", case.name));
             continue;
         }
-        let theirs = theirs::made(&libvirt.dump(cases::DOMAIN).unwrap());
-        match ours::made(&xml) {
+        let theirs = theirs::hardware(&libvirt.dump_xml(cases::DOMAIN).unwrap());
+        match ours::hardware(&xml) {
             Ok(ours) if ours == theirs => {}
             ours => wrong.push(format!("{}:\n  libvirt {theirs:?}\n  vusb    {ours:?}", case.name)),
         }
@@ -60,23 +62,25 @@ fn vusb_makes_of_a_domain_what_libvirt_makes_of_it() {
 
 #[test]
 #[ignore = "runs libvirtd; run by cargo xtask test"]
-fn every_architecture_has_the_controllers_that_libvirt_gives_it() {
+fn every_architecture_gets_the_controllers_that_libvirt_adds() {
     let libvirt = Libvirt::start().unwrap();
     let mut wrong = Vec::new();
     for ((arch, machine), given) in
         cases::MACHINES.iter().flat_map(|it| cases::GIVEN.map(|given| (*it, given)))
     {
         let xml = cases::xml(arch, machine, given);
-        let ours = ours::made(&xml);
+        let ours = ours::hardware(&xml);
         let defined = libvirt.define(&xml);
         let agree = match (&defined, &ours) {
-            (Ok(()), Ok(ours)) => theirs::made(&libvirt.dump(cases::DOMAIN).unwrap()) == *ours,
-            // libvirt sometimes finds out only when it starts the guest.
-            (Ok(()), Err(_)) => libvirt.native(cases::DOMAIN).is_err(),
+            (Ok(()), Ok(ours)) => {
+                theirs::hardware(&libvirt.dump_xml(cases::DOMAIN).unwrap()) == *ours
+            }
+            // libvirt finds some errors only when it starts the guest.
+            (Ok(()), Err(_)) => libvirt.qemu_command_line(cases::DOMAIN).is_err(),
             (Err(_), ours) => ours.is_err(),
         };
         if !agree {
-            let theirs = defined.as_ref().map(|()| libvirt.dump(cases::DOMAIN).unwrap());
+            let theirs = defined.as_ref().map(|()| libvirt.dump_xml(cases::DOMAIN).unwrap());
             wrong.push(format!("{arch} {machine} {given}:\n  libvirt {theirs:?}\n  vusb {ours:?}"));
         }
         if defined.is_ok() {
@@ -96,13 +100,13 @@ fn vusb_refuses_what_libvirt_refuses() {
     for case in cases::REFUSED {
         let xml = case.xml();
         let theirs = libvirt.define(&xml).and_then(|()| {
-            let said = libvirt.native(cases::DOMAIN).map(drop);
+            let output = libvirt.qemu_command_line(cases::DOMAIN).map(drop);
             libvirt.undefine(cases::DOMAIN)?;
-            said
+            output
         });
-        assert!(theirs.is_err(), "{}: libvirt takes it", case.name);
-        let ours = ours::made(&xml).expect_err(case.name);
-        assert!(ours.contains("-->"), "{}: no place is shown:\n{ours}", case.name);
+        assert!(theirs.is_err(), "{}: libvirt accepts it", case.name);
+        let ours = ours::hardware(&xml).expect_err(case.name);
+        assert!(ours.contains("-->"), "{}: no position is shown:\n{ours}", case.name);
         eprintln!("{}\n  libvirt: {}\n{ours}", case.name, theirs.unwrap_err());
     }
 }
@@ -113,17 +117,19 @@ fn qemu_is_started_as_libvirt_would_start_it() {
     let libvirt = Libvirt::start().unwrap();
     let mut wrong = Vec::new();
     for case in cases::ACCEPTED.iter().filter(|case| case.starts) {
-        let native = libvirt.define(&case.xml()).and_then(|()| libvirt.native(cases::DOMAIN));
+        let native =
+            libvirt.define(&case.xml()).and_then(|()| libvirt.qemu_command_line(cases::DOMAIN));
         let native = match native {
             Ok(native) => native,
             Err(error) => {
                 wrong.push(format!("{}: {error}", case.name));
+                let _ = libvirt.undefine(cases::DOMAIN);
                 continue;
             }
         };
-        // What is defined has PCI addresses, which libvirt gave it.
+        // A defined domain has the PCI addresses that libvirt assigned.
         let theirs = theirs::usb_devices(&native);
-        let ours = ours::usb_devices(&libvirt.dump(cases::DOMAIN).unwrap());
+        let ours = ours::usb_devices(&libvirt.dump_xml(cases::DOMAIN).unwrap());
         libvirt.undefine(cases::DOMAIN).unwrap();
         let show = |all: &[Value]| {
             let lines: Vec<String> = all.iter().map(|it| format!("\n    {it}")).collect();
@@ -141,7 +147,8 @@ fn qemu_is_started_as_libvirt_would_start_it() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What people have written down for xl: of an HVM guest's emulated controllers libvirt's driver for Xen knows nothing.
+/// Configurations for xl. libvirt's driver for Xen does not support the emulated controllers of an
+/// HVM guest.
 const XL: [&str; 2] = [
     "name = 'pv1'\ntype = 'pv'\nmemory = 256\nkernel = '/boot/vmlinuz'\n\
      usbctrl = [ 'type=qusb,version=2,ports=4' ]\nusbdev = [ 'type=hostdev,hostbus=1,hostaddr=3,controller=0,port=1' ]\n",
@@ -151,14 +158,14 @@ const XL: [&str; 2] = [
 
 #[test]
 #[ignore = "runs libvirt's tools; run by cargo xtask test"]
-fn what_is_converted_is_what_libvirt_reads_and_means_the_same() {
+fn libvirt_reads_a_converted_domain_as_the_same_hardware() {
     let libvirt = Libvirt::start().unwrap();
     for text in XL {
-        let there = ours::converted("guest.cfg", text, "libvirt");
-        libvirt.validate(&there).unwrap_or_else(|error| panic!("{error}\n{there}"));
-        let back = ours::converted("guest.xml", &there, "xl");
-        let digests = [("a.cfg", text), ("b.xml", &there), ("c.cfg", &back)];
+        let xml = ours::converted("guest.cfg", text, "libvirt");
+        libvirt.validate(&xml).unwrap_or_else(|error| panic!("{error}\n{xml}"));
+        let back = ours::converted("guest.xml", &xml, "xl");
+        let digests = [("a.cfg", text), ("b.xml", &xml), ("c.cfg", &back)];
         let [first, second, third] = digests.map(|(name, text)| ours::digest(name, text));
-        assert!(first == second && second == third, "{text}\n{there}\n{back}");
+        assert!(first == second && second == third, "{text}\n{xml}\n{back}");
     }
 }

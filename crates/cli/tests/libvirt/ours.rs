@@ -1,4 +1,4 @@
-//! What vusb makes of a domain.
+//! vusb's interpretation of a domain.
 
 use std::fs;
 use std::process::Command;
@@ -6,46 +6,46 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::theirs::{in_order, is_usb};
-use crate::{Controller, Made};
+use crate::{Controller, Hardware};
 
-/// Runs `vusb` on an XML file: what it printed, or what it said was wrong.
+/// Runs `vusb` on an XML file. Returns its output, or its error.
 fn vusb(xml: &str, words: &[&str]) -> Result<Value, String> {
     vusb_on("domain.xml", xml, words)
 }
 
-/// The same on a file of any format, by its name.
+/// Runs `vusb` on a file whose name determines the format.
 fn vusb_on(name: &str, text: &str, words: &[&str]) -> Result<Value, String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(name);
     fs::write(&path, text).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_vusb"));
     command.args(words).arg(&path).arg("--state-dir").arg(dir.path());
-    let told = command.output().unwrap();
-    if !told.status.success() {
-        return Err(String::from_utf8(told.stderr).unwrap());
+    let output = command.output().unwrap();
+    if !output.status.success() {
+        return Err(String::from_utf8(output.stderr).unwrap());
     }
-    let told = command.arg("--json").output().unwrap();
-    Ok(serde_json::from_slice(&told.stdout).unwrap())
+    let output = command.arg("--json").output().unwrap();
+    Ok(serde_json::from_slice(&output.stdout).unwrap())
 }
 
 /// The controllers and devices of `vusb plan`.
-pub(crate) fn made(xml: &str) -> Result<Made, String> {
+pub(crate) fn hardware(xml: &str) -> Result<Hardware, String> {
     let plan = vusb(xml, &["plan"])?;
-    let mut made = Made::default();
+    let mut hardware = Hardware::default();
     for it in plan["controllers"].as_array().unwrap() {
-        made.controllers.push(controller(it));
+        hardware.controllers.push(controller(it));
         for device in it["devices"].as_array().unwrap() {
             let bus = it["index"].as_u64().unwrap();
-            made.devices.push((what(device), bus, device["port"].as_str().unwrap().to_owned()));
+            hardware.devices.push((what(device), bus, device["port"].as_str().unwrap().to_owned()));
         }
     }
-    made.devices.sort();
-    Ok(made)
+    hardware.devices.sort();
+    Ok(hardware)
 }
 
 fn controller(it: &Value) -> Controller {
     let model = it["model"].as_str().unwrap().to_owned();
-    // libvirt leaves the number of an xHCI's ports open where it is QEMU's own.
+    // Only an xHCI has a number of ports in libvirt's XML, unless it is QEMU's default.
     let ports = it["ports"].as_u64().filter(|ports| model.contains("xhci") && *ports != 4);
     let companions = it["companions"].as_array().cloned().unwrap_or_default();
     let companion =
@@ -53,7 +53,7 @@ fn controller(it: &Value) -> Controller {
     (it["index"].as_u64().unwrap(), model, ports, companions.iter().map(companion).collect())
 }
 
-/// What libvirt calls it.
+/// libvirt's name for a device.
 fn what(device: &Value) -> String {
     match device["kind"].as_str().unwrap() {
         "host" => "hostdev",
@@ -69,16 +69,16 @@ fn what(device: &Value) -> String {
 
 /// The `-device` arguments of `vusb qemu-args`.
 pub(crate) fn usb_devices(xml: &str) -> Result<Vec<Value>, String> {
-    let told = vusb(xml, &["qemu-args"])?;
-    let words = told["arguments"].as_array().unwrap();
+    let output = vusb(xml, &["qemu-args"])?;
+    let words = output["arguments"].as_array().unwrap();
     let json = words.iter().filter_map(|word| serde_json::from_str(word.as_str()?).ok());
     Ok(in_order(json.filter(is_usb).collect()))
 }
 
 /// A configuration in another format.
 pub(crate) fn converted(name: &str, text: &str, to: &str) -> String {
-    let told = vusb_on(name, text, &["convert", "--to", to]).unwrap();
-    told["text"].as_str().unwrap().to_owned()
+    let output = vusb_on(name, text, &["convert", "--to", to]).unwrap();
+    output["text"].as_str().unwrap().to_owned()
 }
 
 /// The digest of a configuration.

@@ -1,52 +1,52 @@
-//! What libvirt makes of a domain, read from its own words.
+//! libvirt's interpretation of a domain, parsed from its own output.
 
 use std::collections::BTreeMap;
 
 use roxmltree::{Document, Node};
 use serde_json::Value;
 
-use crate::{Device, Made};
+use crate::{Device, Hardware};
 
-/// QEMU's names of what is on USB, and of what USB is on.
+/// Parts of QEMU's names for USB devices and controllers.
 const USB: [&str; 4] = ["usb-", "-usb-", "xhci", "pci-ohci"];
 
 /// The controllers and devices of a domain's XML.
-pub(crate) fn made(xml: &str) -> Made {
+pub(crate) fn hardware(xml: &str) -> Hardware {
     let document = Document::parse(xml).unwrap();
     let all = document.descendants().find(|it| it.has_tag_name("devices")).unwrap();
-    let mut made = Made::default();
-    // A controller of the model none is libvirt's word for no USB.
+    let mut hardware = Hardware::default();
+    // A controller of model none is how libvirt expresses no USB.
     let usb = |it: &Node| {
         it.has_tag_name("controller")
             && it.attribute("type") == Some("usb")
             && it.attribute("model") != Some("none")
     };
     for node in all.children().filter(usb) {
-        controller(&mut made, node);
+        controller(&mut hardware, node);
     }
     for node in all.children() {
-        made.devices.extend(device(node));
+        hardware.devices.extend(device(node));
     }
-    made.controllers.sort();
-    made.devices.sort();
-    made
+    hardware.controllers.sort();
+    hardware.devices.sort();
+    hardware
 }
 
 fn number(node: Node<'_, '_>, name: &str) -> Option<u64> {
     node.attribute(name)?.parse().ok()
 }
 
-fn controller(made: &mut Made, node: Node<'_, '_>) {
+fn controller(hardware: &mut Hardware, node: Node<'_, '_>) {
     let model = node.attribute("model").unwrap_or_default().to_owned();
     let index = number(node, "index").unwrap();
     let master = node.children().find(|it| it.has_tag_name("master"));
     match master {
         Some(master) => {
             let first = number(master, "startport").unwrap();
-            let there = made.controllers.iter_mut().find(|it| it.0 == index);
-            there.unwrap().3.insert(model, first);
+            let group = hardware.controllers.iter_mut().find(|it| it.0 == index);
+            group.unwrap().3.insert(model, first);
         }
-        None => made.controllers.push((index, model, number(node, "ports"), BTreeMap::new())),
+        None => hardware.controllers.push((index, model, number(node, "ports"), BTreeMap::new())),
     }
 }
 
@@ -62,24 +62,15 @@ fn device(node: Node<'_, '_>) -> Option<Device> {
     Some((what.to_owned(), number(address, "bus")?, address.attribute("port")?.to_owned()))
 }
 
-/// The `-device` arguments that have to do with USB, of a command line as a shell would read it.
+/// The `-device` arguments about USB in a command line, split as by a shell.
 pub(crate) fn usb_devices(line: &str) -> Vec<Value> {
     let json = line.split('\'').filter(|word| word.starts_with('{'));
     let all = json.filter_map(|word| serde_json::from_str(word).ok()).filter(is_usb);
-    in_order(all.map(without_boot_order).collect())
+    in_order(all.collect())
 }
 
-/// What libvirt boots from where nobody says it depends on all disks and cards of the guest, and is none of its USB.
-fn without_boot_order(mut device: Value) -> Value {
-    if device["driver"] == "usb-storage"
-        && let Some(fields) = device.as_object_mut()
-    {
-        fields.remove("bootindex");
-    }
-    device
-}
-
-/// The companions of a group by their first ports: the guest does not see in which order they were made.
+/// Sorts the companions of a group by their first ports, because the guest does not see the order
+/// of creation.
 pub(crate) fn in_order(mut devices: Vec<Value>) -> Vec<Value> {
     let companion = |it: &Value| !it["masterbus"].is_null();
     for group in devices

@@ -15,18 +15,18 @@ fn a_controller_is_added_and_its_name_is_printed() {
 }
 
 #[test]
-fn asking_again_is_already_so() {
+fn a_repeated_request_is_already_satisfied() {
     let env = Environment::new();
     env.run("controller add sim:S --usbversion 3").prints("hci0");
     env.run("controller add sim:S --usbversion 3 --name hci0")
         .prints("hci0")
-        .says("hci0 is already so");
-    // Without a name it is another one.
+        .says("hci0 already exists");
+    // Without a name, another one is added.
     env.run("controller add sim:S --usbversion 3").prints("hci1").quietly();
 }
 
 #[test]
-fn a_controller_of_ones_own_choice() {
+fn a_controller_with_chosen_properties() {
     let env = Environment::new();
     env.run("controller add sim:S --model ehci --name fast --index 7").prints("fast");
     env.run("controller add sim:S --model nec-xhci --ports 4").prints("hci0");
@@ -40,13 +40,15 @@ fn a_controller_of_ones_own_choice() {
 }
 
 #[test]
-fn usb_2_on_a_running_guest_names_the_group_and_what_can_be_had() {
+fn usb_2_on_a_running_guest_names_the_group_and_the_alternatives() {
     let env = Environment::new();
     let ran = env.run("controller add sim:S --usbversion 2");
     ran.fails(9).says("ich9").says("--model ehci").says("vusb qemu-args");
     assert_snapshot!(ran.snapshot(), @"
     ---- stderr
-    error: a USB 2 controller (ich9-ehci1): not implemented by QEMU (simulated): it takes this at a start only; what can be had: --model ehci, or start the guest with it (`usbversion = 2` in a spec, and `vusb qemu-args SPEC`)
+    error: a USB 2 controller (ich9-ehci1): not implemented by QEMU (simulated): it takes this only when it starts
+    hint: use --model ehci
+    hint: start the guest with it: `usbversion = 2` in a spec, and `vusb qemu-args SPEC`
     ---- exit 9
     ");
 }
@@ -64,11 +66,12 @@ fn ports_that_the_model_cannot_have() {
 }
 
 #[test]
-fn paravirtual_controllers_are_xens() {
+fn paravirtual_controllers_only_exist_on_xen() {
     let env = Environment::new();
     assert_snapshot!(env.run("controller add sim:S --type pv").snapshot(), @"
     ---- stderr
-    error: a pv controller (xenusb2): not implemented by QEMU (simulated): it does not have this; what can be had: --type emulated
+    error: a pv controller (xenusb2): not implemented by QEMU (simulated): it does not have this
+    hint: use --type emulated
     ---- exit 9
     ");
     assert_snapshot!(env.run("controller add sim:S --model xenusb3").snapshot(), @"
@@ -79,7 +82,7 @@ fn paravirtual_controllers_are_xens() {
 }
 
 #[test]
-fn what_contradicts_itself_is_refused() {
+fn contradictions_and_invalid_values_are_refused() {
     let env = Environment::new();
     for line in [
         "controller add sim:S --model ehci --usbversion 3",
@@ -107,7 +110,7 @@ fn a_controller_is_removed_by_name_or_index() {
 }
 
 #[test]
-fn a_controller_with_devices_goes_by_force_only() {
+fn removing_a_controller_with_devices_needs_force() {
     let env = Environment::new();
     env.run("device add sim:S tablet").prints("hci0:1");
     env.run("controller remove sim:S hci0").fails(4).says("tablet0");

@@ -1,9 +1,10 @@
-//! A place of its own for each test: a folder, a state folder, a machine, and an environment with nothing in it.
+//! An isolated environment for each test: a folder, a state folder, a machine, and no environment
+//! variables.
 //!
 //! ```text
 //! let env = Environment::new();
 //! env.vusb(["controller", "add", "sim:S"]).prints("hci0");      standard output, and exit code 0
-//! env.vusb(["controller", "list", "sim:S"]).snapshot()          all that came out, with the folder's name left out
+//! env.vusb(["controller", "list", "sim:S"]).snapshot()          all output, without the folder's name
 //! ```
 
 use std::ffi::OsStr;
@@ -19,7 +20,7 @@ pub(crate) struct Environment {
     root: TempDir,
 }
 
-/// What a command came to.
+/// The result of a command.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: i32,
@@ -45,6 +46,11 @@ impl Environment {
         self.root.path().join("work").join(name)
     }
 
+    /// The root of the simulated machine.
+    pub(crate) fn machine(&self) -> PathBuf {
+        self.root.path().join("machine")
+    }
+
     /// The folder of the records.
     pub(crate) fn state(&self) -> PathBuf {
         self.root.path().join("state")
@@ -60,8 +66,8 @@ impl Environment {
         fs::read_to_string(self.path(name)).unwrap()
     }
 
-    /// A program in the place of QEMU: a shell script. It is written by another process, for a file that one of this process's children
-    /// may still have open for writing cannot be started.
+    /// A shell script in place of QEMU. Another process writes it: a file cannot be executed while
+    /// a child of this process still has it open for writing.
     pub(crate) fn qemu(&self, script: &str) {
         let program = self.root.path().join("machine/usr/bin/qemu-kvm");
         fs::create_dir_all(program.parent().unwrap()).unwrap();
@@ -71,7 +77,18 @@ impl Environment {
         assert!(installed.unwrap().success());
     }
 
-    /// A stick's image.
+    /// The file of the record of `sim:NAME`.
+    pub(crate) fn record(&self, name: &str) -> PathBuf {
+        let entries = fs::read_dir(self.state()).unwrap().map(|it| it.unwrap().path());
+        let begin = format!("sim-{name}-");
+        let is_its = |path: &PathBuf| {
+            let file = path.file_name().unwrap().to_str().unwrap();
+            file.starts_with(&begin) && file.ends_with(".json")
+        };
+        entries.into_iter().find(is_its).unwrap()
+    }
+
+    /// Creates the image of a stick.
     pub(crate) fn image(&self, name: &str) {
         self.write(name, &"\0".repeat(4096));
     }
@@ -98,12 +115,12 @@ impl Environment {
         self.ran(&self.command(arguments).output().unwrap())
     }
 
-    /// Runs it as a person would write it: words with blanks between them.
+    /// Runs a command line: words separated by blanks.
     pub(crate) fn run(&self, line: &str) -> Ran {
         self.vusb(line.split_whitespace())
     }
 
-    /// Runs it with `--json`, and reads what it prints.
+    /// Runs a command line with `--json`, and parses its output.
     pub(crate) fn json(&self, line: &str) -> Value {
         let ran = self.vusb(line.split_whitespace().chain(["--json"]));
         assert_eq!(ran.stdout.lines().count(), 1, "one line of JSON, and nothing else: {ran:?}");
@@ -115,14 +132,14 @@ impl Environment {
         value
     }
 
-    /// Starts it and goes on.
+    /// Starts a command line without waiting for it.
     pub(crate) fn start(&self, line: &str) -> Child {
         let mut command = self.command(line.split_whitespace());
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
     pub(crate) fn ran(&self, output: &Output) -> Ran {
-        let text = |bytes: &[u8]| self.normal(std::str::from_utf8(bytes).unwrap());
+        let text = |bytes: &[u8]| self.normalized(std::str::from_utf8(bytes).unwrap());
         Ran {
             code: output.status.code().unwrap(),
             stdout: text(&output.stdout),
@@ -130,8 +147,9 @@ impl Environment {
         }
     }
 
-    /// The text without the name of this test's folder. Its length decides how wide a column is, so that goes too.
-    fn normal(&self, text: &str) -> String {
+    /// The text without the name of this test's folder. The width of a column depends on the length
+    /// of that name, so padding is normalized too.
+    fn normalized(&self, text: &str) -> String {
         let real = self.root.path().canonicalize().unwrap();
         let roots = [real.to_str().unwrap(), self.root.path().to_str().unwrap()];
         if !roots.iter().any(|root| text.contains(root)) {
@@ -148,18 +166,18 @@ impl Environment {
         named.replace("$TMP/work/", "").lines().map(narrow).collect()
     }
 
-    /// Every file below the working folder and the state folder, with its bytes; but for locks, which say who was the
-    /// last to hold them.
+    /// Every file in the working folder and the state folder, with its content. Locks are left out,
+    /// since they name their last holder.
     pub(crate) fn everything(&self) -> Vec<(PathBuf, Vec<u8>)> {
-        let mut found = Vec::new();
-        collect(&self.path(""), &mut found);
-        collect(&self.state(), &mut found);
-        found.retain(|(path, _)| path.extension().is_none_or(|it| it != "lock"));
-        found.sort();
-        found
+        let mut files = Vec::new();
+        collect(&self.path(""), &mut files);
+        collect(&self.state(), &mut files);
+        files.retain(|(path, _)| path.extension().is_none_or(|it| it != "lock"));
+        files.sort();
+        files
     }
 
-    /// Plugs a device into this test's machine, as `attributes` of sysfs say.
+    /// Plugs a device with these sysfs attributes into this test's machine.
     pub(crate) fn plug(&self, bus_id: &str, attributes: &[(&str, &str)]) {
         let machine = self.root.path().join("machine");
         let (bus, _) = bus_id.split_once('-').unwrap();
@@ -184,12 +202,12 @@ impl Environment {
         symlink(&dir, list.join(bus_id)).unwrap();
     }
 
-    /// Pulls it out again.
-    pub(crate) fn pull(&self, bus_id: &str) {
+    /// Unplugs a device.
+    pub(crate) fn unplug(&self, bus_id: &str) {
         fs::remove_file(self.root.path().join("machine/sys/bus/usb/devices").join(bus_id)).unwrap();
     }
 
-    /// A stick that many have.
+    /// Plugs in a common stick.
     pub(crate) fn plug_stick(&self, bus_id: &str) {
         self.plug(
             bus_id,
@@ -204,40 +222,40 @@ impl Environment {
     }
 }
 
-fn collect(folder: &Path, found: &mut Vec<(PathBuf, Vec<u8>)>) {
+fn collect(folder: &Path, files: &mut Vec<(PathBuf, Vec<u8>)>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.is_dir() {
-            collect(&path, found);
+            collect(&path, files);
         } else {
-            found.push((path.clone(), fs::read(&path).unwrap()));
+            files.push((path.clone(), fs::read(&path).unwrap()));
         }
     }
 }
 
 impl Ran {
-    /// It ended well, with this on standard output.
+    /// Asserts success, with this on standard output.
     #[track_caller]
     pub(crate) fn prints(&self, stdout: &str) -> &Ran {
         assert_eq!((self.code, self.stdout.trim_end()), (0, stdout), "{self:?}");
         self
     }
 
-    /// It ended well, and told nobody anything but its result.
+    /// Asserts success, with nothing on standard error.
     #[track_caller]
     pub(crate) fn quietly(&self) -> &Ran {
         assert_eq!((self.code, self.stderr.as_str()), (0, ""), "{self:?}");
         self
     }
 
-    /// It said this on standard error.
+    /// Asserts that standard error contains this.
     #[track_caller]
     pub(crate) fn says(&self, part: &str) -> &Ran {
         assert!(self.stderr.contains(part), "`{part}` is not in: {self:?}");
         self
     }
 
-    /// It ended with this code, and without a result.
+    /// Asserts this exit code, an empty standard output, and an error on standard error.
     #[track_caller]
     pub(crate) fn fails(&self, code: i32) -> &Ran {
         assert_eq!((self.code, self.stdout.as_str()), (code, ""), "{self:?}");
@@ -245,7 +263,7 @@ impl Ran {
         self
     }
 
-    /// All that came out.
+    /// All output and the exit code.
     pub(crate) fn snapshot(&self) -> String {
         let mut text = self.stdout.clone();
         if !self.stderr.is_empty() {

@@ -1,22 +1,23 @@
-//! What goes wrong, and what a person is told: what happened, why, and what to do.
+//! Failures, and their messages: what happened, why, and what to do.
 
 use insta::assert_snapshot;
 
 use crate::environment::Environment;
 
 #[test]
-fn a_domain_that_nobody_knows() {
+fn an_unknown_domain() {
     let env = Environment::new();
     assert_snapshot!(env.run("list web1").snapshot(), @"
     ---- stderr
-    error: there is no domain web1: no domain is known by name yet
-    hint: name a domain as qemu:SOCKET or xen:NAME, by its file (.toml, .xml, .cfg, .json, .vmx), or by the name in a spec that was applied; `vusb list` shows those that are known
+    error: there is no domain web1: no domain is known by name
+    hint: name a domain as qemu:SOCKET, sim:FILE, libvirt:NAME, pve:VMID, xen:NAME, FILE, or by its own name or the name in a spec that was applied
+    hint: see what is there with `vusb list`
     ---- exit 3
     ");
 }
 
 #[test]
-fn a_file_that_is_not_there() {
+fn a_missing_file() {
     let env = Environment::new();
     for domain in ["guest.toml", "guest.xml", "guest.cfg", "guest.vmx"] {
         env.vusb(["list", domain]).fails(3).says("there is no such file");
@@ -27,25 +28,25 @@ fn a_file_that_is_not_there() {
 #[test]
 fn a_qemu_that_does_not_listen() {
     let env = Environment::new();
-    env.run("list qemu:nobody.qmp").fails(7);
-    env.run("device add qemu:nobody.qmp tablet").fails(7);
-    env.write("web1.toml", "driver = \"qemu:nobody.qmp\"\n");
+    env.run("list qemu:missing.qmp").fails(7);
+    env.run("device add qemu:missing.qmp tablet").fails(7);
+    env.write("web1.toml", "driver = \"qemu:missing.qmp\"\n");
     env.run("plan web1.toml").fails(7);
     env.run("apply web1.toml").fails(7);
-    let _ears = std::os::unix::net::UnixListener::bind(env.path("deaf.qmp")).unwrap();
-    // It takes the call and says nothing.
-    env.run("list qemu:deaf.qmp --timeout 0.2").fails(8);
+    let _listener = std::os::unix::net::UnixListener::bind(env.path("silent.qmp")).unwrap();
+    // It accepts the connection and sends nothing.
+    env.run("list qemu:silent.qmp --timeout 0.2").fails(8);
 }
 
 #[test]
-fn a_step_that_fails_is_told_with_what_was_taken_back() {
+fn a_failed_step_is_reported_with_what_was_undone() {
     let env = Environment::new();
     env.write("S", r#"{"sim": 1, "faults": [{"step": "plug", "fault": "fail"}]}"#);
     let ran = env.run("device add sim:S tablet");
-    ran.fails(1).says("taken back: add controller hci0");
+    ran.fails(1).says("undone: add controller hci0");
     assert_snapshot!(ran.snapshot(), @"
     ---- stderr
-    error: could not plug tablet0 (tablet) into 0:1: it was told to fail; taken back: add controller hci0 (qemu-xhci, 15 ports, index 0)
+    error: could not plug tablet0 (tablet) into 0:1: it was told to fail; undone: add controller hci0 (qemu-xhci, 15 ports, index 0)
     ---- exit 1
     ");
     assert_snapshot!(env.run("list sim:S").snapshot(), @"
@@ -59,20 +60,21 @@ fn a_failure_halfway_as_json() {
     env.write("S", r#"{"sim": 1, "faults": [{"step": "plug", "fault": "fail"}]}"#);
     let error = &env.json("device add sim:S tablet")["error"];
     assert_eq!(error["kind"], "failed");
-    assert_eq!(error["failed"]["step"], "plug tablet0 (tablet) into 0:1");
+    assert_eq!(error["failed"]["step"]["text"], "plug tablet0 (tablet) into 0:1");
     let controller = "add controller hci0 (qemu-xhci, 15 ports, index 0)";
-    assert_eq!(error["failed"]["undone"], serde_json::json!([controller]));
+    assert_eq!(error["failed"]["undone"][0]["text"], controller);
+    assert_eq!(error["failed"]["undone"].as_array().unwrap().len(), 1);
     assert_eq!(error["failed"]["not_undone"], serde_json::json!([]));
 }
 
 #[test]
-fn what_cannot_be_taken_back_is_told() {
+fn a_failed_undo_is_reported() {
     let env = Environment::new();
     let faults =
         r#"[{"step": "plug", "fault": "fail"}, {"step": "remove", "nth": 0, "fault": "fail"}]"#;
     env.write("S", &format!(r#"{{"sim": 1, "faults": {faults}}}"#));
     let ran = env.run("device add sim:S tablet");
-    ran.fails(1).says("could not be taken back").says("hint: look at what is there now");
+    ran.fails(1).says("could not be undone").says("hint: check what the domain has now");
 }
 
 #[test]
@@ -93,8 +95,8 @@ fn a_damaged_record_is_never_overwritten() {
     let before = env.everything();
     env.run("controller add sim:S")
         .fails(1)
-        .says("cannot be understood")
-        .says("hint: mend the file");
+        .says("is damaged")
+        .says("hint: repair or delete the file");
     env.run("list sim:S").fails(1);
     assert_eq!(env.everything(), before);
     let all = env.run("list");
@@ -103,12 +105,12 @@ fn a_damaged_record_is_never_overwritten() {
 }
 
 #[test]
-fn a_spec_with_a_mistake_shows_the_place() {
+fn a_mistake_in_a_spec_is_shown_with_its_position() {
     let env = Environment::new();
     env.write("web1.toml", "domain = \"web1\"\n[[controller]]\nusbversion = 4\n");
     assert_snapshot!(env.run("plan web1.toml").snapshot(), @"
     ---- stderr
-    error: `usbversion` is 1 or 2 or 3
+    error: `usbversion` must be 1 or 2 or 3
      --> web1.toml:3:14
       |
     3 | usbversion = 4
@@ -120,12 +122,25 @@ fn a_spec_with_a_mistake_shows_the_place() {
 }
 
 #[test]
-fn a_spec_is_no_domain_that_runs() {
+fn a_mistake_in_a_spec_has_hints() {
+    let env = Environment::new();
+    for (text, hint) in [
+        ("[[controller]]\nmodel = \"usb-ehci\"\n", "hint: see the models with `vusb models`"),
+        ("[[device]]\nhost = \"781:5581\"\n", "hint: see what there is with `vusb host list`"),
+    ] {
+        env.write("web1.toml", text);
+        env.run("plan web1.toml").fails(2).says(hint);
+        env.run("list web1.toml").fails(2).says(hint);
+    }
+}
+
+#[test]
+fn a_spec_is_not_a_running_domain() {
     let env = Environment::new();
     env.write("web1.toml", "domain = \"web1\"\n");
-    env.run("apply web1.toml").fails(3).says("no domain web1");
-    env.write("nobody.toml", "");
-    env.run("apply nobody.toml").fails(2).says("hint: add the line driver");
+    env.run("apply web1.toml").fails(2).says("the spec has no driver");
+    env.write("empty.toml", "");
+    env.run("apply empty.toml").fails(2).says("add the line driver");
 }
 
 #[test]
@@ -145,4 +160,19 @@ fn an_error_cannot_move_the_cursor() {
         assert_ne!(ran.code, 0, "{ran:?}");
         assert!(!ran.stderr.contains(['\u{1b}', '\u{9b}', '\u{202e}']), "{arguments:?}: {ran:?}");
     }
+}
+
+/// What is read from the state folder decides what happens to a guest, so no other user may write
+/// to it.
+#[test]
+fn a_state_folder_that_others_can_write_to_is_not_used() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let env = Environment::new();
+    env.run("controller add sim:S").prints("hci0");
+    std::fs::set_permissions(env.state(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    for line in ["list", "list sim:S", "controller add sim:S"] {
+        env.run(line).fails(1).says("is not safe to use: other users may write to it");
+    }
+    std::fs::set_permissions(env.state(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(env.run("list sim:S").code, 0);
 }

@@ -1,12 +1,16 @@
-//! The pages for people who come from another tool: every command on them, as it stands there.
+//! Runs every command on the pages for users of other tools, exactly as written.
 //!
 //! ```text
-//!   docs/coming-from-*.md ──▶ vusb …  ──▶ xen:web1, qemu:… are simulated, files are examples ──▶ ends as the page says
-//!                         ──▶ what one would write by hand, and what vusb writes ──▶ the same guest
+//!   docs/coming-from-*.md ──▶ vusb …  ──▶ xen:web1, qemu:… are simulated, files are examples
+//!                                         ──▶ outcome as on the page
+//!                         ──▶ lines written by hand, and what vusb writes ──▶ the same guest
 //!                         ──▶ virsh …, xl …, systemctl … ──▶ run for real elsewhere: ELSEWHERE
 //! ```
 //!
-//! The pages decide what is run: a command that is changed there is tested as it is then.
+//! The pages define what is run: a command that is changed there is tested in its new form.
+
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use vusb_rig::guide::{Command, Guide, Part};
@@ -16,25 +20,32 @@ use crate::environment::{Environment, Ran};
 /// The pages.
 const FROM_VIRSH: &str = "coming-from-virsh.md";
 const FROM_XL: &str = "coming-from-xl.md";
+const FROM_QM: &str = "coming-from-qm.md";
+const FROM_INCUS: &str = "coming-from-incus.md";
+const FROM_QVM_USB: &str = "coming-from-qvm-usb.md";
 
-/// What is simulated, and as what. An HVM guest of Xen's can have what a QEMU can.
+/// The simulated domains, and what simulates them. A Xen HVM guest is simulated like a QEMU
+/// guest that also takes pv controllers.
 const SIMULATED: [(&str, &str); 3] =
     [("xen:web1", "sim:web1.sim"), ("xen:win1", "sim:win1.sim"), ("qemu:/run/web1.qmp", "sim:S")];
 
-/// What is not run here: how it begins or what is in it, why, and where it is run for real.
-const ELSEWHERE: [(&str, &str); 7] = [
-    ("virsh ", "another program: tests/libvirt/guide.rs runs those for files"),
+/// Commands that are not run here: how they start or what they contain, why, and where they are run
+/// for real.
+const ELSEWHERE: [(&str, &str); 10] = [
+    (" pve:", "needs a Proxmox VE node: crates/drivers/tests/pve, with a stand-in"),
+    ("qm ", "another program: a stand-in in crates/drivers/tests/pve/running.rs"),
+    (" libvirt:", "needs a libvirtd: tests/libvirt/live.rs"),
+    ("incus ", "another program, which no test runs: the page says so"),
+    ("qvm-usb ", "another program, which no test runs: the page says so"),
+    ("virsh ", "another program: tests/libvirt/guide.rs and tests/libvirt/live.rs"),
     ("xl ", "another program: crates/backend/tests/xen/guide.rs"),
     ("--backend usbvm", "needs another domain: crates/backend/tests/xen/driver_domain.rs"),
-    ("cargo build", "cargo xtask test builds it"),
-    ("install ", "crates/backend/tests/xen/packaged.rs puts the files there"),
-    ("systemd-sysusers ", "crates/backend/tests/xen/packaged.rs"),
-    ("systemctl ", "crates/backend/tests/xen/packaged.rs"),
+    ("cargo xtask dist", "cargo xtask dist-test builds the packages"),
+    ("apt install ", "cargo xtask dist-test installs them"),
 ];
 
-/// The programs whose commands are looked for.
-const PROGRAMS: [&str; 7] =
-    ["vusb", "virsh", "xl", "cargo", "install", "systemd-sysusers", "systemctl"];
+/// The programs whose commands are extracted.
+const PROGRAMS: [&str; 8] = ["vusb", "virsh", "xl", "qm", "incus", "qvm-usb", "cargo", "apt"];
 
 const PV_CFG: &str = "\
 # web1: the shop's web server.
@@ -77,7 +88,16 @@ usb_xhci.present = \"TRUE\"
 usb.autoConnect.device0 = \"0x0781:0x5581\"
 ";
 
-/// What libxl says of a guest with a stick.
+const CONF: &str = "\
+boot: order=scsi0
+cores: 2
+memory: 1024
+name: web1
+ostype: l26
+scsi0: local-lvm:vm-100-disk-0,size=8G
+";
+
+/// libxl's output for a guest with a stick.
 const JSON: &str = r#"[ { "domid": 5, "config": {
     "c_info": { "type": "pv", "name": "web1" },
     "b_info": { "max_memkb": 1048576, "type.pv": {} },
@@ -86,7 +106,16 @@ const JSON: &str = r#"[ { "domid": 5, "config": {
 } } ]
 "#;
 
-/// The machine, the guests and the files that the pages speak of.
+/// A qube with an assigned stick.
+const QUBES_XML: &str = r#"<qubes><domains><domain id="domain-5" class="AppVM">
+  <properties><property name="name">web1</property></properties>
+  <devices class="usb">
+    <device backend-domain="sys-usb" id="1-4.2" mode="auto-attach" identity="0781:5581:4C530001:u080650"/>
+  </devices>
+</domain></domains></qubes>
+"#;
+
+/// The machine, the guests and the files that the pages mention.
 fn world() -> Environment {
     let env = Environment::new();
     let stick = [("idVendor", "0781"), ("idProduct", "5581"), ("serial", "4C530001")];
@@ -101,19 +130,22 @@ fn world() -> Environment {
         ("web1.xml", XML),
         ("web1.vmx", VMX),
         ("web1.json", JSON),
+        ("100.conf", CONF),
+        ("qubes.xml", QUBES_XML),
     ] {
         env.write(name, text);
     }
     env
 }
 
-/// What of [`ELSEWHERE`] a command is.
+/// The entry of [`ELSEWHERE`] that matches a command.
 fn elsewhere(text: &str) -> Option<&'static str> {
-    let is = |part: &str| text.starts_with(part) || part.starts_with("--") && text.contains(part);
-    ELSEWHERE.iter().map(|(part, _)| *part).find(|part| is(part))
+    let matches =
+        |part: &str| text.starts_with(part) || part.starts_with(['-', ' ']) && text.contains(part);
+    ELSEWHERE.iter().map(|(part, _)| *part).find(|part| matches(part))
 }
 
-/// Runs a command of a page. What it writes into a file is there afterwards.
+/// Runs a command of a page. If it redirects its output to a file, the file exists afterwards.
 fn run(env: &Environment, command: &Command) -> Ran {
     let named = SIMULATED
         .iter()
@@ -128,57 +160,72 @@ fn run(env: &Environment, command: &Command) -> Ran {
     ran
 }
 
-/// What is not as the page says.
-fn wrong(env: &Environment, part: &Part) -> Vec<String> {
+/// The commands whose outcome differs from the page.
+fn differences(env: &Environment, part: &Part) -> Vec<String> {
     let commands = part.commands("vusb").into_iter().filter(|it| elsewhere(&it.text).is_none());
     commands
         .filter_map(|command| {
             let ran = run(env, &command);
             let prints = command.prints.as_ref().is_none_or(|it| it == ran.stdout.trim_end());
-            let as_said = ran.code == command.code && prints;
-            (!as_said).then(|| format!("line {}: {command:?}: {ran:?}", part.line))
+            let as_documented = ran.code == command.code && prints;
+            (!as_documented).then(|| format!("line {}: {command:?}: {ran:?}", part.line))
         })
         .collect()
 }
 
 #[track_caller]
-fn holds(page: &str) {
+fn check_page(page: &str) {
     let env = world();
     let guide = Guide::read(page).unwrap();
-    let wrong = guide.parts.iter().flat_map(|part| match by_hand(part).as_slice() {
-        [] => wrong(&env, part),
-        // Such a row begins with a file that has no USB.
-        _ => wrong(&world(), part),
+    let differences = guide.parts.iter().flat_map(|part| match by_hand(part).as_slice() {
+        [] => differences(&env, part),
+        // Rows with lines for a file start with a file without USB.
+        _ => differences(&world(), part),
     });
-    let wrong: Vec<String> = wrong.collect();
-    assert!(wrong.is_empty(), "{page}:\n{}", wrong.join("\n"));
+    let differences: Vec<String> = differences.collect();
+    assert!(differences.is_empty(), "{page}:\n{}", differences.join("\n"));
 }
 
 #[test]
-fn every_command_for_those_who_come_from_virsh() {
-    holds(FROM_VIRSH);
+fn every_command_for_users_of_virsh() {
+    check_page(FROM_VIRSH);
 }
 
 #[test]
-fn every_command_for_those_who_come_from_xl() {
-    holds(FROM_XL);
+fn every_command_for_users_of_xl() {
+    check_page(FROM_XL);
 }
 
-/// Nothing on the pages is passed over without a word.
 #[test]
-fn what_is_not_run_here_is_run_elsewhere() {
+fn every_command_for_users_of_qm() {
+    check_page(FROM_QM);
+}
+
+#[test]
+fn every_command_for_users_of_incus() {
+    check_page(FROM_INCUS);
+}
+
+#[test]
+fn every_command_for_users_of_qvm_usb() {
+    check_page(FROM_QVM_USB);
+}
+
+/// Every command on the pages is either run here or listed in [`ELSEWHERE`].
+#[test]
+fn every_other_command_is_run_elsewhere() {
     let mut used = Vec::new();
-    for page in [FROM_VIRSH, FROM_XL] {
+    for page in [FROM_VIRSH, FROM_XL, FROM_QM, FROM_INCUS, FROM_QVM_USB] {
         let guide = Guide::read(page).unwrap();
         for part in &guide.parts {
             let known = PROGRAMS.iter().flat_map(|program| part.commands(program));
             let known: Vec<String> = known.map(|it| it.text).collect();
             let lines = part.cells.iter().flat_map(|cell| &cell.code).filter(|_| part.is_line);
             for (line, _) in lines {
-                assert!(known.contains(line), "{page}: nobody knows the program of `{line}`");
+                assert!(known.contains(line), "{page}: unknown program in `{line}`");
             }
             for command in known.iter().filter(|it| !it.starts_with("vusb ")) {
-                assert!(elsewhere(command).is_some(), "{page}: nobody runs `{command}`");
+                assert!(elsewhere(command).is_some(), "{page}: no test runs `{command}`");
             }
             used.extend(known.iter().filter_map(|it| elsewhere(it)));
         }
@@ -188,7 +235,7 @@ fn what_is_not_run_here_is_run_elsewhere() {
     }
 }
 
-/// The lines that a row would have one write into a file.
+/// The lines of a row that users write into a file by hand.
 fn by_hand(part: &Part) -> Vec<&str> {
     let code = part.cells.first().map_or(&[][..], |cell| &cell.code);
     code.iter().map(|(code, _)| code.as_str()).filter(|code| code.contains(" = ")).collect()
@@ -210,7 +257,7 @@ fn hardware(env: &Environment, file: &str) -> Vec<Value> {
 }
 
 #[test]
-fn what_vusb_writes_into_an_xl_cfg_is_what_one_would_write_by_hand() {
+fn vusb_writes_into_an_xl_cfg_what_users_write_by_hand() {
     let guide = Guide::read(FROM_XL).unwrap();
     let rows: Vec<&Part> = guide
         .below("Guests that do not run")
@@ -224,8 +271,8 @@ fn what_vusb_writes_into_an_xl_cfg_is_what_one_would_write_by_hand() {
         let file = words.into_iter().find(|it| it.ends_with(".cfg")).unwrap();
         let before = env.read(file);
         env.write("by-hand.cfg", &format!("{before}{}\n", by_hand(row).join("\n")));
-        assert_eq!(wrong(&env, row), [""; 0]);
-        assert!(env.read(file).starts_with(&before), "what was there stays");
+        assert_eq!(differences(&env, row), [""; 0]);
+        assert!(env.read(file).starts_with(&before), "existing text is kept");
         assert_ne!(env.read(file), before);
         let (ours, theirs) = (hardware(&env, file), hardware(&env, "by-hand.cfg"));
         assert_eq!(ours, theirs, "line {}", row.line);
@@ -234,13 +281,43 @@ fn what_vusb_writes_into_an_xl_cfg_is_what_one_would_write_by_hand() {
     }
 }
 
-/// "The file is as it was."
+/// The page says: "the file is as before".
 #[test]
-fn a_file_is_as_it_was_when_all_is_taken_out_again() {
+fn a_file_is_unchanged_once_everything_is_removed_again() {
     let guide = Guide::read(FROM_XL).unwrap();
     let env = world();
     for part in guide.below("Guests that do not run").filter(|part| part.cells.len() == 1) {
-        assert_eq!(wrong(&env, part), [""; 0]);
+        assert_eq!(differences(&env, part), [""; 0]);
     }
     assert_eq!(env.read("web1.cfg"), PV_CFG);
+}
+
+/// Every page: those of the repository's root, and those below `docs`.
+fn pages() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let folders = ["", "docs", "docs/decisions"];
+    let entries = folders.into_iter().flat_map(|it| fs::read_dir(root.join(it)).unwrap());
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.extension().is_some_and(|it| it == "md")).collect()
+}
+
+#[test]
+fn files_that_the_pages_name_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let folders = ["crates/", "docs/", "rig/", "xtask/", "packaging/"];
+    let mut missing = Vec::new();
+    let pages = pages();
+    assert!(pages.len() > 10, "{pages:?}");
+    for page in pages {
+        let text = fs::read_to_string(&page).unwrap();
+        let code = text.split('`').skip(1).step_by(2);
+        let named = code.filter(|it| folders.iter().any(|folder| it.starts_with(folder)));
+        let named = named.filter(|it| !it.contains(['*', ' ', '<']) && !it.contains("NAME"));
+        let named = named.map(|it| root.join(it));
+        let links = text.split("](").skip(1).filter_map(|it| it.split([')', '#']).next());
+        let links = links.filter(|it| !it.is_empty() && !it.contains("://"));
+        let links = links.map(|it| page.parent().unwrap().join(it));
+        missing.extend(named.chain(links).filter(|it| !it.exists()).map(|it| (page.clone(), it)));
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
 }

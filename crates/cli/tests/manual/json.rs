@@ -1,54 +1,140 @@
-//! `--json`: one object on standard output, whatever happens.
+//! `--json`: always one object on standard output.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader};
 
 use insta::assert_snapshot;
-use serde_json::json;
+use serde_json::{Value, json};
+use vusb_rig::json_page::{JsonPage, paths};
 
 use crate::environment::Environment;
+use crate::manager::daemon;
 
 #[test]
-fn every_command_prints_one_object() {
+fn a_command_prints_one_object() {
     let env = Environment::new();
     env.plug_stick("1-4");
     env.image("stick.img");
+    env.write("usb-policy.conf", "DENY:vid=0781 rel=1\nALLOW:\n");
     env.write("fresh.toml", "[[device]]\nkind = \"tablet\"\n");
     env.write(
         "web1.toml",
         "domain = \"web1\"\ndriver = \"sim:S\"\n[[device]]\nkind = \"tablet\"\n",
     );
-    for line in [
-        "controller add sim:S",
-        "controller add sim:S --name hci0",
-        "controller list sim:S",
-        "device add sim:S storage:stick.img --dry-run",
-        "device add sim:S storage:stick.img",
-        "device add sim:S 0781:5581 -v",
-        "device list sim:S",
-        "list sim:S",
-        "list",
-        "device remove sim:S storage0",
-        "controller remove sim:S hci0 --force",
-        "plan fresh.toml",
-        "plan web1.toml",
-        "apply web1.toml --dry-run",
-        "apply web1.toml",
-        "apply web1",
-        "list web1",
-        "digest web1",
-        "digest fresh.toml",
-        "digest fresh.toml --pci",
-        "qemu-args fresh.toml",
-        "host list",
-        "models",
-        "completions bash",
-        "man .",
+    for (line, section) in [
+        ("controller add sim:S", "a-change"),
+        ("controller add sim:S --name hci0", "a-change"),
+        ("controller list sim:S", "vusb-controller-list"),
+        ("device add sim:S storage:stick.img --dry-run", "a-change"),
+        ("device add sim:S storage:stick.img", "a-change"),
+        ("device add sim:S 0781:5581 -v", "a-change"),
+        ("device list sim:S", "vusb-device-list"),
+        ("list sim:S", "a-domain"),
+        ("list", "vusb-list"),
+        ("device remove sim:S storage0", "a-change"),
+        ("controller remove sim:S hci0 --force", "a-change"),
+        ("plan fresh.toml", "vusb-plan"),
+        ("plan web1.toml", "vusb-plan"),
+        ("apply web1.toml --dry-run", "a-change"),
+        ("apply web1.toml", "a-change"),
+        ("apply web1", "a-change"),
+        ("list web1", "a-domain"),
+        ("digest web1", "vusb-digest"),
+        ("digest fresh.toml", "vusb-digest"),
+        ("digest fresh.toml --pci", "vusb-digest"),
+        ("convert fresh.toml --to libvirt --lossy", "vusb-convert"),
+        ("qemu-args fresh.toml", "vusb-qemu-args"),
+        ("host list", "vusb-host-list"),
+        ("rules check", "vusb-rules-list"),
+        ("rules list", "vusb-rules-list"),
+        ("rules import usb-policy.conf", "vusb-rules-import"),
+        ("explain 1-4", "vusb-explain"),
+        ("explain --id 0781:5581 sim:S", "vusb-explain"),
+        ("models", "vusb-models"),
+        ("models sim:S", "vusb-models-domain"),
+        ("completions bash", "vusb-completions"),
+        ("man .", "vusb-man"),
     ] {
         let value = env.json(line);
         assert!(value.get("error").is_none(), "{line}: {value}");
+        assert_keys_are_documented(line, &value, section);
     }
 }
 
+/// Every key is in this section of `docs/json.md`. (`crates/vusb/tests/json.rs` checks the opposite
+/// direction.)
+#[track_caller]
+fn assert_keys_are_documented(line: &str, value: &Value, section: &str) {
+    let documented = JsonPage::read().unwrap().paths(section);
+    let with_placeholder = |path: String| {
+        for before in ["here.", "models[].here.", "models[]."] {
+            for scheme in ["qemu", "xen"] {
+                if let Some(rest) = path.strip_prefix(&format!("{before}{scheme}")) {
+                    return format!("{before}SCHEME{rest}");
+                }
+            }
+        }
+        path
+    };
+    let found = paths(value).into_iter().map(with_placeholder);
+    let missing: Vec<String> = found.filter(|path| !documented.contains(path)).collect();
+    assert!(missing.is_empty(), "{line}: docs/json.md lacks {missing:?}");
+}
+
+/// The types of these objects are the command's own, so the tests of the library do not have them.
 #[test]
-fn every_error_is_one_object_too() {
+fn objects_of_the_command_have_exactly_the_documented_keys() {
+    let env = Environment::new();
+    has_exactly_the_keys(&env.json("list --svg"), "vusb-list---svg");
+    daemon(&env, vec![json!({ "parameters": { "at": "hci0:1" } })]);
+    has_exactly_the_keys(&env.json("answer 7 work --daemon socket"), "vusb-answer");
+    // The page is either at a port or at a socket.
+    let mut at_start = json!({});
+    for line in ["web --json", "web --json --socket page"] {
+        let mut child = env.start(line);
+        let mut text = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut text).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let object: Value = serde_json::from_str(&text).unwrap();
+        at_start.as_object_mut().unwrap().extend(object.as_object().unwrap().clone());
+    }
+    has_exactly_the_keys(&at_start, "vusb-web");
+}
+
+#[track_caller]
+fn has_exactly_the_keys(value: &Value, section: &str) {
+    assert_eq!(paths(value), JsonPage::read().unwrap().paths(section), "docs/json.md#{section}");
+}
+
+/// An event is printed as the daemon sends it: its keys are those of the interface.
+#[test]
+fn an_event_has_exactly_the_documented_keys() {
+    let (_, fields) = vusb_interface::DESCRIPTION.split_once("\ntype Event (").unwrap();
+    let (fields, _) = fields.split_once("\n)").unwrap();
+    let fields = fields.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    let fields: Vec<(&str, &str)> = fields.filter_map(|line| line.split_once(": ")).collect();
+    let names: BTreeSet<String> = fields.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(names, JsonPage::read().unwrap().paths("vusb-watch"));
+
+    let env = Environment::new();
+    let value = |(name, kind): &(&str, &str)| {
+        let value = match kind.trim_matches(['?', ',']) {
+            "int" => json!(7),
+            "string" => json!("text"),
+            "[]string" => json!(["text"]),
+            other => panic!("{name}: {other}"),
+        };
+        ((*name).to_owned(), value)
+    };
+    let event = Value::Object(fields.iter().map(value).collect());
+    daemon(&env, vec![json!({ "parameters": { "event": event }, "continues": false })]);
+    let printed = env.run("watch --daemon socket --json").stdout;
+    assert_eq!(serde_json::from_str::<Value>(&printed).unwrap(), event);
+}
+
+#[test]
+fn every_error_is_one_object() {
     let env = Environment::new();
     env.run("controller add sim:S --usbversion 1").prints("hci0");
     env.write("wrong.toml", "usbversion = 4");
@@ -61,7 +147,7 @@ fn every_error_is_one_object_too() {
         ("device add sim:S storage:nowhere", 3, "not-found"),
         ("controller add sim:S --name fast --index 0", 4, "busy"),
         ("device add sim:S storage:stick.img --controller hci0", 3, "not-found"),
-        ("list qemu:nobody", 7, "unreachable"),
+        ("list qemu:missing", 7, "unreachable"),
         ("controller add sim:S --type pv", 9, "not-implemented"),
     ] {
         let value = env.json(line);
@@ -69,11 +155,12 @@ fn every_error_is_one_object_too() {
         assert_eq!(value["error"]["kind"], kind, "{line}: {value}");
         assert!(value["error"]["message"].as_str().unwrap().len() > 10, "{line}: {value}");
         assert!(value["error"]["hints"].is_array(), "{line}: {value}");
+        assert_keys_are_documented(line, &value, "an-error");
     }
 }
 
 #[test]
-fn what_was_chosen() {
+fn the_outcome_of_an_add() {
     let env = Environment::new();
     let value = env.json("device add sim:S tablet --name pen");
     assert_eq!(value["at"], "hci0:1");
@@ -87,13 +174,13 @@ fn what_was_chosen() {
 }
 
 #[test]
-fn the_list_is_as_it_is_documented() {
+fn the_list_is_as_documented() {
     let env = Environment::new();
     env.plug_stick("1-4");
     env.run("device add sim:S 0781:5581 --name stick").prints("hci0:1");
     let text = env.run("list sim:S --json").stdout;
     assert_snapshot!(text, @r#"
-    {"api":1,"domain":"sim:S","address":"sim:S","profile":"vusb-1","controllers":[{"index":0,"name":"hci0","type":"emulated","model":"qemu-xhci","usbversion":3,"ports":15,"pci":{"bus":"pci.0","slot":4,"function":0},"origin":"vusb","state":"present","devices":[{"port":"1","name":"stick","kind":"host","selector":"0781:5581","speeds":["high"],"state":"attached","origin":"vusb"}]}],"foreign":[],"notes":[]}
+    {"api":1,"domain":"sim:S","address":"sim:S","state":"running","suspended":false,"profile":"vusb-1","controllers":[{"index":0,"name":"hci0","type":"emulated","model":"qemu-xhci","usbversion":3,"ports":15,"pci":{"bus":"pci.0","slot":4,"function":0},"origin":"vusb","state":"present","devices":[{"port":"1","name":"stick","kind":"host","selector":"0781:5581","speeds":["high"],"state":"attached","origin":"vusb"}]}],"foreign":[],"notes":[]}
     "#);
 }
 

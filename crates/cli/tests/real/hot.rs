@@ -2,30 +2,30 @@
 
 use vusb_rig::Guest;
 
-use crate::support::{SHORT, Terminal, boot, noise, sees, wait_for};
+use crate::support::{Terminal, WAIT_LIMIT, boot, noise, sees, wait_for};
 
 #[test]
 #[ignore = "boots a guest; run by cargo xtask test"]
-fn a_guest_without_usb_is_given_some_and_loses_it_again() {
+fn usb_is_added_to_a_running_guest_and_removed_again() {
     let t = Terminal::new();
     let guest = boot(&t, Guest::builder());
     assert_eq!(sees(&guest), [""; 0]);
 
-    // A stick alone: a controller is added for it, and said so.
+    // A stick comes with a controller, which is reported.
     let sum = t.write("stick.img", &noise(1));
-    let said = t.vusb("device add qemu:g.qmp storage:stick.img --name stick");
-    assert!(said.err.contains("hci0"), "{}", said.err);
-    assert_eq!(said.ok(), "hci0:1");
-    guest.wait_until("[ -b /dev/sda ]", SHORT).unwrap();
-    let read = guest.sh("sha256sum /dev/sda", SHORT).unwrap().ok().unwrap();
+    let ran = t.vusb("device add qemu:g.qmp storage:stick.img --name stick");
+    assert!(ran.err.contains("hci0"), "{}", ran.err);
+    assert_eq!(ran.ok(), "hci0:1");
+    guest.wait_until("[ -b /dev/sda ]", WAIT_LIMIT).unwrap();
+    let read = guest.sh("sha256sum /dev/sda", WAIT_LIMIT).unwrap().ok().unwrap();
     assert!(read.starts_with(&sum), "{read}");
 
-    // What is there already is already so.
+    // Repeating a request changes nothing.
     let again = t.vusb("device add qemu:g.qmp storage:stick.img --name stick");
     assert!(again.err.contains("already"), "{}", again.err);
     assert_eq!(again.ok(), "hci0:1");
 
-    // A hub, and a tablet behind it.
+    // A hub with a tablet behind it.
     assert_eq!(t.vusb("device add qemu:g.qmp hub").ok(), "hci0:2");
     assert_eq!(
         t.vusb("device add qemu:g.qmp tablet --controller hci0 --port 2.1").ok(),
@@ -41,7 +41,7 @@ fn a_guest_without_usb_is_given_some_and_loses_it_again() {
         ]
     );
 
-    // A controller with devices on it is not pulled out from under them.
+    // A controller with devices is not removed.
     let error = t.vusb("controller remove qemu:g.qmp hci0").failed(4);
     assert!(error.contains("stick") && error.contains("force"), "{error}");
 
@@ -50,13 +50,13 @@ fn a_guest_without_usb_is_given_some_and_loses_it_again() {
     assert_eq!(t.vusb("device remove qemu:g.qmp stick").code, Some(0));
     wait_for(&guest, 0);
     let _ = t.vusb("controller remove qemu:g.qmp hci0 --timeout 60").ok();
-    guest.wait_until("! ls -d /sys/bus/usb/devices/usb*", SHORT).unwrap();
+    guest.wait_until("! ls -d /sys/bus/usb/devices/usb*", WAIT_LIMIT).unwrap();
     assert_eq!(t.list("qemu:g.qmp")["controllers"], serde_json::json!([]));
 }
 
 #[test]
 #[ignore = "boots a guest; run by cargo xtask test"]
-fn by_force_a_controller_goes_with_all_that_is_on_it() {
+fn force_removes_a_controller_with_its_devices() {
     let t = Terminal::new();
     let guest = boot(&t, Guest::builder());
     t.write("stick.img", &noise(2));
@@ -65,17 +65,17 @@ fn by_force_a_controller_goes_with_all_that_is_on_it() {
     let _ = t.vusb("device add qemu:g.qmp mouse --controller nec --port 1.8").ok();
     let _ = t.vusb("device add qemu:g.qmp storage:stick.img").ok();
     wait_for(&guest, 3);
-    // A dry run says the same steps, and takes none.
+    // A dry run prints the same steps, and performs none.
     let planned = t.vusb("controller remove qemu:g.qmp nec --force --dry-run").ok();
     assert_eq!(sees(&guest).len(), 3);
     assert_eq!(planned.lines().count(), 4, "{planned}");
     let _ = t.vusb("controller remove qemu:g.qmp nec --force --timeout 60").ok();
-    guest.wait_until("! ls -d /sys/bus/usb/devices/usb*", SHORT).unwrap();
+    guest.wait_until("! ls -d /sys/bus/usb/devices/usb*", WAIT_LIMIT).unwrap();
 }
 
 #[test]
 #[ignore = "boots guests; run by cargo xtask test"]
-fn a_restarted_guest_gets_back_what_it_had() {
+fn a_restarted_guest_gets_its_devices_back() {
     let t = Terminal::new();
     let sum = t.write("stick.img", &noise(3));
     let first = boot(&t, Guest::builder());
@@ -95,9 +95,55 @@ fn a_restarted_guest_gets_back_what_it_had() {
     assert_eq!(states(&t), (0, 2));
     assert_eq!(t.vusb("digest qemu:g.qmp").ok(), before);
     wait_for(&second, 2);
-    second.wait_until("[ -b /dev/sda ]", SHORT).unwrap();
-    assert!(second.sh("sha256sum /dev/sda", SHORT).unwrap().ok().unwrap().starts_with(&sum));
+    second.wait_until("[ -b /dev/sda ]", WAIT_LIMIT).unwrap();
+    assert!(second.sh("sha256sum /dev/sda", WAIT_LIMIT).unwrap().ok().unwrap().starts_with(&sum));
     let again = t.vusb("apply qemu:g.qmp");
-    assert!(again.err.contains("already"), "{}", again.err);
+    assert!(again.err.contains("nothing to do"), "{}", again.err);
     let _ = again.ok();
+}
+
+#[test]
+#[ignore = "boots a guest; run by cargo xtask test"]
+fn a_spec_removes_what_it_had_and_keeps_what_was_added_by_hand() {
+    let t = Terminal::new();
+    let guest = boot(&t, Guest::builder());
+    let begin = "domain = \"web1\"\ndriver = \"qemu:g.qmp\"\n[[controller]]\nusbversion = 3\n";
+    let device = |kind: &str| format!("[[device]]\nkind = \"{kind}\"\n");
+    t.write("more.toml", (begin.to_owned() + &device("tablet") + &device("keyboard")).as_bytes());
+    t.write("less.toml", (begin.to_owned() + &device("tablet")).as_bytes());
+    let _ = t.vusb("apply more.toml").ok();
+    assert_eq!(t.vusb("device add web1 mouse --name pen").ok(), "hci0:3");
+    wait_for(&guest, 3);
+
+    let ran = t.vusb("apply less.toml");
+    assert!(
+        ran.err.contains("removed keyboard0 (hci0:2): the spec no longer has it"),
+        "{}",
+        ran.err
+    );
+    assert!(ran.err.contains("kept: added by hand and not in the spec: pen"), "{}", ran.err);
+    let _ = ran.ok();
+    wait_for(&guest, 2);
+
+    let ran = t.vusb("apply less.toml --prune");
+    assert!(ran.err.contains("removed pen (hci0:3)"), "{}", ran.err);
+    let _ = ran.ok();
+    wait_for(&guest, 1);
+
+    // The record outlives the guest.
+    drop(guest);
+    assert_eq!(t.list("web1")["state"], "gone");
+    let _ = t.vusb("domain forget web1").ok();
+    let _ = t.vusb("list web1").failed(3);
+}
+
+#[test]
+#[ignore = "boots a guest; run by cargo xtask test"]
+fn a_monitor_that_serves_another_program_is_busy() {
+    let t = Terminal::new();
+    let guest = boot(&t, Guest::builder());
+    let _held = std::os::unix::net::UnixStream::connect(guest.qmp_socket()).unwrap();
+    let error = t.vusb("list qemu:g.qmp --timeout 2").failed(4);
+    let own = format!("(pid {}) is connected to its monitor", std::process::id());
+    assert!(error.contains(&own) && error.contains("second `-qmp` socket"), "{error}");
 }

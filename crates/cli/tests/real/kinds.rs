@@ -1,4 +1,4 @@
-//! Every kind of device, and what the guest's kernel makes of it.
+//! Every kind of device, as the guest's kernel sees it.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use vusb_rig::Guest;
 
-use crate::support::{SHORT, Terminal, boot, noise, sees, wait_for};
+use crate::support::{Terminal, WAIT_LIMIT, boot, noise, sees, wait_for};
 
 #[test]
 #[ignore = "boots a guest; run by cargo xtask test"]
@@ -44,22 +44,22 @@ fn every_kind_of_device_is_seen_by_the_guest() {
         );
     }
     wait_for(&guest, kinds.len());
-    guest.wait_until("[ -c /dev/ttyUSB0 ] && [ -b /dev/sdb ]", SHORT).unwrap();
+    guest.wait_until("[ -c /dev/ttyUSB0 ] && [ -b /dev/sdb ]", WAIT_LIMIT).unwrap();
     let seen = sees(&guest);
     for (device, line) in kinds {
         assert!(seen.iter().any(|seen| seen.starts_with(line)), "{device}: {seen:#?}");
     }
 
-    // The image without the guest's write is as it was; the other takes one.
+    // The first disk is read-only for the guest, and the second is not.
     assert_eq!(
-        guest.sh("cat /sys/block/sda/ro /sys/block/sdb/ro", SHORT).unwrap().ok().unwrap(),
+        guest.sh("cat /sys/block/sda/ro /sys/block/sdb/ro", WAIT_LIMIT).unwrap().ok().unwrap(),
         "1\n0\n"
     );
-    // What the guest writes to its adapter comes out of the socket.
+    // What the guest writes to its adapter arrives at the socket.
     let mut socket = UnixStream::connect(t.path("serial")).unwrap();
-    socket.set_read_timeout(Some(SHORT)).unwrap();
+    socket.set_read_timeout(Some(WAIT_LIMIT)).unwrap();
     let _ = guest
-        .sh("stty -F /dev/ttyUSB0 raw -echo; echo hello > /dev/ttyUSB0", SHORT)
+        .sh("stty -F /dev/ttyUSB0 raw -echo; echo hello > /dev/ttyUSB0", WAIT_LIMIT)
         .unwrap()
         .ok()
         .unwrap();
@@ -72,13 +72,13 @@ fn every_kind_of_device_is_seen_by_the_guest() {
     }
     wait_for(&guest, 0);
     socket.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
-    assert_eq!(socket.read(&mut heard).unwrap_or(0), 0, "QEMU let go of the socket");
+    assert_eq!(socket.read(&mut heard).unwrap_or(0), 0, "QEMU closed the socket");
     let _ = socket.write(b"x");
 }
 
 #[test]
 #[ignore = "boots a guest; run by cargo xtask test"]
-fn a_redirected_device_is_absent_until_somebody_sends_one() {
+fn a_redirected_device_without_a_peer_is_absent() {
     let t = Terminal::new();
     let guest = boot(&t, Guest::builder());
     assert_eq!(

@@ -1,13 +1,20 @@
-//! The command on real guests: what a person types, what it answers, and what the guest's own kernel sees.
+//! The command on real guests: the command lines, their output, and what the guest's own kernel
+//! sees.
 //!
-//! Each module is a story. They boot guests under software emulation, so they are slow, and `cargo xtask test` runs them.
+//! The tests boot guests under software emulation, so they are slow; `cargo xtask test` runs them.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail")]
 
 mod cold;
+mod command_lines;
+mod failures;
 mod hot;
 mod kinds;
+mod moving;
+mod nearest;
+mod other_user;
 mod passthrough;
+mod storage;
 mod support;
-mod trouble;
+mod two_users;
 mod versions;

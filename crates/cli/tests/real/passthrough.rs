@@ -1,31 +1,32 @@
-//! A real USB device of a real machine, given to a guest and taken back.
+//! A real USB device of a real machine, attached to a guest and detached again.
 //!
-//! The machine (L1) is itself a guest under an outer QEMU, whose monitor plugs its devices in and pulls them out: for L1's kernel a
-//! real plug. L1 runs vusb and a QEMU of its own, whose guest (L2) sees what it is given.
+//! The machine (L1) is itself a guest under an outer QEMU, whose monitor plugs and unplugs its
+//! devices: for L1's kernel these are real plugs. L1 runs vusb and a QEMU, whose guest (L2) sees
+//! the attached devices.
 
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
-use vusb_rig::Outer;
-use vusb_rig::outer::{INNER_QMP, INNER_XHCI};
+use vusb_rig::NestedHost;
+use vusb_rig::nested::{INNER_QMP, INNER_XHCI};
 
 use crate::support::{checksum, noise};
 
-/// Emulation within emulation is slow.
-const SHORT: Duration = Duration::from_secs(180);
+/// How long a condition may take to come true: emulation within emulation is slow.
+const WAIT_LIMIT: Duration = Duration::from_secs(180);
 
 /// A machine with a stick and a mouse, and a guest that has an xHCI.
 struct Machine {
-    outer: Outer,
+    outer: NestedHost,
     sum: String,
     _folder: tempfile::TempDir,
 }
 
-/// What a command in L1 answered: exit code, and standard output and error together.
+/// Runs a command in L1. Returns its exit code, and standard output and error together.
 fn vusb(machine: &Machine, words: &str) -> (i32, String) {
-    let said = machine.outer.sh(&format!("vusb {words} 2>&1"), SHORT).unwrap();
-    (said.code, said.text)
+    let output = machine.outer.sh(&format!("vusb {words} 2>&1"), WAIT_LIMIT).unwrap();
+    (output.code, output.text)
 }
 
 #[track_caller]
@@ -35,8 +36,20 @@ fn ok(machine: &Machine, words: &str) -> String {
     text
 }
 
-fn stick() -> serde_json::Value {
+pub(crate) fn stick() -> serde_json::Value {
     json!({"driver": "usb-storage", "id": "stick", "drive": "disk", "port": "1", "serial": "4C530001"})
+}
+
+/// A machine with a stick that can be plugged in, a guest, and `setpriv` to start programs as other
+/// users.
+pub(crate) fn machine_of_users(image: &Path) -> NestedHost {
+    std::fs::write(image, noise(7)).unwrap();
+    let machine = NestedHost::builder()
+        .binary(Path::new(env!("CARGO_BIN_EXE_vusb")))
+        .binary(Path::new("/usr/bin/setpriv"))
+        .drive("disk", image)
+        .inner("pc", INNER_XHCI);
+    machine.start().unwrap()
 }
 
 impl Machine {
@@ -45,7 +58,7 @@ impl Machine {
         let content = noise(7);
         let image = folder.path().join("stick.img");
         std::fs::write(&image, &content).unwrap();
-        let outer = Outer::builder()
+        let outer = NestedHost::builder()
             .binary(Path::new(env!("CARGO_BIN_EXE_vusb")))
             .drive("disk", &image)
             .inner("pc", INNER_XHCI)
@@ -59,22 +72,26 @@ impl Machine {
 
     fn plug_stick(&self) {
         self.outer.plug(stick()).unwrap();
-        self.outer.wait_until("[ -b /dev/sda ]", SHORT).unwrap();
+        self.outer.wait_until("[ -b /dev/sda ]", WAIT_LIMIT).unwrap();
     }
 
-    /// L2 reads the stick, and it is the stick. One that came back has another letter if the old one is still held.
+    /// Asserts that L2 can read the stick. After a replug it has another letter if the old one is
+    /// still held.
     fn guest_reads_it(&self) {
         self.outer
             .inner()
-            .wait_until(&format!("sha256sum /dev/sd? 2>/dev/null | grep -q {}", self.sum), SHORT)
+            .wait_until(
+                &format!("sha256sum /dev/sd? 2>/dev/null | grep -q {}", self.sum),
+                WAIT_LIMIT,
+            )
             .unwrap();
     }
 
     fn guest_has_lost_it(&self) {
-        self.outer.inner().wait_until("! ls /dev/sd?", SHORT).unwrap();
+        self.outer.inner().wait_until("! ls /dev/sd?", WAIT_LIMIT).unwrap();
     }
 
-    /// What `list --json` says of the device of this name.
+    /// The state of the device of this name in `list --json`.
     fn state(&self, name: &str) -> String {
         let list: serde_json::Value =
             serde_json::from_str(&ok(self, &format!("-q list qemu:{INNER_QMP} --json"))).unwrap();
@@ -87,64 +104,151 @@ impl Machine {
 
 #[test]
 #[ignore = "boots a machine with a guest inside; run by cargo xtask test"]
-fn a_stick_goes_to_the_guest_and_comes_back() {
+fn a_stick_is_attached_to_the_guest_and_detached() {
     let machine = Machine::start();
     let domain = format!("qemu:{INNER_QMP}");
 
-    // What this machine has: both devices, and who holds them.
+    // The machine lists both devices.
     let list = ok(&machine, "host list");
     assert!(list.contains("46f4:0001") && list.contains("0627:0001"), "{list}");
 
-    // Given by vendor and product; the guest reads what is on it, and the host has lost the disk.
-    let said = ok(&machine, &format!("device add {domain} 46f4:0001 --name stick"));
-    assert!(said.contains("hci0:1"), "{said}");
+    // Attached by vendor and product: the guest can read it, and the host has lost the disk.
+    let output = ok(&machine, &format!("device add {domain} 46f4:0001 --name stick"));
+    assert!(output.contains("hci0:1"), "{output}");
     machine.guest_reads_it();
-    machine.outer.wait_until("[ ! -b /dev/sda ]", SHORT).unwrap();
+    machine.outer.wait_until("[ ! -b /dev/sda ]", WAIT_LIMIT).unwrap();
     assert_eq!(machine.state("stick"), "attached");
-    assert!(ok(&machine, "host list").contains("inner"), "it says who holds the stick");
+    assert!(ok(&machine, "host list").contains("inner"), "the holder of the stick is named");
 
-    // It is nobody else's meanwhile, whatever it is called.
+    // Meanwhile no other domain can have it, under any selector.
     for selector in ["46f4:0001", "46f4:0001:4C530001", "2-1"] {
         let (code, text) = vusb(&machine, &format!("device add sim:/tmp/other.json {selector}"));
         assert_eq!(code, 4, "{text}");
         assert!(text.contains("inner.qmp"), "{text}");
     }
-    // And not twice in the same guest.
+    // The same guest cannot have it twice, either.
     assert!(ok(&machine, &format!("device add {domain} 46f4:0001")).contains("already"));
 
-    // Taken back: the guest has lost it, and the host's own driver has it again.
+    // Detached: the guest has lost it, and the host's own driver has it again.
     let _ = ok(&machine, &format!("device remove {domain} 46f4:0001"));
     machine.guest_has_lost_it();
-    machine.outer.wait_until("[ -b /dev/sda ]", SHORT).unwrap();
-    let read = machine.outer.sh("sha256sum /dev/sda", SHORT).unwrap().ok().unwrap();
+    machine.outer.wait_until("[ -b /dev/sda ]", WAIT_LIMIT).unwrap();
+    let read = machine.outer.sh("sha256sum /dev/sda", WAIT_LIMIT).unwrap().ok().unwrap();
     assert!(read.starts_with(&machine.sum), "{read}");
 }
 
 #[test]
 #[ignore = "boots a machine with a guest inside; run by cargo xtask test"]
-fn a_stick_that_was_pulled_out_is_absent_and_comes_back_when_plugged_in() {
+fn an_unplugged_stick_is_absent_and_returns_when_plugged_in() {
     let machine = Machine::start();
     let domain = format!("qemu:{INNER_QMP}");
     let _ = ok(&machine, &format!("device add {domain} 46f4:0001:4C530001 --name stick"));
     machine.guest_reads_it();
 
-    // Pulled out: a state, not an error, and no obstacle to others. QEMU itself notices only when a transfer fails.
+    // Unplugged: a state and not an error, so that it does not block other devices. QEMU only
+    // notices when a transfer fails.
     machine.outer.unplug("stick").unwrap();
     assert_eq!(machine.state("stick"), "absent");
-    let said = ok(&machine, &format!("device add {domain} 0627:0001 --name mouse --force"));
-    assert!(said.contains("hci0:2"), "{said}");
+    let output = ok(&machine, &format!("device add {domain} 0627:0001 --name mouse --force"));
+    assert!(output.contains("hci0:2"), "{output}");
     assert_eq!(machine.state("mouse"), "attached");
 
-    // Back in: it has another address now, and is the same device in the same place.
+    // Plugged in again: it has another address, and is the same device in the same port.
     machine.plug_stick();
     let _ = ok(&machine, &format!("apply {domain}"));
     machine.guest_reads_it();
     assert_eq!(machine.state("stick"), "attached");
 
-    // Pulled out again, and taken out of the guest while it is away.
+    // Unplugged again, and removed from the guest while it is absent.
     machine.outer.unplug("stick").unwrap();
     let _ = ok(&machine, &format!("device remove {domain} stick"));
     machine.guest_has_lost_it();
     let list = ok(&machine, &format!("list {domain}"));
     assert!(!list.contains("stick"), "{list}");
+}
+
+#[test]
+#[ignore = "boots a machine with a guest inside; run by cargo xtask test"]
+fn a_stick_that_is_not_there_yet_is_attached_once_it_is_plugged_in() {
+    let machine = Machine::start();
+    let domain = format!("qemu:{INNER_QMP}");
+    machine.outer.unplug("stick").unwrap();
+    machine.outer.wait_until("[ ! -b /dev/sda ]", WAIT_LIMIT).unwrap();
+    let (code, text) = vusb(&machine, &format!("device add {domain} 46f4:0001"));
+    assert_eq!(code, 3, "{text}");
+    let add = format!("device add {domain} 46f4:0001 --name stick --when-there");
+    assert!(ok(&machine, &add).contains("its port is kept for it"));
+    assert_eq!(machine.state("stick"), "absent");
+    let _ = ok(&machine, &format!("device add {domain} 0627:0001"));
+
+    machine.plug_stick();
+    assert!(ok(&machine, &format!("apply {domain}")).contains("1 step taken"));
+    machine.guest_reads_it();
+    assert_eq!(machine.state("stick"), "attached");
+    // It moves to another port, and the guest reads it there.
+    assert!(ok(&machine, &format!("device move {domain} stick --port 4")).contains("hci0:4"));
+    machine.guest_reads_it();
+}
+
+#[test]
+#[ignore = "boots a machine with a guest inside; run by cargo xtask test"]
+fn a_suspended_guest_has_no_host_devices_and_gets_them_back_at_their_places() {
+    let machine = Machine::start();
+    let domain = format!("qemu:{INNER_QMP}");
+    let _ = ok(&machine, &format!("device add {domain} 46f4:0001 --name stick --port 3"));
+    machine.guest_reads_it();
+
+    // The guest loses the stick, the machine has it again, and no other guest can have it.
+    let _ = ok(&machine, &format!("suspend {domain}"));
+    machine.guest_has_lost_it();
+    machine.outer.wait_until("[ -b /dev/sda ]", WAIT_LIMIT).unwrap();
+    assert_eq!(machine.state("stick"), "suspended");
+    let (code, text) = vusb(&machine, "device add sim:/tmp/other.json 46f4:0001");
+    assert_eq!(code, 4, "{text}");
+    let text = ok(&machine, "apply --all");
+    assert!(text.contains("stay out: stick"), "{text}");
+
+    let _ = ok(&machine, &format!("resume {domain}"));
+    machine.guest_reads_it();
+    let list = ok(&machine, &format!("device list {domain}"));
+    assert!(list.contains("hci0:3"), "{list}");
+
+    // Suspend is killed in the middle. Whatever it has done, a resume puts back.
+    let command = format!("timeout -s KILL 0.05 vusb suspend {domain}; true");
+    let _ = machine.outer.sh(&command, WAIT_LIMIT).unwrap();
+    let _ = ok(&machine, &format!("suspend {domain}"));
+    let _ = ok(&machine, &format!("resume {domain}"));
+    machine.guest_reads_it();
+    assert_eq!(machine.state("stick"), "attached");
+}
+
+/// The kernel announces a device before it configures it, and does not configure one that is not
+/// authorized. What the device is for is known from its descriptors.
+#[test]
+#[ignore = "boots a machine with a guest inside; run by cargo xtask test"]
+fn a_device_without_a_configuration_is_judged_by_its_descriptors() {
+    let machine = Machine::start();
+    let sh = |script: &str| machine.outer.sh(script, WAIT_LIMIT).unwrap().ok().unwrap();
+    let list: serde_json::Value =
+        serde_json::from_str(&ok(&machine, "-q host list --json")).unwrap();
+    let mut devices = list["devices"].as_array().unwrap().iter();
+    let stick = devices.find(|it| it["id"] == "46f4:0001").unwrap()["busid"].as_str().unwrap();
+    let folder = format!("/sys/bus/usb/devices/{stick}");
+    let explained = || ok(&machine, &format!("explain {stick}"));
+    let add = format!("device add qemu:{INNER_QMP} {stick}");
+
+    sh(&format!("echo 0 > {folder}/bConfigurationValue"));
+    assert_eq!(sh(&format!("cat {folder}/bConfigurationValue")).trim(), "");
+    assert!(explained().contains("[08:06:50]"), "{}", explained());
+    sh(&format!("echo 1 > {folder}/bConfigurationValue"));
+    assert!(explained().contains("[08:06:50]"), "{}", explained());
+
+    sh(&format!("echo 0 > {folder}/authorized"));
+    assert!(explained().contains("[08:06:50]"), "{}", explained());
+    let (code, text) = vusb(&machine, &add);
+    assert_eq!(code, 5, "{text}");
+    assert!(text.contains("has not authorized it"), "{text}");
+    // The command starts before the kernel has configured the device.
+    sh(&format!("echo 1 > {folder}/authorized & vusb {add}"));
+    machine.guest_reads_it();
 }

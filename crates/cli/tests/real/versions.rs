@@ -1,4 +1,4 @@
-//! Two versions of QEMU: the same spec gives the same hardware on both, or an error, and never something else.
+//! Two versions of QEMU: on both, the same spec gives the same hardware.
 
 use vusb_rig::{BareQemu, Qemu};
 
@@ -49,15 +49,16 @@ fn the_same_spec_is_the_same_hardware_on_both() {
         t.write("hot.toml", SPEC.replace("QMP", "hot.qmp").as_bytes());
         t.write("cold.toml", SPEC.replace("QMP", "cold.qmp").as_bytes());
 
-        // Given while it runs, and given from the start.
+        // The hardware is added to one QEMU while it runs, and another QEMU starts with it.
         let hot = BareQemu::start_with(&qemu, ["-machine", "pc", "-nodefaults"]).unwrap();
         t.name(hot.qmp_socket(), "hot");
         let _ = t.vusb("apply hot.toml").ok();
+        // The first QEMU ends, because it uses the image.
+        drop(hot);
         let args: serde_json::Value =
             serde_json::from_str(&t.vusb("qemu-args cold.toml --json").ok()).unwrap();
         let args = crate::cold::words(&args);
         let more = ["-machine", "pc", "-nodefaults"].map(str::to_owned);
-        drop(hot);
         let cold = BareQemu::start_with(&qemu, more.into_iter().chain(args)).unwrap();
         t.name(cold.qmp_socket(), "cold");
         let planned = t.vusb("digest cold.toml").ok();
@@ -65,7 +66,7 @@ fn the_same_spec_is_the_same_hardware_on_both() {
         digests.push(planned);
         drop(cold);
 
-        // Everything can be taken away again.
+        // Everything can be removed again.
         let hot = BareQemu::start_with(&qemu, ["-machine", "pc", "-nodefaults"]).unwrap();
         t.name(hot.qmp_socket(), "hot");
         let _ = t.vusb("apply hot.toml").ok();

@@ -1,0 +1,486 @@
+//! Connections, and who may do what. Each connection has a thread and carries one request.
+
+use std::fs::{self, Permissions};
+use std::io::{self, Read as _, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use vusb::Cancel;
+use vusb::view::API;
+use vusb_picture::Embedding;
+
+use super::calls::PageRequest;
+use super::http::{self, REQUEST_LIMIT, Request};
+use crate::arguments::Arguments;
+use crate::failure::Failure;
+use crate::live::changes::{Changes, WaitResult};
+use crate::live::terminal::signals;
+use crate::overview::Overview;
+use crate::run::{Cli, Result};
+
+/// How many connections may be open. Each page keeps one open.
+const MAX_CONNECTIONS: usize = 64;
+
+/// How long a client may take to accept what is sent.
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How often a comment is sent while nothing changes, so that a closed connection is noticed.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// How long calls that are under way may take when the command is interrupted.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
+
+const PAGE: &str = include_str!("page.html");
+const SCRIPT: &str = include_str!("page.js");
+const STYLE: &str = include_str!("page.css");
+
+/// Where to listen.
+#[derive(Clone, Debug)]
+pub(crate) enum ListenAt {
+    /// A port of 127.0.0.1; 0 is any free one.
+    Port(u16),
+    /// A Unix socket.
+    Socket(PathBuf),
+}
+
+/// What the threads share.
+struct Shared {
+    /// The latest content of the page.
+    content: Mutex<Content>,
+    changed: Condvar,
+    connections: AtomicUsize,
+    /// The number of calls under way.
+    calls: Mutex<usize>,
+    idle: Condvar,
+    cancel: Cancel,
+    arguments: Arguments,
+    token: String,
+    /// The port; `None` for a Unix socket.
+    port: Option<u16>,
+    read_only: bool,
+}
+
+/// The content of the page.
+#[derive(Clone, Debug, Default)]
+struct Content {
+    version: u64,
+    /// An event for the page, without its number.
+    data: Arc<String>,
+    /// Whether the command is ending.
+    ended: bool,
+}
+
+/// A connection.
+trait Stream: io::Read + Write + Send {
+    fn limit(&self, read: Duration, write: Duration) -> io::Result<()>;
+}
+
+impl Stream for TcpStream {
+    fn limit(&self, read: Duration, write: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(read)).and_then(|()| self.set_write_timeout(Some(write)))
+    }
+}
+
+impl Stream for UnixStream {
+    fn limit(&self, read: Duration, write: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(read)).and_then(|()| self.set_write_timeout(Some(write)))
+    }
+}
+
+/// The socket that accepts connections. A Unix socket is removed at the end.
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+impl Listener {
+    fn bind(place: &ListenAt) -> Result<Listener> {
+        let failed = |what: String, source: io::Error| Failure::Argument {
+            problem: format!("cannot listen at {what}: {source}"),
+            hint: "choose another port or another path".to_owned(),
+        };
+        match place {
+            ListenAt::Port(port) => {
+                let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, *port));
+                let bound = bound.and_then(|it| it.set_nonblocking(true).map(|()| it));
+                bound.map(Listener::Tcp).map_err(|it| failed(format!("port {port}"), it))
+            }
+            ListenAt::Socket(path) => {
+                let bind = || {
+                    // No other user may connect before the mode is set: the folder of the socket is
+                    // private until it is moved to its place.
+                    let parent = path.parent().filter(|it| !it.as_os_str().is_empty());
+                    let name = format!(".vusb-web-{}", std::process::id());
+                    let private = parent.unwrap_or(Path::new(".")).join(name);
+                    fs::create_dir(&private)?;
+                    let bound = fs::set_permissions(&private, Permissions::from_mode(0o700))
+                        .and_then(|()| UnixListener::bind(private.join("socket")))
+                        .and_then(|it| {
+                            let socket = private.join("socket");
+                            fs::set_permissions(&socket, Permissions::from_mode(0o600))?;
+                            place_socket(&socket, path)?;
+                            it.set_nonblocking(true).map(|()| it)
+                        });
+                    let _ = fs::remove_file(private.join("socket"));
+                    let _ = fs::remove_dir(&private);
+                    bound
+                };
+                let bound = bind().map_err(|it| failed(path.display().to_string(), it))?;
+                Ok(Listener::Unix(bound, path.clone()))
+            }
+        }
+    }
+
+    fn accept(&self) -> io::Result<Box<dyn Stream>> {
+        match self {
+            Listener::Tcp(it) => {
+                let (stream, _) = it.accept()?;
+                stream.set_nonblocking(false)?;
+                Ok(Box::new(stream))
+            }
+            Listener::Unix(it, _) => {
+                let (stream, _) = it.accept()?;
+                stream.set_nonblocking(false)?;
+                Ok(Box::new(stream))
+            }
+        }
+    }
+
+    fn port(&self) -> Option<u16> {
+        match self {
+            Listener::Tcp(it) => it.local_addr().ok().map(|it| it.port()),
+            Listener::Unix(..) => None,
+        }
+    }
+}
+
+/// Moves a socket to its place. A file that is already there is not replaced, unless it is a socket
+/// that a killed command has left.
+fn place_socket(socket: &Path, place: &Path) -> io::Result<()> {
+    let in_use = match fs::hard_link(socket, place) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => error,
+        placed => return placed,
+    };
+    // Connecting to a file of another kind also fails with ConnectionRefused.
+    let is_socket = fs::symlink_metadata(place)?.file_type().is_socket();
+    let refused = |it: io::Error| it.kind() == io::ErrorKind::ConnectionRefused;
+    if is_socket && UnixStream::connect(place).is_err_and(refused) {
+        fs::remove_file(place)?;
+        return fs::hard_link(socket, place);
+    }
+    Err(in_use)
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Listener::Tcp(it) => it.as_fd(),
+            Listener::Unix(it, _) => it.as_fd(),
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Listener::Unix(_, path) = self {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Serves the page until the command is interrupted.
+pub(crate) fn serve(cli: &Cli, arguments: &Arguments, place: &ListenAt, read_only: bool) -> Result {
+    let listener = Listener::bind(place)?;
+    let mut changes = Changes::new(cli);
+    let ended = signals(&[SIGINT, SIGTERM, SIGHUP])?;
+    let shared = Arc::new(Shared {
+        content: Mutex::default(),
+        changed: Condvar::new(),
+        connections: AtomicUsize::new(0),
+        calls: Mutex::new(0),
+        idle: Condvar::new(),
+        // Not the command's own `Cancel`: with that, the command would report that the interrupt
+        // came too late.
+        cancel: Cancel::default(),
+        arguments: arguments.clone(),
+        token: token()?,
+        port: listener.port(),
+        read_only: read_only || arguments.global.dry_run,
+    });
+    // If this first read fails, the command fails.
+    let overview = Overview::now(cli, None)?;
+    shared.show(&overview, &[]);
+    let token = &shared.token;
+    let (text, view) = match place {
+        ListenAt::Socket(path) => (
+            format!("listening at {}; open /#{token} there", path.display()),
+            json!({ "api": API, "socket": path, "token": token }),
+        ),
+        ListenAt::Port(_) => {
+            let url = format!("http://127.0.0.1:{}/#{token}", shared.port.unwrap_or_default());
+            (url.clone(), json!({ "api": API, "url": url }))
+        }
+    };
+    if cli.screen.json {
+        cli.screen.json(&view)?;
+    } else {
+        cli.screen.result(&text)?;
+    }
+    cli.screen.note("open this address in a browser of this machine; Ctrl-C ends the page");
+    loop {
+        let result = changes.wait(&[ended.as_fd(), listener.as_fd()], None)?;
+        let mut buffer = [0; 16];
+        if matches!((&ended).read(&mut buffer), Ok(count) if count > 0) {
+            break;
+        }
+        while let Ok(stream) = listener.accept() {
+            Shared::serve_in_thread(&shared, stream);
+        }
+        if result == WaitResult::Changed {
+            // A later failure is shown on the page, and the read is tried again later.
+            let overview = Overview::now(cli, None);
+            changes.record_read(overview.is_ok());
+            match overview {
+                Ok(overview) => shared.show(&overview, &changes.events()),
+                Err(failure) => shared.publish(&json!({ "error": failure.message() })),
+            }
+        }
+    }
+    shared.shut_down();
+    Ok(())
+}
+
+/// 128 random bits, in hexadecimal.
+fn token() -> Result<String> {
+    let mut bytes = [0; 16];
+    fs::File::open("/dev/urandom").and_then(|mut it| it.read_exact(&mut bytes))?;
+    Ok(bytes.iter().map(|it| format!("{it:02x}")).collect())
+}
+
+impl Shared {
+    /// Publishes a picture.
+    fn show(&self, overview: &Overview, events: &[Value]) {
+        self.publish(&json!({
+            "svg": overview.picture(Embedding::Page),
+            "questions": overview.questions(),
+            "events": events,
+            "readOnly": self.read_only,
+        }));
+    }
+
+    fn publish(&self, data: &Value) {
+        let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
+        content.version += 1;
+        // One line, because JSON escapes line ends.
+        content.data = Arc::new(data.to_string());
+        self.changed.notify_all();
+    }
+
+    /// Serves a connection in a thread of its own, unless there are too many.
+    fn serve_in_thread(shared: &Arc<Shared>, mut stream: Box<dyn Stream>) {
+        if shared.connections.fetch_add(1, Ordering::SeqCst) >= MAX_CONNECTIONS {
+            shared.connections.fetch_sub(1, Ordering::SeqCst);
+            return;
+        }
+        let of_thread = Arc::clone(shared);
+        let serve = move || {
+            // It is not an error that a client closes the connection.
+            let _ = of_thread.serve(stream.as_mut());
+            of_thread.connections.fetch_sub(1, Ordering::SeqCst);
+        };
+        if thread::Builder::new().name("page".to_owned()).spawn(serve).is_err() {
+            shared.connections.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    fn serve(&self, stream: &mut dyn Stream) -> io::Result<()> {
+        stream.limit(REQUEST_LIMIT, WRITE_LIMIT)?;
+        let mut stream = stream;
+        let request = match http::read(&mut stream, Instant::now() + REQUEST_LIMIT) {
+            Ok(request) => request,
+            Err(refused) => {
+                let Some(status) = refused.status() else { return Ok(()) };
+                return http::respond(&mut stream, status, "text/plain", b"");
+            }
+        };
+        let text = "text/plain; charset=utf-8";
+        if let Err((status, why)) = self.check(&request) {
+            return http::respond(&mut stream, status, text, why.as_bytes());
+        }
+        let (kind, body) = match (request.method.as_str(), request.path.as_str()) {
+            ("GET", "/") => ("text/html; charset=utf-8", PAGE.to_owned()),
+            ("GET", "/page.js") => ("text/javascript; charset=utf-8", SCRIPT.to_owned()),
+            ("GET", "/page.css") => {
+                ("text/css; charset=utf-8", format!("{STYLE}{}", vusb_picture::STYLE))
+            }
+            ("GET", "/events") => return self.events(&mut stream),
+            ("POST", "/call") => {
+                let (status, answer) = self.call(&request.body);
+                let body = answer.to_string();
+                return http::respond(&mut stream, status, "application/json", body.as_bytes());
+            }
+            _ => return http::respond(&mut stream, "404 Not Found", text, b"no such page"),
+        };
+        http::respond(&mut stream, "200 OK", kind, body.as_bytes())
+    }
+
+    /// Checks that a request comes from the page itself or from the browser's address bar, and that
+    /// it has the token if it shows or changes something.
+    fn check(&self, request: &Request) -> std::result::Result<(), (&'static str, &'static str)> {
+        const FORBIDDEN: &str = "403 Forbidden";
+        let host = request.host.as_deref().unwrap_or_default();
+        let (name, port) = host.rsplit_once(':').unwrap_or((host, "80"));
+        let is_local = matches!(name, "127.0.0.1" | "localhost");
+        let is_own = self.port.is_none_or(|it| it.to_string() == port);
+        if !is_local || !is_own {
+            // Another name may have been rebound to this address.
+            return Err(("421 Misdirected Request", "this page is only at 127.0.0.1"));
+        }
+        if request.origin.as_ref().is_some_and(|it| *it != format!("http://{host}")) {
+            return Err((FORBIDDEN, "only the page of `vusb web` itself may do this"));
+        }
+        if matches!(request.site.as_deref(), Some("cross-site" | "same-site")) {
+            return Err((FORBIDDEN, "only the page of `vusb web` itself may do this"));
+        }
+        if matches!(request.path.as_str(), "/events" | "/call") {
+            let sent = request.authorization.as_deref().and_then(|it| it.strip_prefix("Bearer "));
+            if !sent.is_some_and(|it| is_equal(it.as_bytes(), self.token.as_bytes())) {
+                return Err((
+                    "401 Unauthorized",
+                    "open the address that `vusb web` has printed, with what follows the #",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends each picture until the client or the command ends.
+    fn events(&self, stream: &mut dyn Write) -> io::Result<()> {
+        let mut stream = stream;
+        http::begin_events(&mut stream)?;
+        let mut last = 0;
+        loop {
+            let content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
+            let nothing = |it: &mut Content| it.version == last && !it.ended;
+            let waited = self.changed.wait_timeout_while(content, KEEP_ALIVE, nothing);
+            let content = waited.unwrap_or_else(PoisonError::into_inner).0.clone();
+            if content.ended {
+                return Ok(());
+            }
+            if content.version == last {
+                stream.write_all(b": still here\n\n")?;
+            } else {
+                last = content.version;
+                write!(stream, "id: {last}\ndata: {}\n\n", content.data)?;
+            }
+            stream.flush()?;
+        }
+    }
+
+    /// Carries out a request of the page.
+    fn call(&self, body: &[u8]) -> (&'static str, Value) {
+        let request: PageRequest = match serde_json::from_slice(body) {
+            Ok(request) => request,
+            Err(error) => {
+                let error =
+                    json!({ "message": format!("the request is not valid: {error}"), "hints": [] });
+                return ("400 Bad Request", json!({ "error": error }));
+            }
+        };
+        if request.changes() && self.read_only {
+            let message = "the page was started with --read-only";
+            return ("403 Forbidden", json!({ "error": { "message": message, "hints": [] } }));
+        }
+        let Some(_call) = CallInProgress::begin(self) else {
+            let error = json!({ "message": "vusb web is shutting down", "hints": [] });
+            return ("503 Service Unavailable", json!({ "error": error }));
+        };
+        let global = &self.arguments.global;
+        let done = Cli::new(global, &self.arguments.command).and_then(|mut cli| {
+            cli.options.cancel = self.cancel.clone();
+            request.carry_out(&cli, global)
+        });
+        match done {
+            Ok(value) => ("200 OK", value),
+            Err(failure) => {
+                let error = json!({ "message": failure.message(), "hints": failure.hints() });
+                ("200 OK", json!({ "error": error }))
+            }
+        }
+    }
+
+    /// Cancels the calls that are under way, and waits for them.
+    fn shut_down(&self) {
+        self.cancel.cancel();
+        let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
+        content.ended = true;
+        self.changed.notify_all();
+        drop(content);
+        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.idle.wait_timeout_while(calls, SHUTDOWN_LIMIT, |count| *count > 0);
+        drop(waited);
+    }
+}
+
+/// Counts a call as under way until it is dropped.
+struct CallInProgress<'a>(&'a Shared);
+
+impl CallInProgress<'_> {
+    /// `None` if the command is ending.
+    fn begin(shared: &Shared) -> Option<CallInProgress<'_>> {
+        let mut count = shared.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        if shared.cancel.is_cancelled() {
+            return None;
+        }
+        *count += 1;
+        drop(count);
+        Some(CallInProgress(shared))
+    }
+}
+
+impl Drop for CallInProgress<'_> {
+    fn drop(&mut self) {
+        let mut count = self.0.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        *count = count.saturating_sub(1);
+        self.0.idle.notify_all();
+    }
+}
+
+/// Whether two texts are equal. The time this takes does not depend on where they differ.
+fn is_equal(one: &[u8], other: &[u8]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).fold(0, |sum, (a, b)| sum | (a ^ b)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_that_a_killed_command_has_left_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let place = ListenAt::Socket(path.clone());
+        // The file of the socket stays.
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(UnixStream::connect(&path).is_err());
+        let listener = Listener::bind(&place).unwrap();
+        UnixStream::connect(&path).unwrap();
+        assert!(Listener::bind(&place).is_err(), "it is in use");
+        UnixStream::connect(&path).unwrap();
+        drop(listener);
+        assert!(!path.exists());
+        fs::write(&path, "kept").unwrap();
+        assert!(Listener::bind(&place).is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "kept");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}
