@@ -1,0 +1,3 @@
+module github.com/vusb/vusb/bindings/go
+
+go 1.19
