@@ -1,13 +1,13 @@
-//! A guest to play with: runs each line of standard input as a shell command in it. A line that
-//! begins with `{` is a command for its QEMU's monitor. Arguments are QEMU's: `-machine` is `pc`
-//! unless they say otherwise.
+//! An interactive guest: runs each line of standard input as a shell command. A line that starts
+//! with `{` is a command for QEMU's monitor. Arguments are passed to QEMU; the default of
+//! `-machine` is `pc`.
 
 use serde_json::{Value, json};
 use std::io::BufRead;
 use std::time::{Duration, Instant};
 use vusb_rig::Guest;
 
-/// For one command.
+/// The limit of one command.
 const LIMIT: Duration = Duration::from_secs(600);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,6 +1,9 @@
-//! A Xen machine to play with: runs each line of standard input as a shell command in dom0. A line
-//! that begins with `{` plugs a USB device, and `unplug ID` pulls it out; `create NAME [CONFIG]` makes a PV guest, and `NAME: COMMAND`
-//! runs a command in it. With `--ready` there is a guest from the start; with `--hardware` PVH and HVM guests can be made: `create-pvh`, `create-hvm`.
+//! An interactive Xen machine: runs each line of standard input as a shell command in dom0. A line
+//! that starts with `{` plugs a USB device, and `unplug ID` unplugs it. `create NAME [LINE]`
+//! creates a PV guest, with a line of configuration, `NAME: COMMAND` runs a command in it, and
+//! `destroy NAME` destroys it. With `--ready` there is a guest from the start. With `--hardware`
+//! there are PVH and HVM guests: `create-pvh`, `create-hvm`. Other arguments are programs for
+//! dom0's `/bin`, or `ID=IMAGE` for a disk image.
 
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -9,7 +12,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use vusb_rig::xen::{GuestKind, READY_GUEST, XenGuest, XenHost};
 
-/// For one command.
+/// The limit of one command.
 const LIMIT: Duration = Duration::from_secs(600);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,7 +1,7 @@
 #!/bin/busybox sh
-# The first process of every guest of the rig. The first serial port carries the kernel's log and is
-# for people; the second one, or what the kernel's parameter rig_agent names, carries the agent below and is for
-# the tests. (The kernel hands parameters that it does not know to its first process as variables.)
+# The first process of every guest of the rig. The first serial port has the kernel's log. The
+# second one, or the device in the kernel's parameter rig_agent, is used by the agent below. (The
+# kernel passes unknown parameters to its first process as variables.)
 export PATH=/bin:/sbin:/usr/bin HOME=/
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -9,35 +9,34 @@ mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /run /tmp
 mount -t devpts devpts /dev/pts
 
-# Says on the console how far this is. Only builtins of the shell: programs are slow to start.
-say() {
+# Prints progress on the console. Only uses shell builtins, because programs start slowly.
+log() {
     read -r uptime _ </proc/uptime
     echo "<5>rig: $1 after $uptime s" >/dev/kmsg
 }
 
-# The boot was quiet; from here on the console shows what USB does. Where the agent has the console for
-# itself (a Xen guest has no other line) nothing but a kernel's death may write there.
+# After the quiet boot, the console shows USB messages. If the agent uses the console (a Xen guest
+# has nothing else), only a kernel panic may be written there.
 agent=${rig_agent:-/dev/ttyS1}
 case $agent in
 /dev/hvc*) dmesg -n 1 ;;
 *) dmesg -n 7 ;;
 esac
-say userland
+log userland
 while read -r module options; do
     insmod "/modules/$module" $options
 done </modules/order
-say "drivers loaded"
+log "drivers loaded"
 
-# The agent. A request is one line: "ID SECONDS COMMAND", the command escaped for printf %b.
-# An answer: "@rig ID CODE LENGTH", LENGTH bytes of output, "@end ID", each on a line of its own.
-# Length and number make it unambiguous, whatever the command prints.
-# It is a process of its own: the first process inherits what commands leave behind, and the end of one of those
-# would cut off a request that is just being read.
+# The agent. A request is one line: "ID SECONDS COMMAND", the command escaped for printf %b. A
+# reply: "@rig ID CODE LENGTH", LENGTH bytes of output, "@end ID", each on a separate line. Length
+# and ID make it unambiguous for any output. The agent is not the first process, because that
+# inherits orphaned processes, and the end of an orphan would interrupt reading a request.
 agent() {
-    # A virtio port appears a moment after its driver.
+    # A virtio port appears a moment after its driver is loaded.
     until [ -c "$agent" ]; do sleep 0.1; done
     exec <>"$agent" >&0
-    # A virtio port is no terminal.
+    # Fails for a virtio port, which is not a terminal.
     stty raw -echo 2>/dev/null
     read -r uptime _ </proc/uptime
     echo "@ready $uptime"

@@ -1,6 +1,6 @@
 #!/bin/busybox sh
-# What this machine's kernel knows of its PCI devices: "ADDRESS VENDOR DEVICE CLASS DRIVER" on a
-# line each, the driver "-" where there is none.
+# Lists the PCI devices of this machine, one per line: "ADDRESS VENDOR DEVICE CLASS DRIVER". DRIVER
+# is "-" if there is none.
 for dir in /sys/bus/pci/devices/*; do
     [ -e "$dir/vendor" ] || continue
     read -r vendor <"$dir/vendor"

@@ -1,11 +1,13 @@
 #!/bin/busybox sh
-# Starts systemd as the first process of namespaces of its own: the first of this machine is the rig's init.
+# Starts systemd as the first process of separate namespaces, because the rig's init is the first
+# process of this machine.
 set -e
 mkdir -p /etc/systemd/system/service.d /var/tmp /home
-# There is no journal: what a service says is in a file of its name.
+# There is no journal: the output of a service is written to a file with its name.
 echo '[Service]
 StandardOutput=append:/var/log/%p.log' >/etc/systemd/system/service.d/log.conf
-# What is no mount point, systemd mounts anew; /run has xenstored's socket.
+# systemd mounts a new filesystem on directories that are not mount points, but /run has xenstored's
+# socket.
 setsid unshare --mount --uts --pid --fork sh -c '
     mount --bind /run /run
     mount -t proc proc /proc

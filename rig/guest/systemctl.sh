@@ -1,9 +1,9 @@
 #!/bin/busybox sh
-# systemctl, where systemd is: it listens to nobody whose process it cannot see.
+# Runs systemctl in the namespaces of systemd, which does not accept clients from others.
 for pid in $(pidof systemd); do
-    # Not a child of it that has no other program yet.
+    # Skips children of systemd that have not executed another program yet.
     grep -q '^NSpid:.*\b1$' "/proc/$pid/status" &&
         exec nsenter -t "$pid" -m -p /usr/bin/systemctl "$@"
 done
-echo 'systemd does not run' >&2
+echo 'systemd is not running' >&2
 exit 1

@@ -1,6 +1,6 @@
 #!/bin/busybox sh
-# What this machine's kernel knows of its USB devices: a line "device NAME" for each, then its
-# properties, a key and a value on each line.
+# Lists the USB devices of this machine: for each a line "device NAME", then its properties, one key
+# and value per line.
 for dir in /sys/bus/usb/devices/*; do
     name=${dir##*/}
     case $name in *:* | '*') continue ;; esac

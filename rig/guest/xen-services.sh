@@ -1,5 +1,6 @@
 #!/bin/busybox sh
-# Starts what Xen's tools need in dom0: the store, the record of dom0 itself, the guests' consoles.
+# Starts the services that Xen's tools need in dom0: xenstored, dom0's own entries, the guests'
+# consoles, udev.
 set -e
 mkdir -p /var/run/xen /run/xenstored /run/xen /var/lib/xen /var/lib/xenstored /var/log/xen/console \
     /var/lock /run/udev /etc/xen

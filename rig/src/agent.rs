@@ -1,22 +1,24 @@
-//! The host's end of the agent in the guest (`guest/init.sh`): commands in, output and exit code out.
+//! The host's end of the agent in the guest (`guest/init.sh`): sends commands, receives output and
+//! exit code.
 //!
 //! ```text
 //!   host   7 30 cat /sys/bus/usb/devices/1-1/product\n
 //!   guest  @rig 7 0 19\nQEMU USB HARDDRIVE\n\n@end 7\n
 //! ```
 //!
-//! The guest itself ends a command at its limit, so that a command that hangs costs one error and
-//! not the agent. An answer that comes after the host gave up is skipped by its number.
+//! The guest itself kills a command at its limit, so a command that hangs causes one error and the
+//! agent stays usable. A reply that arrives after the host gave up is recognized by its number and
+//! skipped.
 
 use crate::error::{Error, Result, Tail};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// What a command in the guest printed, and how it ended.
+/// The output and exit code of a command in the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
-    /// Standard output and standard error, as they came.
+    /// Standard output and standard error, interleaved.
     pub text: String,
     /// The exit code; 128 + N after signal N.
     pub code: i32,
@@ -24,10 +26,10 @@ pub struct Output {
 }
 
 impl Output {
-    /// The text, if the command ended with 0.
+    /// The text if the exit code is 0.
     ///
     /// # Errors
-    /// [`Error::InGuest`] with the output otherwise.
+    /// Otherwise [`Error::InGuest`] with the output.
     pub fn ok(self) -> Result<String> {
         if self.code == 0 {
             return Ok(self.text);
@@ -36,12 +38,12 @@ impl Output {
     }
 }
 
-/// How much a command may print; more is refused before it is stored.
+/// The maximum output of a command in bytes. More is rejected before it is stored.
 const OUTPUT_LIMIT: usize = 8 << 20;
-/// How much longer than the guest the host waits: the guest's clock and serial line are slow.
+/// How much longer the host waits than the guest, whose clock and serial line are slow.
 const GRACE: Duration = Duration::from_secs(10);
-/// How often a wait looks whether QEMU still runs.
-const TICK: Duration = Duration::from_millis(200);
+/// The interval at which a waiting call checks that QEMU is still running.
+const CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The connection to a guest's agent.
 #[derive(Debug)]
@@ -51,9 +53,9 @@ pub(crate) struct Agent {
     next: u64,
 }
 
-/// What the agent needs of the guest around it.
-pub(crate) trait Life {
-    /// An error if the guest has ended.
+/// The state of the guest that the agent runs in.
+pub(crate) trait Liveness {
+    /// Returns an error if the guest has ended.
     fn check(&self, what: &str) -> Result<()>;
     /// The end of its console.
     fn tail(&self) -> Tail;
@@ -64,8 +66,9 @@ impl Agent {
         Self { stream, received: Vec::new(), next: 1 }
     }
 
-    /// Waits until the agent is there; returns the guest's uptime in seconds, as the guest counts.
-    pub(crate) fn ready(&mut self, limit: Duration, life: &dyn Life) -> Result<f64> {
+    /// Waits until the agent has started. Returns the guest's uptime in seconds by the guest's
+    /// clock.
+    pub(crate) fn ready(&mut self, limit: Duration, life: &dyn Liveness) -> Result<f64> {
         let deadline = Instant::now() + limit;
         loop {
             let line = self.line(deadline, "boot", limit, life)?;
@@ -75,18 +78,23 @@ impl Agent {
         }
     }
 
-    /// Runs a command; a code other than 0 is no error here.
-    pub(crate) fn sh(&mut self, command: &str, limit: Duration, life: &dyn Life) -> Result<Output> {
+    /// Runs a command. An exit code other than 0 is not an error here.
+    pub(crate) fn sh(
+        &mut self,
+        command: &str,
+        limit: Duration,
+        life: &dyn Liveness,
+    ) -> Result<Output> {
         let id = self.next;
         self.next += 1;
-        // Whole seconds: not every busybox knows fractions.
+        // Whole seconds, because some builds of busybox do not accept fractions.
         let seconds = limit.as_secs().max(1) + u64::from(limit.subsec_nanos() > 0);
         let request = format!("{id} {seconds} {}\n", escape(command));
         let sent = self.stream.write_all(request.as_bytes());
         if sent.is_err() {
             life.check(command)?;
         }
-        sent.map_err(|e| self.confused(&format!("it cannot be written to: {e}"), life))?;
+        sent.map_err(|e| self.protocol_error(&format!("cannot send a request: {e}"), life))?;
         let started = Instant::now();
         let answer = self.answer(id, command, started + limit + GRACE, limit, life)?;
         if started.elapsed() >= limit && answer.code > 128 {
@@ -102,7 +110,7 @@ impl Agent {
         command: &str,
         deadline: Instant,
         limit: Duration,
-        life: &dyn Life,
+        life: &dyn Liveness,
     ) -> Result<Output> {
         let what = format!("answer to `{command}`");
         loop {
@@ -110,10 +118,10 @@ impl Agent {
             let Some(header) = line.strip_prefix("@rig ") else {
                 continue;
             };
-            let bad = || self.confused(&format!("it answered {line:?}"), life);
+            let bad = || self.protocol_error(&format!("malformed reply {line:?}"), life);
             let (number, code, length) = parse_header(header).ok_or_else(bad)?;
             if length > OUTPUT_LIMIT {
-                return Err(self.confused(&format!("{length} bytes of output"), life));
+                return Err(self.protocol_error(&format!("{length} bytes of output"), life));
             }
             let body = self.bytes(length, deadline, &what, limit, life)?;
             if number == id {
@@ -128,7 +136,7 @@ impl Agent {
         deadline: Instant,
         what: &str,
         limit: Duration,
-        life: &dyn Life,
+        life: &dyn Liveness,
     ) -> Result<String> {
         let mut searched = 0;
         loop {
@@ -139,9 +147,9 @@ impl Agent {
             }
             searched = self.received.len();
             if searched > OUTPUT_LIMIT {
-                return Err(self.confused("a line without end", life));
+                return Err(self.protocol_error("a line exceeds the limit", life));
             }
-            self.more(deadline, what, limit, life)?;
+            self.receive(deadline, what, limit, life)?;
         }
     }
 
@@ -151,21 +159,21 @@ impl Agent {
         deadline: Instant,
         what: &str,
         limit: Duration,
-        life: &dyn Life,
+        life: &dyn Liveness,
     ) -> Result<Vec<u8>> {
         while self.received.len() < count {
-            self.more(deadline, what, limit, life)?;
+            self.receive(deadline, what, limit, life)?;
         }
         Ok(self.received.drain(..count).collect())
     }
 
-    /// Waits for at least one byte more.
-    fn more(
+    /// Receives at least one more byte.
+    fn receive(
         &mut self,
         deadline: Instant,
         what: &str,
         limit: Duration,
-        life: &dyn Life,
+        life: &dyn Liveness,
     ) -> Result<()> {
         let mut buffer = [0; 4096];
         loop {
@@ -173,13 +181,13 @@ impl Agent {
             if left.is_zero() {
                 return Err(Error::Timeout { what: what.to_owned(), limit, tail: life.tail() });
             }
-            let wait = self.stream.set_read_timeout(Some(left.min(TICK)));
+            let wait = self.stream.set_read_timeout(Some(left.min(CHECK_INTERVAL)));
             match wait.and_then(|()| self.stream.read(&mut buffer)) {
                 Ok(0) => {
-                    // The socket closes a moment before the process is gone.
-                    std::thread::sleep(TICK);
+                    // The socket closes a moment before the process ends.
+                    std::thread::sleep(CHECK_INTERVAL);
                     life.check(what)?;
-                    return Err(self.confused("its line is closed", life));
+                    return Err(self.protocol_error("the connection is closed", life));
                 }
                 Ok(count) => {
                     self.received.extend(buffer.iter().take(count));
@@ -189,12 +197,14 @@ impl Agent {
                     life.check(what)?;
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Err(self.confused(&format!("it cannot be read: {e}"), life)),
+                Err(e) => {
+                    return Err(self.protocol_error(&format!("cannot receive a reply: {e}"), life));
+                }
             }
         }
     }
 
-    fn confused(&self, what: &str, life: &dyn Life) -> Error {
+    fn protocol_error(&self, what: &str, life: &dyn Liveness) -> Error {
         Error::Agent { what: what.to_owned(), tail: life.tail() }
     }
 }
@@ -208,7 +218,7 @@ fn parse_header(header: &str) -> Option<(u64, i32, usize)> {
     Some((id, code, length))
 }
 
-/// A command on one line, as the shell's `printf %b` turns it back: `\0ooo` is a byte in octal.
+/// Encodes a command as one line for the shell's `printf %b`: `\0ooo` is a byte in octal.
 fn escape(command: &str) -> String {
     let mut line = String::with_capacity(command.len());
     for byte in command.bytes() {
@@ -219,7 +229,7 @@ fn escape(command: &str) -> String {
             _ => line.push_str(&format!("\\0{byte:03o}")),
         }
     }
-    // read(1) would strip spaces at the end.
+    // The shell's `read` would strip trailing spaces.
     let trimmed = line.trim_end_matches(' ').len();
     let spaces = line.len() - trimmed;
     line.truncate(trimmed);
@@ -231,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_travels_on_one_line() {
+    fn a_command_is_encoded_as_one_line() {
         assert_eq!(escape("echo a\nb"), r"echo a\0012b");
         assert_eq!(escape(r"printf '\n'"), r"printf '\\n'");
         assert_eq!(escape(" a  "), r"\0040a\0040\0040");

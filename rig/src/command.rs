@@ -1,4 +1,4 @@
-//! Running programs of this machine to their end, with their output in the error when they fail.
+//! Running programs of this machine to completion. If they fail, the error contains their output.
 
 use crate::error::{Error, Result};
 use std::ffi::OsStr;
@@ -6,17 +6,17 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Runs a program to its end and returns its standard output.
+/// Runs a program to completion and returns its standard output.
 ///
 /// # Errors
-/// [`Error::Command`] if it does not start or ends with anything but 0.
+/// [`Error::Command`] if it does not start or its exit code is not 0.
 pub fn run<S: AsRef<OsStr>>(program: &str, args: &[S]) -> Result<String> {
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::null());
     finish(command)
 }
 
-/// Like [`run`], in a folder.
+/// Like [`run`], in a directory.
 ///
 /// # Errors
 /// As [`run`].
@@ -26,17 +26,17 @@ pub fn run_in<S: AsRef<OsStr>>(dir: &Path, program: &str, args: &[S]) -> Result<
     finish(command)
 }
 
-/// Runs a prepared command to its end and returns its standard output.
+/// Runs a prepared command to completion and returns its standard output.
 ///
 /// # Errors
 /// As [`run`].
 pub fn finish(mut command: Command) -> Result<String> {
-    // C: messages that are parsed must not depend on the caller's language.
+    // Messages that are parsed must not depend on the user's language.
     command.env("LC_ALL", "C");
     let line = describe(&command);
     let out = command.output().map_err(|e| Error::Command {
         command: line.clone(),
-        status: format!("it did not start: {e}"),
+        status: format!("cannot start: {e}"),
         output: String::new(),
     })?;
     let stdout = String::from_utf8_lossy(&out.stdout).into_owned();
@@ -47,16 +47,16 @@ pub fn finish(mut command: Command) -> Result<String> {
     Err(Error::Command { command: line, status: out.status.to_string(), output: stdout + &stderr })
 }
 
-/// A program that needs root's rights: through sudo where this is not root.
+/// A program that needs root privileges: started through sudo if this process is not root.
 pub fn as_root(program: &str) -> Command {
-    // A process's folder is its own user's.
+    // The directory of a process belongs to its user.
     let root = std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
     let mut command = Command::new(if root { program } else { "sudo" });
     command.args((!root).then_some(program));
     command
 }
 
-/// The command line as a person would type it, without quoting.
+/// The command line without quoting.
 fn describe(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")

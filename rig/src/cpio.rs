@@ -1,8 +1,8 @@
 //! Writes initramfs archives: the "newc" format of cpio, as the kernel reads it
 //! (Documentation/driver-api/early-userspace/buffer-format.rst).
 //!
-//! Each entry is a header of ASCII hexadecimal fields, the name, the data; name and data are padded
-//! to 4 bytes. Archives may simply follow each other: the kernel unpacks them all.
+//! Each entry is a header of ASCII hexadecimal fields, the name and the data. Name and data are
+//! padded to 4 bytes. Archives can be concatenated: the kernel unpacks all of them.
 
 use std::io::{self, Write};
 
@@ -11,7 +11,7 @@ const DIRECTORY: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
 const SYMLINK: u32 = 0o120_000;
 
-/// An archive being written. [`Archive::finish`] ends it; without that the kernel complains.
+/// An archive being written. It must be completed with [`Archive::finish`].
 #[derive(Debug)]
 pub struct Archive<W: Write> {
     out: W,
@@ -24,10 +24,10 @@ impl<W: Write> Archive<W> {
         Self { out, entries: 0 }
     }
 
-    /// Adds a folder. Parents must have been added before.
+    /// Adds a directory. Its parents must have been added before.
     ///
     /// # Errors
-    /// What writing returned.
+    /// The error of the writer.
     pub fn directory(&mut self, path: &str) -> io::Result<()> {
         self.entry(path, DIRECTORY | 0o755, &[])
     }
@@ -35,7 +35,7 @@ impl<W: Write> Archive<W> {
     /// Adds a file; `permissions` like `0o644`.
     ///
     /// # Errors
-    /// What writing returned; `InvalidInput` if the data has 4 GiB or more.
+    /// The error of the writer; `InvalidInput` if the data has 4 GiB or more.
     pub fn file(&mut self, path: &str, permissions: u32, data: &[u8]) -> io::Result<()> {
         self.entry(path, REGULAR | permissions, data)
     }
@@ -43,15 +43,15 @@ impl<W: Write> Archive<W> {
     /// Adds a symbolic link.
     ///
     /// # Errors
-    /// What writing returned.
+    /// The error of the writer.
     pub fn symlink(&mut self, path: &str, target: &str) -> io::Result<()> {
         self.entry(path, SYMLINK | 0o777, target.as_bytes())
     }
 
-    /// Ends the archive.
+    /// Completes the archive.
     ///
     /// # Errors
-    /// What writing returned.
+    /// The error of the writer.
     pub fn finish(mut self) -> io::Result<W> {
         self.entry("TRAILER!!!", 0, &[])?;
         self.out.flush()?;
@@ -64,7 +64,8 @@ impl<W: Write> Archive<W> {
         let size = u32::try_from(data.len()).map_err(too_long)?;
         let name_size = u32::try_from(name.len() + 1).map_err(too_long)?;
         self.entries += 1;
-        // ino, mode, uid, gid, nlink, mtime, filesize, major, minor, rmajor, rminor, namesize, check
+        // ino, mode, uid, gid, nlink, mtime, filesize, major, minor, rmajor, rminor, namesize,
+        // check
         let fields = [self.entries, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, name_size, 0];
         write!(self.out, "070701")?;
         for field in fields {
@@ -89,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn busybox_reads_what_is_written_here() {
+    fn busybox_unpacks_an_archive() {
         let dir = tempfile::tempdir().unwrap();
         let mut archive = Archive::new(Vec::new());
         archive.directory("etc").unwrap();

@@ -1,5 +1,5 @@
-//! What can go wrong in the rig. Every wait has a limit, and an error of a guest carries the end of
-//! that guest's console, for without it nobody can tell what happened.
+//! The errors of the rig. Every wait has a limit, and an error of a guest contains the end of that
+//! guest's console, because it usually shows the cause.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,28 +11,28 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A file, folder or socket of this machine could not be used.
+    /// A file, directory or socket of this machine could not be used.
     #[error("cannot {what} {}: {source}", path.display())]
     Io {
-        /// What was tried, as in "cannot WHAT PATH".
+        /// What failed, as in "cannot WHAT PATH".
         what: &'static str,
-        /// The file, folder or socket.
+        /// The file, directory or socket.
         path: PathBuf,
-        /// The system's reason.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
-    /// A program of this machine ended with an error.
+    /// A program of this machine failed.
     #[error("`{command}` failed ({status}):\n{output}")]
     Command {
         /// The command line.
         command: String,
         /// Its exit status, or why it did not start.
         status: String,
-        /// The end of what it printed.
+        /// Its output.
         output: String,
     },
-    /// Something that the rig takes from a package is not there or not as expected.
+    /// Something that the rig requires is missing or not as expected.
     #[error("{0}")]
     Unusable(String),
     /// Something did not happen in time.
@@ -40,48 +40,48 @@ pub enum Error {
     Timeout {
         /// What was waited for.
         what: String,
-        /// The limit that passed.
+        /// The limit that was exceeded.
         limit: Duration,
-        /// The end of the guest's console, or nothing if there is no guest.
+        /// The end of the guest's console; empty if there is no guest.
         tail: Tail,
     },
     /// QEMU ended while it was still needed.
-    #[error("QEMU ended ({status}) before {what}; it said:\n{stderr}{tail}")]
+    #[error("QEMU ended ({status}) before {what}; its output:\n{stderr}{tail}")]
     Exited {
-        /// What was being done.
+        /// What QEMU was needed for.
         what: String,
         /// Its exit status.
         status: String,
-        /// What QEMU wrote to its standard error.
+        /// QEMU's standard error.
         stderr: String,
         /// The end of the guest's console.
         tail: Tail,
     },
-    /// QEMU's emulated processor, not what is being tested, lost a hardware-assisted guest: see
-    /// [`crate::xen::lost_a_guest`]. Worth another try.
+    /// QEMU's emulated processor lost a hardware-assisted guest: see [`crate::xen::is_guest_lost`].
+    /// The code under test is not the cause, so the test should be repeated.
     #[error("QEMU's emulated processor lost a guest during {what}{tail}")]
     LostGuest {
-        /// What was being done.
+        /// The operation during which it happened.
         what: String,
         /// The end of Xen's console.
         tail: Tail,
     },
-    /// The agent in the guest answered something that it never should.
-    #[error("the guest's agent is out of step: {what}{tail}")]
+    /// The agent in the guest violated the protocol.
+    #[error("protocol error of the guest's agent: {what}{tail}")]
     Agent {
         /// What was wrong.
         what: String,
         /// The end of the guest's console.
         tail: Tail,
     },
-    /// A command in the guest ended with a code other than 0 where 0 was demanded.
-    #[error("`{command}` in the guest ended with {code}:\n{output}")]
+    /// A command in the guest failed.
+    #[error("`{command}` in the guest failed with exit code {code}:\n{output}")]
     InGuest {
         /// The shell command.
         command: String,
         /// Its exit code.
         code: i32,
-        /// What it printed.
+        /// Its output.
         output: String,
     },
     /// QEMU's monitor refused a command or broke the protocol.
@@ -90,19 +90,19 @@ pub enum Error {
 }
 
 impl Error {
-    /// For `map_err` on calls of [`std::fs`]: keeps what was tried and on which path.
+    /// For `map_err` on calls of [`std::fs`]: adds the operation and the path.
     pub fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.to_path_buf();
         move |source| Error::Io { what, path, source }
     }
 }
 
-/// The end of a guest's console, printed under an error. Empty where there is no guest.
+/// The end of a guest's console, printed below an error. Empty if there is no guest.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Tail(String);
 
 impl Tail {
-    /// How many lines are kept: a kernel's oops with its call trace fits.
+    /// The number of lines. Sufficient for a kernel oops with its call trace.
     const LINES: usize = 40;
 
     /// Keeps the end of `console`.

@@ -1,4 +1,4 @@
-//! A guest: QEMU, Debian's kernel and the rig's image, with a shell to run commands in it.
+//! A guest: QEMU with Debian's kernel and the rig's image, and a shell that runs commands in it.
 //!
 //! ```no_run
 //! # fn main() -> vusb_rig::Result<()> {
@@ -10,7 +10,7 @@
 //! # Ok(()) }
 //! ```
 
-use crate::bare::BareQemu;
+use crate::bare_qemu::{BareQemu, Clock};
 use crate::cache::Cache;
 use crate::error::{Error, Result};
 use crate::image::Image;
@@ -24,12 +24,12 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Parameters of the guest's kernel that only save time: no self tests, no defence against
-/// attacks by processor, no waiting for a display. A panic ends QEMU (with `-no-reboot`).
+/// Parameters of the guest's kernel that save time: no self-tests, no mitigations of processor
+/// vulnerabilities, no waiting for a display. A panic ends QEMU (with `-no-reboot`).
 pub(crate) const QUICK: &str = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr cryptomgr.notests \
                      audit=0 apparmor=0 random.trust_cpu=on rcupdate.rcu_expedited=1";
 
-/// How a guest is to be.
+/// The configuration of a guest.
 #[derive(Debug, Clone)]
 pub struct GuestBuilder {
     qemu: Qemu,
@@ -66,53 +66,53 @@ impl GuestBuilder {
         self
     }
 
-    /// Memory in MiB; 256 unless said. The kernel needs about 160.
+    /// Memory in MiB, by default 256. The kernel needs about 160.
     pub fn memory_mib(mut self, mib: u32) -> Self {
         self.memory_mib = mib;
         self
     }
 
-    /// Number of processors; 1 unless said, which boots fastest.
+    /// Number of processors, by default 1, which boots fastest.
     pub fn processors(mut self, count: u32) -> Self {
         self.processors = count;
         self
     }
 
-    /// Whether QEMU leaves out its default devices (network card, display, drives); true unless said.
+    /// Whether QEMU omits its default devices (network card, display, drives), by default true.
     pub fn nodefaults(mut self, yes: bool) -> Self {
         self.nodefaults = yes;
         self
     }
 
-    /// Further arguments of QEMU.
+    /// Adds QEMU arguments.
     pub fn args<S: Into<OsString>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
         self
     }
 
-    /// Further parameters of the guest's kernel.
+    /// Adds parameters of the guest's kernel.
     pub fn append(mut self, parameters: &str) -> Self {
         self.append = format!("{} {parameters}", self.append);
         self
     }
 
-    /// Another QEMU than the installed one.
+    /// Uses this QEMU instead of the installed one.
     pub fn qemu(mut self, qemu: &Qemu) -> Self {
         self.qemu = qemu.clone();
         self
     }
 
-    /// Another image than the default one: other modules, further files.
+    /// Uses this image instead of the default one, for other modules or additional files.
     pub fn image(mut self, image: Image) -> Self {
         self.image = image;
         self
     }
 
-    /// Starts the guest. What is missing in packages and cache is fetched first.
+    /// Starts the guest. Missing packages are installed and missing cache entries created first.
     ///
     /// # Errors
-    /// [`Error::Exited`] with QEMU's words if it does not like the arguments; errors of packages
-    /// and downloads.
+    /// [`Error::Exited`] with QEMU's message if it rejects the arguments; errors of packages and
+    /// downloads.
     pub fn start(self) -> Result<Guest> {
         packages::ensure()?;
         let cache = Cache::open()?;
@@ -121,13 +121,13 @@ impl GuestBuilder {
         self.launch(&kernel, &image, RunDir::new()?)
     }
 
-    /// Starts the guest from what is there already, in the given folder.
+    /// Starts the guest with this kernel and image, in the given directory.
     pub(crate) fn launch(self, kernel: &Kernel, image: &Path, dir: RunDir) -> Result<Guest> {
         let console = dir.join("console.log");
         let line = Line::listen(dir.join("agent.sock"))?;
         let qemu = self.qemu.clone();
         let args = self.arguments(&kernel.image, image, &console, &line);
-        let qemu = Arc::new(BareQemu::launch(&qemu, args, dir)?);
+        let qemu = Arc::new(BareQemu::launch(&qemu, args, dir, Clock::Host)?);
         let shell = Shell::new(line.accept()?, console, Arc::clone(&qemu));
         Ok(Guest { shell, qemu })
     }
@@ -156,7 +156,7 @@ impl GuestBuilder {
     }
 }
 
-/// A running guest, which one uses through its [`Shell`]; killed on drop.
+/// A running guest, controlled through its [`Shell`]; killed on drop.
 #[derive(Debug)]
 pub struct Guest {
     shell: Shell,
@@ -164,12 +164,12 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Describes a guest.
+    /// The default configuration.
     pub fn builder() -> GuestBuilder {
         GuestBuilder::default()
     }
 
-    /// The QEMU under the guest: its monitors, its folder, its process.
+    /// The guest's QEMU: its monitors, directory and process.
     pub fn qemu(&self) -> &BareQemu {
         &self.qemu
     }
@@ -178,7 +178,7 @@ impl Guest {
         &self.qemu
     }
 
-    /// The monitor for what is being tested.
+    /// The monitor for the code under test.
     pub fn qmp_socket(&self) -> &Path {
         self.qemu.qmp_socket()
     }
@@ -188,7 +188,7 @@ impl Guest {
         self.qemu.spare_socket()
     }
 
-    /// Kills the guest, as a power failure does.
+    /// Kills the guest, like a power failure.
     pub fn kill(&self) {
         self.qemu.kill();
     }
@@ -202,8 +202,8 @@ impl Deref for Guest {
     }
 }
 
-/// A socket on which the rig listens before QEMU starts and to which QEMU connects, so that not
-/// one byte of the guest's is lost.
+/// A serial line to the guest: a socket that the rig listens on before QEMU starts, so that none of
+/// the guest's output is lost. QEMU connects to it.
 #[derive(Debug)]
 pub(crate) struct Line {
     listener: UnixListener,
@@ -221,7 +221,8 @@ impl Line {
         format!("socket,id={id},path={}", self.path.display())
     }
 
-    /// QEMU's end; to be called after QEMU has started, for by then it has connected.
+    /// The connection from QEMU. To be called after QEMU has started, because it connects at
+    /// startup.
     pub(crate) fn accept(self) -> Result<UnixStream> {
         let accept = || -> std::io::Result<UnixStream> {
             self.listener.set_nonblocking(true)?;

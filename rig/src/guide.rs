@@ -1,7 +1,7 @@
-//! The pages for people who come from another tool, as the tests that run them read them.
+//! The pages for users of another tool, parsed for the tests that run their commands.
 //!
 //! ```text
-//!   ## Guests that run                                  a heading: of all parts that follow
+//!   ## Guests that run                                  a heading: applies to all parts that follow
 //!
 //!   | with xl | with vusb |
 //!   |---|---|
@@ -9,12 +9,13 @@
 //!
 //!       vusb list xen:web1     # says which             a line of a block: a part with one cell
 //!
-//!   `vusb apply web1.toml` puts it back, but            a paragraph, or an item of a list: likewise
+//!   `vusb apply web1.toml` puts it back, but            a paragraph or list item: also one cell
 //!   `vusb apply web1.cfg` ends with exit code 2.
 //! ```
 //!
-//! A command is a code span, or a line of a block, that begins with the name of its program. What the page promises of it stands behind it, before
-//! the next one: "prints `pv0`" is all of its output, and "exit code 2" is how it ends.
+//! A command is a code span, or a line of a block, that starts with the name of its program. The
+//! text between it and the next code span can specify its result: "prints `pv0`" is its complete
+//! output, and "exit code 2" its exit code.
 
 use std::path::Path;
 
@@ -23,64 +24,63 @@ use crate::error::{Error, Result};
 /// A page.
 #[derive(Debug)]
 pub struct Guide {
-    /// All that is on it but headings, in order.
+    /// Everything except headings, in order.
     pub parts: Vec<Part>,
 }
 
 /// A row of a table, a line of a block or a paragraph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// The last heading of the second level above it; empty if there is none.
+    /// The last second-level heading above it; empty if there is none.
     pub heading: String,
-    /// The number of its first line.
+    /// The line number of its first line.
     pub line: usize,
     /// Whether it is a line of a block.
     pub is_line: bool,
-    /// Its cells: one, or a row's.
+    /// Its cells: those of a row, otherwise one.
     pub cells: Vec<Cell>,
 }
 
-/// A text with code in it.
+/// A text that contains code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cell {
-    /// The code in it: spans, or the line of a block without its comment. With each what is between it and the next.
+    /// The code in it (its code spans, or the line of a block without its comment), each with the
+    /// text up to the next one.
     pub code: Vec<(String, String)>,
 }
 
-/// What a person may type.
+/// A command that the page contains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
     /// The whole line.
     pub text: String,
-    /// All that it prints, if the page says so.
+    /// Its complete output, if the page specifies it.
     pub prints: Option<String>,
-    /// How it ends: 0 unless the page says otherwise.
+    /// Its exit code, 0 unless the page specifies another one.
     pub code: i32,
 }
 
 impl Guide {
-    /// Reads a page of the folder `docs`.
+    /// Reads a page from the directory `docs`.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn read(name: &str) -> Result<Guide> {
         let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs")).join(name);
         let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-        Ok(Guide::of(&text))
+        Ok(Guide::parse(&text))
     }
 
-    /// The page with this text.
-    fn of(text: &str) -> Guide {
+    fn parse(text: &str) -> Guide {
         let mut parts: Vec<Part> = Vec::new();
         let mut heading = String::new();
-        // A paragraph, and the number of its first line.
+        // The current paragraph and the number of its first line.
         let mut prose: Option<(usize, String)> = None;
         for (number, line) in (1..).zip(text.lines().chain([""])) {
             let is_prose = !line.is_empty() && !line.starts_with(['|', '#', '*']);
             let is_block = line.starts_with("    ");
-            if (!is_prose || is_block)
-                && let Some((line, text)) = prose.take()
-            {
+            let ended = if !is_prose || is_block { prose.take() } else { None };
+            if let Some((line, text)) = ended {
                 parts.push(Part::new(&heading, line, vec![Cell::of_spans(&text)]));
             }
             if let Some(title) = line.strip_prefix("## ") {
@@ -143,18 +143,18 @@ impl Cell {
             let in_comment = after.split_once("prints ").map(|(_, it)| it.trim().to_owned());
             let number = after.split_once("exit code ").map(|(_, it)| it);
             let digits = number.map(|it| it.split(|c: char| !c.is_ascii_digit()).next());
-            let code_said = digits.flatten().and_then(|it| it.parse().ok());
+            let exit_code = digits.flatten().and_then(|it| it.parse().ok());
             Command {
                 text: code.clone(),
                 prints: printed.or(in_comment.filter(|it| !it.is_empty())),
-                code: code_said.unwrap_or_default(),
+                code: exit_code.unwrap_or_default(),
             }
         })
         .collect()
     }
 }
 
-/// Whether a code is a command of this program.
+/// Whether some code is a command of this program.
 fn is_of(code: &str, program: &str) -> bool {
     code.strip_prefix(program).is_some_and(|rest| rest.starts_with(' '))
 }
@@ -188,9 +188,9 @@ xen:web1`.
     }
 
     #[test]
-    fn a_page_is_read() {
-        let page = Guide::of(PAGE);
-        let found: Vec<(&str, usize, Vec<Command>)> = page
+    fn a_page_is_parsed() {
+        let page = Guide::parse(PAGE);
+        let commands: Vec<(&str, usize, Vec<Command>)> = page
             .parts
             .iter()
             .map(|it| (it.heading.as_str(), it.line, it.commands("vusb")))
@@ -198,7 +198,7 @@ xen:web1`.
             .collect();
         let run = "Guests that run";
         assert_eq!(
-            found,
+            commands,
             [
                 ("", 3, vec![command("vusb list xen:web1")]),
                 (

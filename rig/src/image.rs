@@ -1,13 +1,14 @@
 //! The initramfs of the rig's guests: static busybox, the drivers of USB, a shell agent.
 //!
-//! It is not compressed: unpacking costs an emulated processor more than the host a few megabytes.
+//! It is not compressed: decompression is slow on an emulated processor, and the host can spare a
+//! few megabytes.
 
+use crate::bundle::Files;
 use crate::cache::Cache;
 use crate::command;
 use crate::cpio::Archive;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
-use crate::parcel::Files;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,15 +16,16 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// What a guest loads, in this order, each after what it needs.
+/// The modules that a guest loads, in this order, each after its dependencies.
 ///
-/// EHCI comes before UHCI and OHCI, as the kernel itself demands (it warns otherwise, and devices
-/// first appear on the companion). The drivers of devices come before the controllers, so that a
-/// device has its driver as soon as it is seen.
+/// EHCI must be loaded before UHCI and OHCI. Otherwise the kernel warns, and devices first appear
+/// on the companion. Device drivers are loaded before controllers, so that a device is bound to its
+/// driver as soon as it is enumerated.
 pub const MODULES: &[&str] = &[
     "usb-storage delay_use=0",
     "uas",
     "sd_mod",
+    "sr_mod",
     "usbhid",
     "hid-generic",
     "evdev",
@@ -36,7 +38,7 @@ pub const MODULES: &[&str] = &[
     "xhci-pci",
 ];
 
-/// To be changed when the code here makes another image of the same ingredients.
+/// Part of the cache's key. Change it when the code creates another image from the same inputs.
 const FORMAT: &str = "1";
 /// The static busybox of package busybox-static.
 const BUSYBOX: &str = "/bin/busybox";
@@ -44,7 +46,7 @@ const INIT: &str = include_str!("../guest/init.sh");
 const USB_TREE: &str = include_str!("../guest/usb-tree.sh");
 const PCI_TREE: &str = include_str!("../guest/pci-tree.sh");
 
-/// What an initramfs is made of.
+/// The content of an initramfs.
 #[derive(Debug, Clone)]
 pub struct Image {
     modules: Vec<String>,
@@ -59,7 +61,7 @@ impl Default for Image {
 }
 
 impl Image {
-    /// Loads these modules instead of [`MODULES`]; options may follow a name after a space.
+    /// Loads these modules instead of [`MODULES`]. Options may follow a name after a space.
     pub fn modules<S: Into<String>>(mut self, modules: impl IntoIterator<Item = S>) -> Self {
         self.modules = modules.into_iter().map(Into::into).collect();
         self
@@ -71,7 +73,7 @@ impl Image {
         self
     }
 
-    /// Adds many files: paths in the guest, and paths here.
+    /// Adds files: paths in the guest, and paths on this machine.
     pub fn files(mut self, files: impl IntoIterator<Item = (String, PathBuf)>) -> Self {
         for (guest, host) in files {
             self = self.file(&guest, &host);
@@ -79,17 +81,17 @@ impl Image {
         self
     }
 
-    /// The finished image; made only if the cache has none of the same ingredients.
+    /// The complete image. Created only if the cache does not contain one from the same inputs.
     ///
     /// # Errors
-    /// [`Error::Io`] where an ingredient cannot be read, [`Error::Unusable`] if the kernel has no
-    /// such module.
+    /// [`Error::Io`] if an input cannot be read, [`Error::Unusable`] if the kernel does not have a
+    /// module.
     pub fn build(&self, cache: &Cache, kernel: &Kernel) -> Result<PathBuf> {
         let name = format!("image-{}.cpio", self.key(kernel, &self.loads(kernel)?)?);
         cache.entry(&name, |path| self.write(kernel, path.to_path_buf()).map(drop))
     }
 
-    /// Writes the image to a file of its own, for ingredients that change with every run.
+    /// Writes the image to the given file, for inputs that change with every run.
     ///
     /// # Errors
     /// As [`Image::build`].
@@ -104,7 +106,7 @@ impl Image {
         Ok(path)
     }
 
-    /// A name for these ingredients: changes whenever one of them does.
+    /// A hash of all inputs.
     fn key(&self, kernel: &Kernel, loads: &[Load]) -> Result<String> {
         let mut hash = Sha256::new();
         for text in [FORMAT, INIT, USB_TREE, PCI_TREE, &kernel.release, &order(loads)] {
@@ -132,7 +134,7 @@ impl Image {
             archive.file("bin/usb-tree", 0o755, USB_TREE.as_bytes())?;
             archive.file("bin/pci-tree", 0o755, PCI_TREE.as_bytes())?;
             archive.file("bin/busybox", 0o755, &busybox)?;
-            // Here and not with `busybox --install` in the guest, where each link costs a call.
+            // Not with `busybox --install` in the guest, where each link is a slow system call.
             for applet in applets.lines().filter(|name| *name != "busybox") {
                 archive.symlink(&format!("bin/{applet}"), "busybox")?;
             }
@@ -141,17 +143,17 @@ impl Image {
         write().map_err(Error::io("write", path))
     }
 
-    /// Every module to load, each after what it needs.
+    /// Every module to load, each after its dependencies.
     fn loads(&self, kernel: &Kernel) -> Result<Vec<Load>> {
         let known = Dependencies::read(kernel)?;
         let mut seen = BTreeSet::new();
         let mut loads = Vec::new();
         for module in &self.modules {
             let (name, options) = module.split_once(' ').unwrap_or((module, ""));
-            for file in known.with_needed(name)? {
+            for file in known.with_dependencies(name)? {
                 if seen.insert(file.clone()) {
-                    let asked_for = plain(stem(&file)) == plain(name);
-                    let options = if asked_for { options.to_owned() } else { String::new() };
+                    let is_requested = normalized(stem(&file)) == normalized(name);
+                    let options = if is_requested { options.to_owned() } else { String::new() };
                     loads.push(Load { file, options });
                 }
             }
@@ -175,18 +177,18 @@ impl Image {
     }
 }
 
-/// Adds files of this machine to an archive, after the folders that they are in. The folders of
-/// an image's own and those that were added before are not harmed by being added again.
+/// Adds files of this machine and their parent directories to an archive. Adding an existing
+/// directory again is harmless.
 pub(crate) fn add_files<W: io::Write>(
     archive: &mut Archive<W>,
     files: &Files,
     path: &Path,
 ) -> Result<()> {
-    let mut made = BTreeSet::new();
+    let mut created = BTreeSet::new();
     for (guest, host) in files {
         for (slash, _) in guest.match_indices('/').filter(|(at, _)| *at > 0) {
             let parent = guest.get(..slash).unwrap_or_default();
-            if made.insert(parent) {
+            if created.insert(parent) {
                 archive.directory(parent).map_err(Error::io("write", path))?;
             }
         }
@@ -201,19 +203,19 @@ pub(crate) fn add_files<W: io::Write>(
 struct Load {
     /// Its file, as `modules.dep` names it.
     file: String,
-    /// What to tell it.
+    /// Its parameters.
     options: String,
 }
 
-/// `modules/order`, as the guest's init reads it: a file and its options on each line.
+/// The content of `modules/order`, which the guest's init reads: lines with a file and its options.
 fn order(loads: &[Load]) -> String {
     loads.iter().map(|load| format!("{}.ko {}\n", stem(&load.file), load.options)).collect()
 }
 
-/// What each module needs: `modules.dep`, with lines like
-/// `kernel/a/b.ko.xz: kernel/c/d.ko.xz kernel/c/e.ko.xz`, the needed ones last to first.
+/// The dependencies of each module, from `modules.dep`. It has lines like
+/// `kernel/a/b.ko.xz: kernel/c/d.ko.xz kernel/c/e.ko.xz`, with the dependencies in reverse order.
 pub(crate) struct Dependencies {
-    /// By plain name: the module's own file, and the files that it needs.
+    /// By normalized name: the module's own file, and the files that it depends on.
     modules: BTreeMap<String, (String, Vec<String>)>,
 }
 
@@ -228,14 +230,14 @@ impl Dependencies {
         let lines = text.lines().filter_map(|line| line.split_once(':'));
         let entry = |(file, needs): (&str, &str)| {
             let needs = needs.split_whitespace().map(str::to_owned).collect();
-            (plain(stem(file)), (file.to_owned(), needs))
+            (normalized(stem(file)), (file.to_owned(), needs))
         };
         Self { modules: lines.map(entry).collect() }
     }
 
-    /// The files to load for a module, in the order in which they load.
-    pub(crate) fn with_needed(&self, name: &str) -> Result<Vec<String>> {
-        let (file, needs) = self.modules.get(&plain(name)).ok_or_else(|| {
+    /// The files to load for a module, in load order.
+    pub(crate) fn with_dependencies(&self, name: &str) -> Result<Vec<String>> {
+        let (file, needs) = self.modules.get(&normalized(name)).ok_or_else(|| {
             Error::Unusable(format!("the guest's kernel has no module {name}; it may be built in"))
         })?;
         let needs = needs.iter().rev();
@@ -243,8 +245,8 @@ impl Dependencies {
     }
 }
 
-/// A module's name in one spelling: the kernel takes `-` and `_` for the same.
-fn plain(name: &str) -> String {
+/// A module's normalized name: the kernel treats `-` and `_` as equal.
+fn normalized(name: &str) -> String {
     name.replace('-', "_")
 }
 
@@ -254,7 +256,7 @@ fn stem(file: &str) -> &str {
     name.split_once(".ko").map_or(name, |(stem, _)| stem)
 }
 
-/// A module's bytes. Debian 13 has them compressed; the guest gets them plain.
+/// The uncompressed content of a module. Debian 13 compresses modules.
 fn read_module(path: &Path) -> Result<Vec<u8>> {
     let program = match path.extension().and_then(|e| e.to_str()) {
         Some("xz") => "xz",
@@ -279,16 +281,16 @@ mod tests {
         kernel/host/xhci-pci.ko.xz: kernel/host/xhci-hcd.ko kernel/core/usbcore.ko kernel/common/usb-common.ko\n";
 
     #[test]
-    fn a_module_is_loaded_after_what_it_needs() {
+    fn a_module_is_loaded_after_its_dependencies() {
         let known = Dependencies::parse(DEP);
-        let files = known.with_needed("xhci_pci").unwrap();
+        let files = known.with_dependencies("xhci_pci").unwrap();
         let names: Vec<&str> = files.iter().map(|f| stem(f)).collect();
         assert_eq!(names, ["usb-common", "usbcore", "xhci-hcd", "xhci-pci"]);
     }
 
     #[test]
-    fn a_module_that_the_kernel_lacks_is_an_error_that_names_it() {
-        let error = Dependencies::parse(DEP).with_needed("pciehp").unwrap_err();
+    fn a_missing_module_is_named_in_the_error() {
+        let error = Dependencies::parse(DEP).with_dependencies("pciehp").unwrap_err();
         assert!(error.to_string().contains("no module pciehp"), "{error}");
     }
 }

@@ -1,8 +1,8 @@
-//! Debian's kernel, for guests: downloaded and unpacked into the cache, never installed here.
+//! Debian's kernel for guests: downloaded and unpacked into the cache, never installed.
 //!
-//! The package holds a bzImage, whose payload is compressed with xz. Unpacking it is most of a
-//! guest's boot under emulation (2.6 s of 6 s), so it is done here, once: QEMU starts the plain ELF
-//! kernel through the PVH entry that Debian's configuration has (`CONFIG_PVH`).
+//! The package contains a bzImage, whose payload is compressed with xz. Decompression takes 2.6 s
+//! of the 6 s that a guest needs to boot under emulation, so it is done here once. QEMU starts the
+//! uncompressed ELF kernel through its PVH entry point, which Debian enables (`CONFIG_PVH`).
 
 use crate::cache::Cache;
 use crate::command::run;
@@ -12,25 +12,25 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The package that always depends on the newest kernel. Not the cloud flavour: that has no USB.
+/// The package that depends on the newest kernel. Not the cloud flavour, which has no USB.
 const METAPACKAGE: &str = "linux-image-amd64";
 
-/// A kernel that guests can be started with.
+/// A kernel for guests.
 #[derive(Debug, Clone)]
 pub struct Kernel {
-    /// As `uname -r` prints it in the guest.
+    /// The output of `uname -r` in the guest.
     pub release: String,
-    /// What QEMU is given as `-kernel`.
+    /// The file for QEMU's `-kernel`.
     pub image: PathBuf,
-    /// The folder with `modules.dep` in it.
+    /// The directory that contains `modules.dep`.
     pub modules: PathBuf,
 }
 
 impl Kernel {
-    /// Takes the kernel from the cache, where it is put first if it is not there.
+    /// The kernel from the cache. Downloaded if the cache does not contain it.
     ///
     /// # Errors
-    /// [`Error::Command`] if a download or unpacking fails, [`Error::Unusable`] if the package is
+    /// [`Error::Command`] if downloading or unpacking fails, [`Error::Unusable`] if the package is
     /// not as expected.
     pub fn fetch(cache: &Cache) -> Result<Self> {
         let dir = cache.entry("kernel", unpack)?;
@@ -39,18 +39,18 @@ impl Kernel {
         Ok(Self { image: dir.join("vmlinux"), modules, release })
     }
 
-    /// The kernel as the package has it, a bzImage.
+    /// The bzImage of the package.
     pub fn packed(&self) -> PathBuf {
         self.image.with_file_name("root").join("boot").join(format!("vmlinuz-{}", self.release))
     }
 }
 
-/// Downloads and unpacks the kernel into `dir`: `root/` as in the package, and `vmlinux`.
+/// Downloads the kernel and unpacks it into `dir`: the package as `root/`, and `vmlinux`.
 fn unpack(dir: &Path) -> Result<()> {
     fs::create_dir(dir).map_err(Error::io("make the folder", dir))?;
     let package = concrete_package()?;
     let root = packages::unpack(&package, dir)?;
-    // Debian 12 has lib/modules, Debian 13 usr/lib/modules; depmod wants the former.
+    // Debian 12 has lib/modules, Debian 13 usr/lib/modules. depmod expects the former.
     if !root.join("lib").exists() {
         let link = root.join("lib");
         std::os::unix::fs::symlink("usr/lib", &link).map_err(Error::io("link", &link))?;
@@ -61,33 +61,32 @@ fn unpack(dir: &Path) -> Result<()> {
     extract(&vmlinuz, &dir.join("vmlinux"))
 }
 
-/// The package behind the metapackage, like `linux-image-6.1.0-56-amd64`.
+/// The package that the metapackage depends on, like `linux-image-6.1.0-56-amd64`.
 fn concrete_package() -> Result<String> {
-    let ask = || run("apt-cache", &["depends", METAPACKAGE]).ok().and_then(|t| first_image(&t));
-    if let Some(package) = ask() {
-        return Ok(package);
-    }
+    // The mirror still has the kernel of an outdated list, but the next list no longer has its
+    // headers, which a module for Xen's guests is built with.
     packages::update_lists()?;
-    ask().ok_or_else(|| {
+    let depends = run("apt-cache", &["depends", METAPACKAGE]).ok();
+    depends.and_then(|text| first_image(&text)).ok_or_else(|| {
         Error::Unusable(format!(
-            "apt knows no kernel behind {METAPACKAGE}; is this Debian 12 or 13 on amd64?"
+            "{METAPACKAGE} does not depend on a kernel; the rig needs Debian 12 or 13 on amd64"
         ))
     })
 }
 
-/// The first package that the output of `apt-cache depends` says the metapackage needs.
+/// The first kernel package in the output of `apt-cache depends`.
 fn first_image(depends: &str) -> Option<String> {
     let mut names = depends.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
     names.find(|name| name.starts_with("linux-image-")).map(str::to_owned)
 }
 
-/// The kernel's release: the name of the only folder under `lib/modules`.
+/// The kernel's release: the name of the only directory in `lib/modules`.
 fn release(dir: &Path) -> Result<String> {
     let path = only_entry(&dir.join("root/lib/modules"), |_| true)?;
     Ok(path.file_name().unwrap_or_default().to_string_lossy().into_owned())
 }
 
-/// The only entry of a folder whose name passes the test.
+/// The only entry of a directory whose name passes the test.
 fn only_entry(dir: &Path, test: impl Fn(&str) -> bool) -> Result<PathBuf> {
     let entries = fs::read_dir(dir).map_err(Error::io("read the folder", dir))?;
     let mut found = entries
@@ -96,13 +95,13 @@ fn only_entry(dir: &Path, test: impl Fn(&str) -> bool) -> Result<PathBuf> {
         .map(|e| e.path());
     match (found.next(), found.next()) {
         (Some(path), None) => Ok(path),
-        (None, _) => Err(Error::Unusable(format!("{} holds nothing of use", dir.display()))),
-        _ => Err(Error::Unusable(format!("{} holds more than one kernel", dir.display()))),
+        (None, _) => Err(Error::Unusable(format!("{} does not contain a kernel", dir.display()))),
+        _ => Err(Error::Unusable(format!("{} contains more than one kernel", dir.display()))),
     }
 }
 
-/// Writes the ELF kernel inside a bzImage to `to`; where its compression is none that is known
-/// here, links the bzImage itself, which boots too, only slower.
+/// Writes the ELF kernel inside a bzImage to `to`. If its compression is unknown, links the bzImage
+/// itself, which boots more slowly.
 fn extract(vmlinuz: &Path, to: &Path) -> Result<()> {
     let image = fs::read(vmlinuz).map_err(Error::io("read", vmlinuz))?;
     let unpacked = payload(&image).and_then(|p| Some((decompressor(p)?, p)));
@@ -133,14 +132,14 @@ fn payload(image: &[u8]) -> Option<&[u8]> {
         let bytes = image.get(at..at + 4)?.try_into().ok()?;
         usize::try_from(u32::from_le_bytes(bytes)).ok()
     };
-    // 0 means 4, for historical reasons.
+    // 0 means 4 for historical reasons.
     let sectors = match usize::from(*image.get(0x1f1)?) {
         0 => 4,
         n => n,
     };
     let start = (sectors + 1) * 512 + word(0x248)?;
     let data = image.get(start..start.checked_add(word(0x24c)?)?)?;
-    // All but gzip, which ends with its length anyway, have the unpacked length appended.
+    // The uncompressed length is appended, except for gzip, whose format already ends with it.
     if data.starts_with(GZIP) { Some(data) } else { data.get(..data.len().checked_sub(4)?) }
 }
 
@@ -148,7 +147,7 @@ const GZIP: &[u8] = &[0x1f, 0x8b];
 const XZ: &[u8] = b"\xfd7zXZ\0";
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
-/// The program that unpacks data with such a beginning.
+/// The program that decompresses data with this magic number.
 fn decompressor(data: &[u8]) -> Option<&'static str> {
     let known = [(GZIP, "gzip"), (XZ, "xz"), (ZSTD, "zstd")];
     known.into_iter().find(|(magic, _)| data.starts_with(magic)).map(|(_, program)| program)
@@ -159,9 +158,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_metapackage_names_its_kernel() {
-        let said = "linux-image-amd64\n  Depends: linux-image-6.1.0-56-amd64\n";
-        assert_eq!(first_image(said).as_deref(), Some("linux-image-6.1.0-56-amd64"));
+    fn the_metapackage_depends_on_a_kernel() {
+        let output = "linux-image-amd64\n  Depends: linux-image-6.1.0-56-amd64\n";
+        assert_eq!(first_image(output).as_deref(), Some("linux-image-6.1.0-56-amd64"));
         assert_eq!(first_image("linux-image-amd64\n"), None);
     }
 
@@ -179,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_bzimage_has_no_payload() {
+    fn other_files_have_no_payload() {
         assert_eq!(payload(b"MZ"), None);
         assert_eq!(payload(&[0xff; 0x1000]), None);
     }

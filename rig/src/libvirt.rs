@@ -1,14 +1,17 @@
-//! A real libvirt: its daemon and `virsh`, for one test, without anything of the machine's own libvirt.
+//! A real libvirt: its daemon and `virsh` for one test, isolated from the machine's own libvirt.
 //!
 //! ```text
-//!   test ─ define(xml) ─▶ virsh ─▶ libvirtd (an unprivileged user's session, in a folder of its own)
-//!        ◀─ dump(name): the XML with all that libvirt filled in
-//!        ◀─ native(name): the arguments of QEMU that it would start
-//!        ─ put(file, text), run(words): whatever a person may type
+//!   test ─ define(xml) ─▶ virsh ─▶ libvirtd (session of an unprivileged user, in a private directory)
+//!        ◀─ dump_xml(name): the XML with everything that libvirt filled in
+//!        ◀─ qemu_command_line(name): the QEMU arguments that it would use
+//!        ─ write_file(name, text), run(words): any file, any command of virsh
 //! ```
 //!
-//! No guest is started. libvirt is what this project's profile `libvirt` is held against: nothing that it fills in comes from code here.
-//! It is Debian 13's, 11.3, whatever this machine is: unpacked beside its QEMU ([`crate::qemus`]), and run in that tree as if it were `/`.
+//! The profile `libvirt` of this project is compared with it. It is version 11.3 of Debian 13, or
+//! 9.0 of Debian 12, on any machine: unpacked next to its QEMU ([`crate::qemus`]) and run in that
+//! tree as if it were `/`. Guests are started with their processors stopped: they need no CPU time,
+//! but devices can be attached and detached. Other programs of this machine reach the daemon by
+//! [`Libvirt::socket`].
 
 use crate::command::{as_root, finish};
 use crate::error::{Error, Result};
@@ -20,53 +23,76 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::{NamedTempFile, TempDir};
 
-/// `nobody` of Debian (`base-passwd`): the daemon of root's would be the whole system's.
+/// Debian's user `nobody` (`base-passwd`). A daemon that root starts would be the one of the whole
+/// system.
 const NOBODY: u32 = 65534;
 
-const PASSWD: &str = "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/mnt:/bin/sh\n";
-const GROUP: &str = "root:x:0:\nnogroup:x:65534:\n";
+/// libvirt 9.0 does not start its QEMU driver without its own user.
+const PASSWD: &str = "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/mnt:/bin/sh\n\
+                      libvirt-qemu:x:64055:108::/mnt:/bin/sh\n";
+const GROUP: &str = "root:x:0:\nkvm:x:108:\nnogroup:x:65534:\n";
 
-/// The file of a domain, in the folder that programs are run in.
+/// The releases whose libvirt can be started, the newest first: 11.3 and 9.0.
+pub const SUITES: [&str; 2] = qemus::SUITES;
+
+/// Starts the daemon again when it has ended, unless [`HELD`] exists. Its guests stay.
+const DAEMON: &str =
+    "while :; do libvirtd --timeout 60; while [ -e held ]; do sleep 0.1; done; done";
+
+/// The file in the working directory that keeps the daemon from being started again.
+const HELD: &str = "held";
+
+/// The file of a domain, in the working directory of the programs.
 const DOMAIN: &str = "domain.xml";
 
-/// How long the daemon may take to answer. It asks QEMU what it can do, which takes seconds.
+/// How long the daemon may take to respond. It queries QEMU's capabilities, which takes seconds.
 const START_LIMIT: Duration = Duration::from_secs(120);
-/// After how many seconds without a question it ends by itself.
-const IDLE: &str = "60";
-const PAUSE: Duration = Duration::from_millis(200);
+const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Runs a program in another tree, as an unprivileged user whose home is a folder of this machine's, where it starts; with an editor that puts
-/// [`EDITED`] in the place of what it is to edit. The shell stays: as the first process of its
-/// namespace it takes leave of the QEMUs that libvirt starts to ask them, and waits to see ended.
+/// Runs a program in another tree, as an unprivileged user whose home and working directory are a
+/// directory of this machine. The editor replaces the file with [`EDITED`]. The shell stays
+/// running: as the first process of its namespace it reaps the QEMUs that libvirt starts to query
+/// them, because libvirt waits until they have ended. `virsh` must not start a daemon of its own,
+/// which would end with it.
 const IN_TREE: &str = r#"root=$1 home=$2; shift 2
-mount --rbind /dev "$root/dev" && mount -t proc proc "$root/proc" && mount --bind "$home" "$root/mnt" &&
+mount --rbind /dev "$root/dev" && mount --rbind /sys "$root/sys" && mount -t proc proc "$root/proc" && mount --bind "$home" "$root/mnt" &&
 chroot --userspec=65534:65534 "$root" env -i -C /mnt PATH=/usr/bin:/usr/sbin:/bin:/sbin LC_ALL=C \
-    HOME=/mnt TMPDIR=/mnt XDG_RUNTIME_DIR=/mnt/run EDITOR="cp edited.xml" "$@""#;
+    HOME=/mnt TMPDIR=/mnt XDG_RUNTIME_DIR=/mnt/run LIBVIRT_AUTOSTART=0 EDITOR="cp edited.xml" "$@""#;
 
-/// What `virsh edit` makes of a domain, if it is there: see [`Libvirt::put`].
+/// The file that `virsh edit` replaces a domain's XML with: see [`Libvirt::write_file`].
 pub const EDITED: &str = "edited.xml";
 
-/// A daemon with no domains; ended on drop.
+/// A daemon, initially without domains; killed on drop.
 #[derive(Debug)]
 pub struct Libvirt {
+    /// The process that all others descend from.
     daemon: Child,
     home: TempDir,
     root: PathBuf,
 }
 
 impl Libvirt {
-    /// Starts it, and waits until it answers.
+    /// Starts it and waits until it responds.
     ///
     /// # Errors
-    /// [`Error::Command`] if the packages cannot be installed or it does not answer; [`Error::Io`].
+    /// [`Error::Command`] if the packages cannot be installed or it does not respond;
+    /// [`Error::Io`].
     pub fn start() -> Result<Libvirt> {
+        Self::of(qemus::LIBVIRT_SUITE)
+    }
+
+    /// The same, for the libvirt of a release, one of [`SUITES`].
+    ///
+    /// # Errors
+    /// As [`Libvirt::start`].
+    pub fn of(suite: &str) -> Result<Libvirt> {
         packages::ensure()?;
-        let root = qemus::release(qemus::LIBVIRTS)?.join("root");
-        for folder in ["dev", "proc", "mnt"] {
+        let root = qemus::with_libvirt(suite)?.join("root");
+        for folder in ["dev", "proc", "sys", "mnt"] {
             let folder = root.join(folder);
             fs::create_dir_all(&folder).map_err(Error::io("make the folder", &folder))?;
         }
-        // Which no package of the tree makes: in an installation, a script does.
+        // Created by a script when Debian is installed, so not part of any package.
         for (file, text) in [("passwd", PASSWD), ("group", GROUP)] {
             let file = root.join("etc").join(file);
             fs::write(&file, text).map_err(Error::io("write", &file))?;
@@ -75,16 +101,16 @@ impl Libvirt {
         let run_dir = home.path().join("run");
         fs::create_dir(&run_dir).map_err(Error::io("make the folder", &run_dir))?;
         let nobody = format!("{NOBODY}:{NOBODY}");
-        // Before the folder is another user's.
+        // Before the directory belongs to another user.
         let log = home.path().join("libvirtd.log");
         let file = fs::File::create(&log).map_err(Error::io("create", &log))?;
         for folder in [home.path(), &run_dir] {
             let folder = folder.display().to_string();
-            done_as_root("chmod", &["0755", &folder])?;
-            done_as_root("chown", &[&nobody, &folder])?;
+            run_as_root("chmod", &["0755", &folder])?;
+            run_as_root("chown", &[&nobody, &folder])?;
         }
-        let mut command = in_tree(&root, home.path(), "libvirtd");
-        command.args(["--timeout", IDLE]);
+        let mut command = in_tree(&root, home.path(), "sh");
+        command.args(["-c", DAEMON]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
         let daemon = command.spawn().map_err(Error::io("start", Path::new("libvirtd")))?;
         let libvirt = Libvirt { daemon, home, root };
@@ -98,83 +124,145 @@ impl Libvirt {
             match self.run(&["list"]) {
                 Ok(_) => return Ok(()),
                 Err(error) if Instant::now() > deadline => return Err(error),
-                Err(_) => std::thread::sleep(PAUSE),
+                Err(_) => std::thread::sleep(RETRY_INTERVAL),
             }
         }
     }
 
-    /// Its version, as `virsh version --daemon` says it.
+    /// The daemon's socket, as root and `nobody` of this machine can connect to it.
+    pub fn socket(&self) -> PathBuf {
+        self.home.path().join("run/libvirt/libvirt-sock")
+    }
+
+    /// The folder that the daemon and its guests see as `/mnt`.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Starts a domain, with its processors stopped.
+    ///
+    /// # Errors
+    /// [`Error::Command`] with libvirt's message.
+    pub fn start_domain(&self, name: &str) -> Result<()> {
+        self.run(&["start", "--paused", name]).map(drop)
+    }
+
+    /// Kills the daemon and keeps it from being started again. Guests stay.
+    ///
+    /// # Errors
+    /// [`Error::Unusable`] if it does not run; [`Error::Command`].
+    pub fn kill_daemon(&self) -> Result<()> {
+        self.write_file(HELD, "")?;
+        let daemon = self.process("libvirtd");
+        let daemon = daemon.ok_or_else(|| Error::Unusable("no libvirtd runs".to_owned()))?;
+        run_as_root("kill", &["-9", &daemon.to_string()])?;
+        while self.process("libvirtd").is_some() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// Starts the daemon again after [`Libvirt::kill_daemon`], and waits until it responds.
+    ///
+    /// # Errors
+    /// [`Error::Command`].
+    pub fn start_daemon(&self) -> Result<()> {
+        run_as_root("rm", &["-f", &self.home.path().join(HELD).display().to_string()])?;
+        self.wait()
+    }
+
+    /// The process with this name below this daemon's first process.
+    fn process(&self, name: &str) -> Option<u32> {
+        let stat = |pid: u32| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            let (head, rest) = stat.rsplit_once(") ")?;
+            let comm = head.split_once('(')?.1.to_owned();
+            let mut fields = rest.split(' ');
+            let state = fields.next()?.to_owned();
+            Some((comm, state, fields.next()?.parse::<u32>().ok()?))
+        };
+        let is_below = |pid: u32| {
+            let mut chain = std::iter::successors(Some(pid), |pid| Some(stat(*pid)?.2));
+            chain.any(|pid| pid == self.daemon.id())
+        };
+        let all = fs::read_dir("/proc").ok()?.flatten();
+        let mut all = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        all.find(|pid| stat(*pid).is_some_and(|it| it.0 == name && it.1 != "Z") && is_below(*pid))
+    }
+
+    /// The daemon's version, from `virsh version --daemon`.
     ///
     /// # Errors
     /// [`Error::Command`].
     pub fn version(&self) -> Result<String> {
-        let said = self.run(&["version", "--daemon"])?;
-        let line = said.lines().find_map(|line| line.strip_prefix("Running against daemon: "));
+        let output = self.run(&["version", "--daemon"])?;
+        let line = output.lines().find_map(|line| line.strip_prefix("Running against daemon: "));
         Ok(line.unwrap_or_default().trim().to_owned())
     }
 
     /// Defines a domain.
     ///
     /// # Errors
-    /// [`Error::Command`] with libvirt's words if it refuses.
+    /// [`Error::Command`] with libvirt's message if it rejects it.
     pub fn define(&self, xml: &str) -> Result<()> {
-        self.put(DOMAIN, xml)?;
+        self.write_file(DOMAIN, xml)?;
         self.run(&["define", DOMAIN]).map(drop)
     }
 
-    /// A file with this name in the folder that `virsh` runs in. One of the name [`EDITED`] is what `virsh edit` makes of a domain.
+    /// Writes a file in the working directory of `virsh`. `virsh edit` replaces a domain's XML with
+    /// the file [`EDITED`].
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Command`].
-    pub fn put(&self, name: &str, text: &str) -> Result<()> {
+    pub fn write_file(&self, name: &str, text: &str) -> Result<()> {
         let mut file = NamedTempFile::new().map_err(Error::io("create", Path::new("/tmp")))?;
         file.write_all(text.as_bytes()).map_err(Error::io("write", file.path()))?;
         let here = file.path().display().to_string();
         let there = self.home.path().join(name).display().to_string();
-        done_as_root("cp", &[&here, &there])?;
-        done_as_root("chmod", &["0644", &there])
+        run_as_root("cp", &[&here, &there])?;
+        run_as_root("chmod", &["0644", &there])
     }
 
-    /// Forgets a domain.
+    /// Removes a domain.
     ///
     /// # Errors
     /// [`Error::Command`].
     pub fn undefine(&self, name: &str) -> Result<()> {
-        // Some machines keep variables of their firmware beside.
+        // Domains with UEFI firmware have a file with its variables.
         self.run(&["undefine", "--nvram", name]).map(drop)
     }
 
-    /// The XML of a domain, with all that libvirt has filled in.
+    /// The XML of a domain with everything that libvirt has filled in.
     ///
     /// # Errors
     /// [`Error::Command`].
-    pub fn dump(&self, name: &str) -> Result<String> {
+    pub fn dump_xml(&self, name: &str) -> Result<String> {
         self.run(&["dumpxml", "--inactive", name])
     }
 
-    /// The command line that libvirt would start QEMU with, as it writes it for a shell.
+    /// The command line that libvirt would start QEMU with, quoted for a shell.
     ///
     /// # Errors
-    /// [`Error::Command`] with libvirt's words where it would not start it.
-    pub fn native(&self, name: &str) -> Result<String> {
+    /// [`Error::Command`] with libvirt's message if it would not start the domain.
+    pub fn qemu_command_line(&self, name: &str) -> Result<String> {
         self.run(&["domxml-to-native", "qemu-argv", "--domain", name])
     }
 
-    /// Holds a text against libvirt's schema of domains.
+    /// Validates XML against libvirt's schema of domains.
     ///
     /// # Errors
-    /// [`Error::Command`] with what is wrong.
+    /// [`Error::Command`] with the validator's message.
     pub fn validate(&self, xml: &str) -> Result<()> {
-        self.put(DOMAIN, xml)?;
+        self.write_file(DOMAIN, xml)?;
         let mut command = in_tree(&self.root, self.home.path(), "virt-xml-validate");
         command.args([DOMAIN, "domain"]);
         finish(command).map(drop)
     }
 
-    /// Runs `virsh` with these words: what it prints.
+    /// Runs `virsh` with these arguments and returns its output.
     ///
     /// # Errors
-    /// [`Error::Command`] with its words.
+    /// [`Error::Command`] with its message.
     pub fn run(&self, words: &[&str]) -> Result<String> {
         let mut command = in_tree(&self.root, self.home.path(), "virsh");
         command.args(["-q", "-c", "qemu:///session"]).args(words).stdin(Stdio::null());
@@ -184,13 +272,14 @@ impl Libvirt {
 
 impl Drop for Libvirt {
     fn drop(&mut self) {
-        // Both fail only for a process that has ended already. What sudo started ends by itself: see IDLE.
+        // Both fail only if the process has already ended. Processes behind sudo exit with it,
+        // because of `--kill-child`.
         let _ = self.daemon.kill();
         let _ = self.daemon.wait();
     }
 }
 
-/// A program in another tree: see [`IN_TREE`].
+/// A command that runs a program in another tree: see [`IN_TREE`].
 fn in_tree(root: &Path, home: &Path, program: &str) -> Command {
     let mut command = as_root("unshare");
     command.args(["--mount", "--kill-child", "--fork", "--pid", "--", "sh", "-c", IN_TREE, "sh"]);
@@ -198,7 +287,7 @@ fn in_tree(root: &Path, home: &Path, program: &str) -> Command {
     command
 }
 
-fn done_as_root(program: &str, words: &[&str]) -> Result<()> {
+fn run_as_root(program: &str, words: &[&str]) -> Result<()> {
     let mut command = as_root(program);
     command.args(words);
     finish(command).map(drop)

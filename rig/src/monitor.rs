@@ -1,5 +1,5 @@
-//! The rig's own small QMP client, so that what the rig does with a guest does not lean on the code
-//! that is being tested. QMP is JSON, one value a line: docs/interop/qmp-spec of QEMU.
+//! The rig's own small QMP client, so that the rig does not depend on the code under test. QMP is
+//! JSON with one value per line: docs/interop/qmp-spec of QEMU.
 
 use crate::error::{Error, Result, Tail};
 use serde_json::{Value, json};
@@ -9,9 +9,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Longest line taken from QEMU; `query-qmp-schema` has about 200 kB.
+/// The maximum length of a line from QEMU; the response to `query-qmp-schema` is about 200 kB long.
 const LINE_LIMIT: usize = 16 << 20;
-/// Events kept for a later [`Monitor::wait_event`].
+/// The number of events that are kept for [`Monitor::wait_event`].
 const EVENTS_KEPT: usize = 1024;
 
 /// A connection to a QMP monitor.
@@ -23,10 +23,11 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Connects, trying again until the socket is there, and leaves negotiation mode.
+    /// Connects, retrying until the socket accepts, and negotiates capabilities.
     ///
     /// # Errors
-    /// [`Error::Timeout`] if nothing answers, [`Error::Monitor`] if it is no QMP.
+    /// [`Error::Io`] if the socket does not accept in time, [`Error::Timeout`] if there is no
+    /// response, [`Error::Monitor`] if it is not QMP.
     pub fn connect(path: &Path, limit: Duration) -> Result<Self> {
         let deadline = Instant::now() + limit;
         let stream = loop {
@@ -41,7 +42,10 @@ impl Monitor {
         let mut monitor = Self { stream, received: Vec::new(), events: VecDeque::new() };
         let greeting = monitor.value(deadline, limit, "greeting of the monitor")?;
         if greeting.get("QMP").is_none() {
-            return Err(Error::Monitor(format!("{} greets with {greeting}", path.display())));
+            return Err(Error::Monitor(format!(
+                "unexpected greeting from {}: {greeting}",
+                path.display()
+            )));
         }
         monitor.execute("qmp_capabilities", json!({}), limit)?;
         Ok(monitor)
@@ -50,7 +54,7 @@ impl Monitor {
     /// Runs a command and returns its `return` value.
     ///
     /// # Errors
-    /// [`Error::Monitor`] with QEMU's words if it refuses, [`Error::Timeout`].
+    /// [`Error::Monitor`] with QEMU's message if it fails, [`Error::Timeout`].
     pub fn execute(&mut self, command: &str, arguments: Value, limit: Duration) -> Result<Value> {
         let deadline = Instant::now() + limit;
         let line = format!("{}\n", json!({"execute": command, "arguments": arguments}));
@@ -58,19 +62,20 @@ impl Monitor {
             .write_all(line.as_bytes())
             .map_err(|e| Error::Monitor(format!("cannot send {command}: {e}")))?;
         loop {
-            let mut value = self.value(deadline, limit, &format!("answer to {command}"))?;
+            let mut value = self.value(deadline, limit, &format!("response to {command}"))?;
             if let Some(answer) = value.get_mut("return") {
                 return Ok(answer.take());
             }
             if let Some(error) = value.get("error") {
-                let reason = error.get("desc").and_then(Value::as_str).unwrap_or("no reason");
-                return Err(Error::Monitor(format!("QEMU refuses {line}: {reason}")));
+                let reason = error.get("desc").and_then(Value::as_str).unwrap_or("no message");
+                return Err(Error::Monitor(format!("QEMU rejects {line}: {reason}")));
             }
             self.keep(value);
         }
     }
 
-    /// Waits for an event, or takes one that came before, for which `wanted` is true.
+    /// Waits for an event for which `wanted` is true. An event that was already received counts
+    /// too.
     ///
     /// # Errors
     /// [`Error::Timeout`], [`Error::Monitor`] if QEMU ends.
@@ -82,16 +87,16 @@ impl Monitor {
     ) -> Result<Value> {
         let deadline = Instant::now() + limit;
         let empty = Value::Null;
-        let fits = |event: &Value| {
+        let matches = |event: &Value| {
             event.get("event").and_then(Value::as_str) == Some(name)
                 && wanted(event.get("data").unwrap_or(&empty))
         };
-        if let Some(at) = self.events.iter().position(&fits) {
+        if let Some(at) = self.events.iter().position(&matches) {
             return Ok(self.events.remove(at).unwrap_or_default());
         }
         loop {
             let event = self.value(deadline, limit, &format!("event {name}"))?;
-            if fits(&event) {
+            if matches(&event) {
                 return Ok(event);
             }
             self.keep(event);
@@ -115,7 +120,7 @@ impl Monitor {
                 return serde_json::from_slice(&line).map_err(|e| broken(&e.to_string()));
             }
             if self.received.len() > LINE_LIMIT {
-                return Err(broken("a line without end"));
+                return Err(broken("a line exceeds the limit"));
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -123,16 +128,16 @@ impl Monitor {
             }
             let wait = self.stream.set_read_timeout(Some(left));
             match wait.and_then(|()| self.stream.read(&mut buffer)) {
-                Ok(0) => return Err(broken("QEMU has closed the monitor")),
+                Ok(0) => return Err(broken("QEMU closed the connection")),
                 Ok(count) => self.received.extend(buffer.iter().take(count)),
-                Err(e) if is_pause(e.kind()) => {}
+                Err(e) if is_temporary(e.kind()) => {}
                 Err(e) => return Err(broken(&e.to_string())),
             }
         }
     }
 }
 
-/// Kinds of error after which one simply reads again.
-fn is_pause(kind: ErrorKind) -> bool {
+/// Whether a read can be retried after this error.
+fn is_temporary(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }

@@ -1,5 +1,5 @@
-//! What the rig needs from Debian on this machine. Only what is missing is installed, and what is
-//! installed is said first. The guest's kernel is not among it: see [`crate::kernel`].
+//! The Debian packages that the rig needs on this machine. Only missing ones are installed, and
+//! their names are printed first. The guest's kernel is not installed: see [`crate::kernel`].
 
 use crate::command::{as_root, finish, run, run_in};
 use crate::error::{Error, Result};
@@ -8,9 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
-/// The packages, and what each is for:
-/// the emulator, its firmware, the guest's userland, unpacking the kernel's image and its modules,
-/// making disk images.
+/// The packages: the emulator and its firmware, the guest's userland, tools to unpack the kernel's
+/// image and its modules, tools for disk images.
 pub const PACKAGES: [&str; 7] = [
     "qemu-system-x86",
     "qemu-system-data",
@@ -34,12 +33,12 @@ pub fn ensure() -> Result<()> {
 /// # Errors
 /// As [`ensure`].
 pub fn ensure_all(packages: &[&'static str]) -> Result<()> {
-    // Threads of one process: the second one finds everything installed. Processes wait for each
-    // other by dpkg's own lock.
+    // Serialises the threads of this process, so that the second one finds everything installed.
+    // Processes are serialized by dpkg's own lock.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let missing = || packages.iter().copied().filter(|it| !is_installed(it)).collect::<Vec<_>>();
-    // Twice: where one of them was there from another release, installing the rest has removed it.
+    // Twice, because installing packages can remove those that were installed from another release.
     for _ in 0..2 {
         let missing = missing();
         if missing.is_empty() {
@@ -51,13 +50,13 @@ pub fn ensure_all(packages: &[&'static str]) -> Result<()> {
     Ok(())
 }
 
-/// Whether dpkg says that a package is installed.
+/// Whether a package is installed, according to dpkg.
 fn is_installed(package: &str) -> bool {
     run("dpkg-query", &["-W", "-f=${db:Status-Status}", package])
         .is_ok_and(|status| status == "installed")
 }
 
-/// Asks Debian for its current lists of packages: `apt-get update`.
+/// Updates the package lists: `apt-get update`.
 ///
 /// # Errors
 /// [`crate::Error::Command`] if `apt-get` fails.
@@ -65,15 +64,15 @@ pub fn update_lists() -> Result<()> {
     finish(apt_get(&["update"])).map(drop)
 }
 
-/// Downloads a package into a folder and unpacks it there, without installing it; returns the
-/// folder that stands for `/`.
+/// Downloads a package into a directory and unpacks it there, without installing it. Returns the
+/// directory that corresponds to `/`.
 ///
 /// # Errors
 /// [`crate::Error::Command`] if `apt-get` or `dpkg-deb` fails, [`Error::Io`].
 pub fn unpack(package: &str, dir: &Path) -> Result<PathBuf> {
     eprintln!("vusb-rig: downloading {package} (kept in the cache, not installed)");
     let download = || run_in(dir, "apt-get", &["-q", "download", package]);
-    // A list that is too old names versions that the mirror no longer has.
+    // Outdated lists contain versions that the mirror no longer has.
     download().or_else(|_| update_lists().and_then(|()| download()))?;
     let root = dir.join("root");
     for entry in fs::read_dir(dir).map_err(Error::io("read the folder", dir))? {
@@ -92,11 +91,11 @@ fn install(packages: &[&str]) -> Result<()> {
     finish(command).map(drop)
 }
 
-/// `apt-get`, quiet, without questions, through sudo where this is not root.
+/// `apt-get`, quiet and non-interactive, through sudo if this process is not root.
 fn apt_get(args: &[&str]) -> Command {
     let mut command = as_root("env");
     command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"]);
-    // Seconds that apt waits for another apt.
+    // How long to wait for another apt, in seconds.
     command.args(["-o", "DPkg::Lock::Timeout=300"]);
     command.args(args);
     command

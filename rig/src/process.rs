@@ -1,9 +1,9 @@
 //! QEMU as a process that cannot outlive its test.
 //!
-//! It is killed when its handle is dropped, and, should the test itself be killed, by the kernel:
-//! `setpriv --pdeathsig` of util-linux asks for that. The kernel counts the death of the *thread*
-//! that started a process, and a test's thread ends before the program does; hence one thread that
-//! starts all of them and never ends.
+//! It is killed when its handle is dropped. If the test itself is killed, the kernel kills QEMU,
+//! because it is started with `setpriv --pdeathsig` of util-linux. The kernel does that when the
+//! *thread* that started a process ends, and a test's thread ends before the test program. So one
+//! thread that never ends starts all processes.
 
 use crate::command;
 use crate::error::{Error, Result, Tail};
@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{SendError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// A QEMU that can be started.
@@ -22,18 +22,18 @@ pub struct Qemu {
 }
 
 impl Qemu {
-    /// The one that `VUSB_QEMU` names, else the installed one.
+    /// The QEMU in `VUSB_QEMU`, by default the installed one.
     pub fn installed() -> Self {
         let program = std::env::var_os("VUSB_QEMU").unwrap_or("qemu-system-x86_64".into());
         Self { program: program.into() }
     }
 
-    /// The one at a path.
+    /// The QEMU at this path.
     pub fn at(program: impl Into<PathBuf>) -> Self {
         Self { program: program.into() }
     }
 
-    /// What is run.
+    /// The path or name of the program.
     pub fn program(&self) -> &Path {
         &self.program
     }
@@ -43,15 +43,16 @@ impl Qemu {
     /// # Errors
     /// [`Error::Command`] if it does not run.
     pub fn version(&self) -> Result<String> {
-        let mut ask = Command::new(&self.program);
-        ask.arg("--version");
-        let text = command::finish(ask)?;
+        let mut version = Command::new(&self.program);
+        version.arg("--version");
+        let text = command::finish(version)?;
         let number = text.split_whitespace().skip_while(|word| *word != "version").nth(1);
         Ok(number.unwrap_or("unknown").to_owned())
     }
 }
 
-/// A folder of one run: sockets, consoles. Deleted at the end unless `VUSB_RIG_KEEP` is set.
+/// The directory of one run, for sockets and consoles. Deleted on drop unless `VUSB_RIG_KEEP` is
+/// set.
 #[derive(Debug)]
 pub(crate) struct RunDir {
     path: PathBuf,
@@ -60,7 +61,7 @@ pub(crate) struct RunDir {
 
 impl RunDir {
     pub(crate) fn new() -> Result<Self> {
-        // Short: the path of a Unix socket has at most 107 bytes.
+        // A short name, because the path of a Unix socket has at most 107 bytes.
         let dir = tempfile::Builder::new().prefix("vusb-rig-").tempdir();
         let dir = dir.map_err(Error::io("make a folder in", &std::env::temp_dir()))?;
         if std::env::var_os("VUSB_RIG_KEEP").is_some() {
@@ -88,7 +89,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts QEMU; its standard error goes to `qemu.log` in the run's folder.
+    /// Starts QEMU. Its standard error is `qemu.log` in the run's directory.
     pub(crate) fn start(qemu: &Qemu, args: &[OsString], dir: &RunDir) -> Result<Self> {
         let stderr = dir.join("qemu.log");
         let log = File::create(&stderr).map_err(Error::io("create", &stderr))?;
@@ -100,7 +101,7 @@ impl Process {
         Ok(Self { child: Mutex::new(child), stderr })
     }
 
-    /// The process's number on this machine.
+    /// The process ID.
     pub(crate) fn id(&self) -> u32 {
         self.child().id()
     }
@@ -110,7 +111,7 @@ impl Process {
         &self.stderr
     }
 
-    /// An error if QEMU has ended; `what` says what it is needed for.
+    /// Returns an error if QEMU has ended. `what` says what it was needed for.
     pub(crate) fn check(&self, what: &str, tail: impl FnOnce() -> Tail) -> Result<()> {
         match self.child().try_wait() {
             Ok(None) => Ok(()),
@@ -119,10 +120,10 @@ impl Process {
         }
     }
 
-    /// Kills it, if it still runs, and waits until it is gone.
+    /// Kills QEMU if it is running, and waits until it has ended.
     pub(crate) fn kill(&self) {
         let mut child = self.child();
-        // Both fail only for a process that has ended already.
+        // Both fail only if the process has already ended.
         let _ = child.kill();
         let _ = child.wait();
     }
@@ -143,30 +144,28 @@ impl Drop for Process {
     }
 }
 
-/// A command to start, and where to send the child.
-type Order = (Command, SyncSender<io::Result<Child>>);
+/// A command to start, and the channel for the child.
+type StartRequest = (Command, SyncSender<io::Result<Child>>);
 
-/// Starts a command from the thread that never ends.
+/// Starts a command on the thread that never ends.
 fn spawn(command: Command) -> io::Result<Child> {
-    static STARTER: OnceLock<Mutex<Sender<Order>>> = OnceLock::new();
+    static STARTER: OnceLock<Mutex<Sender<StartRequest>>> = OnceLock::new();
     let starter = STARTER.get_or_init(|| {
-        let (orders, inbox) = channel::<Order>();
+        let (requests, inbox) = channel::<StartRequest>();
         std::thread::spawn(move || {
             for (mut command, reply) in inbox {
-                // Nobody waits any more: the child is killed by its handle's owner, which is this.
-                if let Err(unsent) = reply.send(command.spawn())
-                    && let Ok(mut child) = unsent.0
-                {
+                // The caller is gone, so this thread owns the child.
+                if let Err(SendError(Ok(mut child))) = reply.send(command.spawn()) {
                     let _ = child.kill();
                 }
             }
         });
-        Mutex::new(orders)
+        Mutex::new(requests)
     });
     let gone = || io::Error::other("the thread that starts processes has ended");
     let (reply, result) = sync_channel(1);
-    let orders = starter.lock().unwrap_or_else(PoisonError::into_inner);
-    orders.send((command, reply)).map_err(|_| gone())?;
-    drop(orders);
+    let requests = starter.lock().unwrap_or_else(PoisonError::into_inner);
+    requests.send((command, reply)).map_err(|_| gone())?;
+    drop(requests);
     result.recv().map_err(|_| gone())?
 }

@@ -1,7 +1,7 @@
-//! What a guest's kernel says of its own USB and PCI devices, parsed from `usb-tree` and `pci-tree`
+//! A guest's USB and PCI devices, parsed from the output of `usb-tree` and `pci-tree`
 //! (`guest/*.sh`).
 
-/// A USB device, root hubs included, as the guest's kernel shows it in `/sys/bus/usb/devices`.
+/// A USB device or root hub in the guest's `/sys/bus/usb/devices`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GuestUsbDevice {
     /// `1-1.2`: bus 1, port 1, port 2; `usb1` for the root hub of bus 1.
@@ -18,15 +18,15 @@ pub struct GuestUsbDevice {
     pub address: u16,
     /// bDeviceClass; 9 is a hub.
     pub class: u8,
-    /// Its own words: manufacturer, or nothing.
+    /// The manufacturer's name, as the device reports it; may be empty.
     pub manufacturer: String,
-    /// Its own words: product, or nothing.
+    /// The product's name, as the device reports it; may be empty.
     pub name: String,
-    /// Its own words: serial number, or nothing.
+    /// The serial number, as the device reports it; may be empty.
     pub serial: String,
     /// The drivers of its interfaces, in order: `usb-storage`, `usbhid`, `hub`.
     pub drivers: Vec<String>,
-    /// Where it hangs: `/sys/devices/pci0000:00/0000:00:04.0/usb1/1-1`.
+    /// Its directory: `/sys/devices/pci0000:00/0000:00:04.0/usb1/1-1`.
     pub sysfs: String,
 }
 
@@ -37,7 +37,7 @@ impl GuestUsbDevice {
         before.rsplit('/').next()
     }
 
-    /// Whether it is the root hub of a controller, which no one plugged in.
+    /// Whether it is the root hub of a controller.
     pub fn is_root_hub(&self) -> bool {
         self.path.starts_with("usb")
     }
@@ -72,11 +72,11 @@ pub struct GuestPciDevice {
     pub device: u16,
     /// Class, subclass and interface, like 0x0c0320 for EHCI.
     pub class: u32,
-    /// The driver that has it.
+    /// The driver that is bound to it.
     pub driver: Option<String>,
 }
 
-/// Parses the output of `usb-tree`; lines that make no sense are left out.
+/// Parses the output of `usb-tree`. Malformed lines are skipped.
 pub(crate) fn parse_usb(text: &str) -> Vec<GuestUsbDevice> {
     let mut devices: Vec<GuestUsbDevice> = Vec::new();
     for line in text.lines() {
@@ -90,7 +90,7 @@ pub(crate) fn parse_usb(text: &str) -> Vec<GuestUsbDevice> {
     devices
 }
 
-/// Parses the output of `pci-tree`; lines that make no sense are left out.
+/// Parses the output of `pci-tree`. Malformed lines are skipped.
 pub(crate) fn parse_pci(text: &str) -> Vec<GuestPciDevice> {
     text.lines().filter_map(parse_pci_line).collect()
 }

@@ -1,6 +1,6 @@
-//! The rig itself: a guest boots, answers, and sees what QEMU's command line gave it.
+//! The rig itself: a guest boots, responds, and sees the hardware of QEMU's command line.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends at its first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
 use sha2::{Digest, Sha256};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use vusb_rig::{BareQemu, Error, Guest};
 const BOOT: Duration = Duration::from_secs(120);
 const SHORT: Duration = Duration::from_secs(20);
 
-/// 1 MiB that no other test has, and its checksum.
+/// 1 MiB with unique content, and its checksum.
 fn stick(dir: &std::path::Path) -> (std::path::PathBuf, String) {
     let data: Vec<u8> =
         (0u32..1 << 18).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
@@ -38,9 +38,9 @@ fn sees_its_stick(machine: &str) {
     let uptime = guest.wait_booted(BOOT).unwrap();
     eprintln!("{machine}: booted in {:?}, uptime {uptime} s", start.elapsed());
     guest.wait_until("[ -b /dev/sda ] && [ -c /dev/input/event0 ]", SHORT).unwrap();
-    eprintln!("{machine}: stick there after {:?}", start.elapsed());
-    let said = guest.sh("sha256sum /dev/sda", SHORT).unwrap().ok().unwrap();
-    assert_eq!(said.split_whitespace().next(), Some(sum.as_str()));
+    eprintln!("{machine}: stick found after {:?}", start.elapsed());
+    let output = guest.sh("sha256sum /dev/sda", SHORT).unwrap().ok().unwrap();
+    assert_eq!(output.split_whitespace().next(), Some(sum.as_str()));
 
     let tree = guest.usb_tree().unwrap();
     let stick = tree.iter().find(|d| d.path == "2-2").unwrap_or_else(|| panic!("{tree:#?}"));
@@ -90,7 +90,7 @@ fn the_agent_runs_commands() {
 }
 
 #[test]
-fn a_bare_qemu_has_monitors_at_once() {
+fn a_bare_qemu_has_monitors_immediately() {
     let start = Instant::now();
     let qemu = BareQemu::start(["-machine", "pc", "-nodefaults", "-device", "qemu-xhci"]).unwrap();
     let status = qemu.qmp("query-status", serde_json::json!({})).unwrap();
@@ -100,7 +100,7 @@ fn a_bare_qemu_has_monitors_at_once() {
 }
 
 #[test]
-fn what_qemu_refuses_is_said_in_its_words() {
+fn an_error_contains_the_message_of_qemu() {
     let error = BareQemu::start(["-device", "no-such-thing"]).unwrap_err().to_string();
     assert!(error.contains("'no-such-thing' is not a valid device model name"), "{error}");
 }

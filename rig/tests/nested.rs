@@ -1,20 +1,20 @@
-//! Host passthrough for real: devices of L1 are seen by the kernel of L2, and are seen to go.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends at its first surprise")]
+//! Real host passthrough: the kernel of L2 detects devices of L1 and their removal.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use vusb_rig::Outer;
-use vusb_rig::outer::{INNER_SPARE_QMP, INNER_XHCI};
+use vusb_rig::NestedHost;
+use vusb_rig::nested::{INNER_SPARE_QMP, INNER_XHCI};
 
-/// L2 is slow, and other tests may run beside it.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// L2 is slow, and other tests may run at the same time.
+const LIMIT: Duration = Duration::from_secs(180);
 
-/// A command for the monitor of L2's QEMU, sent from within L1.
-fn monitor(outer: &Outer, command: &str, arguments: &Value) {
+/// Sends a command to the monitor of L2's QEMU, from L1.
+fn monitor(outer: &NestedHost, command: &str, arguments: &Value) {
     let line = format!("rig-qmp {INNER_SPARE_QMP} {command} '{arguments}'");
-    outer.sh(&line, PATIENCE).unwrap().ok().unwrap();
+    outer.sh(&line, LIMIT).unwrap().ok().unwrap();
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn devices_of_the_host_reach_the_guest_and_leave_it() {
     std::fs::write(&image, &stick).unwrap();
 
     let start = Instant::now();
-    let outer = Outer::builder()
+    let outer = NestedHost::builder()
         .binary(Path::new(env!("CARGO_BIN_EXE_rig-qmp")))
         .inner("pc", INNER_XHCI)
         .drive("stick", &image)
@@ -35,7 +35,7 @@ fn devices_of_the_host_reach_the_guest_and_leave_it() {
         .start()
         .unwrap();
     eprintln!("L1 and L2 run: {:?}", start.elapsed());
-    let tablet = outer.wait_for_usb(|d| d.name == "QEMU USB Tablet", PATIENCE).unwrap();
+    let tablet = outer.wait_for_usb(|d| d.name == "QEMU USB Tablet", LIMIT).unwrap();
     let host = |id: &str, bus: u16, address: u16| {
         json!({
             "driver": "usb-host", "id": id, "bus": "hci0.0", "hostbus": bus, "hostaddr": address,
@@ -43,22 +43,22 @@ fn devices_of_the_host_reach_the_guest_and_leave_it() {
     };
     monitor(&outer, "device_add", &host("h1", tablet.bus, tablet.address));
     let inner = outer.inner();
-    let seen = inner.wait_for_usb(|d| d.drivers == ["usbhid"], PATIENCE).unwrap();
+    let seen = inner.wait_for_usb(|d| d.drivers == ["usbhid"], LIMIT).unwrap();
     eprintln!("L2 sees the tablet: {:?}", start.elapsed());
     assert_eq!((seen.vendor, seen.product, &seen.serial), (0x0627, 1, &tablet.serial));
 
     outer.plug(json!({ "driver": "usb-storage", "id": "stick", "drive": "stick" })).unwrap();
-    let stick = outer.wait_for_usb(|d| d.drivers == ["usb-storage"], PATIENCE).unwrap();
+    let stick = outer.wait_for_usb(|d| d.drivers == ["usb-storage"], LIMIT).unwrap();
     monitor(&outer, "device_add", &host("h2", stick.bus, stick.address));
-    inner.wait_until("[ -b /dev/sda ]", PATIENCE).unwrap();
-    let said = inner.sh("sha256sum /dev/sda", PATIENCE).unwrap().ok().unwrap();
-    assert_eq!(said.split_whitespace().next(), Some(sum.as_str()));
+    inner.wait_until("[ -b /dev/sda ]", LIMIT).unwrap();
+    let output = inner.sh("sha256sum /dev/sda", LIMIT).unwrap().ok().unwrap();
+    assert_eq!(output.split_whitespace().next(), Some(sum.as_str()));
     eprintln!("L2 has read the stick: {:?}", start.elapsed());
 
-    // QEMU notices that a device is gone by a transfer that fails, so somebody has to use it.
-    inner.sh("cat /dev/input/mice >/dev/null &", PATIENCE).unwrap();
+    // QEMU detects the removal of a device when a transfer fails, so a program has to use it.
+    inner.sh("cat /dev/input/mice >/dev/null &", LIMIT).unwrap();
     outer.unplug("tablet").unwrap();
     let gone = format!("[ ! -e /sys/bus/usb/devices/{} ]", seen.path);
-    inner.wait_until(&gone, PATIENCE).unwrap();
+    inner.wait_until(&gone, LIMIT).unwrap();
     eprintln!("L2 sees that the tablet is gone: {:?}", start.elapsed());
 }

@@ -1,22 +1,22 @@
-//! Two versions of QEMU side by side.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends at its first surprise")]
+//! Two versions of QEMU on one machine.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use vusb_rig::{BareQemu, Guest, Qemu, qemus};
 
-/// What QEMU's monitor says of its USB controllers.
+/// The USB controllers that QEMU has, from its monitor.
 fn controllers(qemu: &Qemu) -> BTreeSet<String> {
     let bare = BareQemu::start_with(qemu, ["-machine", "pc", "-nodefaults"]).unwrap();
-    let question = json!({ "implements": "pci-device", "abstract": false });
-    let types = bare.qmp("qom-list-types", question).unwrap();
+    let arguments = json!({ "implements": "pci-device", "abstract": false });
+    let types = bare.qmp("qom-list-types", arguments).unwrap();
     let names = types.as_array().unwrap().iter().filter_map(|t| t["name"].as_str());
     names.filter(|name| name.contains("hci")).map(str::to_owned).collect()
 }
 
 #[test]
-fn a_second_qemu_runs_beside_the_installed_one() {
+fn a_second_qemu_runs_next_to_the_installed_one() {
     let (installed, second) = (Qemu::installed(), qemus::second().unwrap());
     let versions = [installed.version().unwrap(), second.version().unwrap()];
     eprintln!("QEMU {versions:?}");

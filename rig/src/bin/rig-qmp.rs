@@ -1,5 +1,5 @@
-//! Sends lines of JSON to a QMP monitor and prints the answers: `rig-qmp SOCKET COMMAND [ARGUMENTS]`.
-//! For use inside of L1, where there is no other way to speak to a Unix socket.
+//! Sends a command to a QMP monitor and prints the response: `rig-qmp SOCKET COMMAND [ARGUMENTS]`.
+//! For use in L1, where no other program can connect to a Unix socket.
 
 use serde_json::{Value, json};
 use std::path::Path;
@@ -7,14 +7,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 use vusb_rig::monitor::Monitor;
 
-/// Two emulators, one in the other, can be slow.
+/// A nested emulator can be slow.
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let result = match words.as_slice() {
-        [socket, command] => ask(socket, command, "{}"),
-        [socket, command, arguments] => ask(socket, command, arguments),
+        [socket, command] => execute(socket, command, "{}"),
+        [socket, command, arguments] => execute(socket, command, arguments),
         _ => Err("usage: rig-qmp SOCKET COMMAND [ARGUMENTS]".to_owned()),
     };
     match result {
@@ -29,8 +29,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// One command; after `device_del`, waits until the device is gone.
-fn ask(socket: &str, command: &str, arguments: &str) -> Result<Value, String> {
+/// Runs one command. After `device_del`, waits until the device is gone.
+fn execute(socket: &str, command: &str, arguments: &str) -> Result<Value, String> {
     let arguments: Value = serde_json::from_str(arguments).map_err(|e| e.to_string())?;
     let mut monitor = Monitor::connect(Path::new(socket), LIMIT).map_err(|e| e.to_string())?;
     let id = arguments.get("id").cloned();

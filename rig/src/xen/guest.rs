@@ -1,35 +1,38 @@
-//! A guest of Xen: made with `xl`, with the rig's image and its shell.
+//! A Xen guest, created with `xl`, with the rig's image and a shell.
 
-use super::emulator::{a_triple_fault, lost_a_guest};
-use super::host::{BOOT_LIMIT, TOOL_LIMIT, XenHost, in_bin};
+use super::emulator::{has_triple_fault, is_guest_lost};
+use super::host::{BOOT_LIMIT, HARDWARE_BOOT_LIMIT, TOOL_LIMIT, XenHost, in_bin};
 use super::image::{self, GUEST_IMAGE, GUEST_KERNEL, GUEST_KERNEL_HVM};
 use super::modules;
+use crate::bundle::Files;
 use crate::cache::Cache;
 use crate::error::{Error, Result};
-use crate::parcel::Files;
 use crate::shell::Shell;
 use std::ops::Deref;
 use std::path::Path;
+use std::time::Duration;
 
-/// Parameters of the guest's kernel that only save time; its agent has the console.
+/// Parameters of the guest's kernel that save time. The agent uses the console.
 const QUICK: &str = "console=hvc0 quiet panic=-1 mitigations=off nokaslr cryptomgr.notests audit=0 \
                      apparmor=0 random.trust_cpu=on rcupdate.rcu_expedited=1 rig_agent=/dev/hvc0";
 
 /// The kinds of Xen's guests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GuestKind {
-    /// Paravirtual: runs on any processor.
+    /// Paravirtual. Runs on any processor.
     Pv,
-    /// Hardware-assisted without emulated devices. Needs [`super::XenHostBuilder::hardware_guests`].
+    /// Hardware-assisted without emulated devices. Requires
+    /// [`super::XenHostBuilder::hardware_guests`].
     Pvh,
-    /// Hardware-assisted with a device model. Needs [`super::XenHostBuilder::hardware_guests`]. Takes minutes
-    /// to boot: better have it from the start, with [`super::XenHostBuilder::ready_guest_of`].
+    /// Hardware-assisted with a device model. Requires [`super::XenHostBuilder::hardware_guests`].
+    /// Takes minutes to boot, so include it in the saved state with
+    /// [`super::XenHostBuilder::ready_guest_of`].
     Hvm,
 }
 
 impl GuestKind {
-    /// As `xl.cfg` has it.
-    fn word(self) -> &'static str {
+    /// The value of `type` in `xl.cfg`.
+    fn name(self) -> &'static str {
         match self {
             Self::Pv => "pv",
             Self::Pvh => "pvh",
@@ -38,7 +41,7 @@ impl GuestKind {
     }
 }
 
-/// How a guest is to be.
+/// The configuration of a guest.
 #[derive(Debug, Clone)]
 pub struct XenGuestBuilder {
     host: XenHost,
@@ -63,19 +66,19 @@ impl XenGuestBuilder {
         }
     }
 
-    /// The kind; [`GuestKind::Pv`] unless said.
+    /// The kind, by default [`GuestKind::Pv`].
     pub fn kind(mut self, kind: GuestKind) -> Self {
         self.kind = kind;
         self
     }
 
-    /// Memory in MiB; 192 unless said.
+    /// Memory in MiB, by default 192.
     pub fn memory_mib(mut self, mib: u32) -> Self {
         self.memory_mib = mib;
         self
     }
 
-    /// A further line of the configuration, as in `xl.cfg(5)`.
+    /// Adds a line to the configuration, see `xl.cfg(5)`.
     pub fn config(mut self, line: &str) -> Self {
         self.config.push(line.to_owned());
         self
@@ -87,36 +90,37 @@ impl XenGuestBuilder {
         self
     }
 
-    /// A file of this machine that the guest is to have.
+    /// Adds a file of this machine.
     pub fn file(mut self, inside: &str, here: &Path) -> Self {
         self.files.insert(inside.to_owned(), here.to_path_buf());
         self
     }
 
-    /// Files of this machine that the guest is to have.
+    /// Adds files of this machine.
     pub fn files(mut self, files: Files) -> Self {
         self.files.extend(files);
         self
     }
 
-    /// A program of this machine that the guest is to have in `/bin`, with its shared libraries.
+    /// Adds a program of this machine to `/bin`, with its shared libraries.
     ///
     /// # Errors
-    /// [`Error::Unusable`] if it has no file name; as [`crate::parcel::program`].
+    /// [`Error::Unusable`] if it has no file name; as [`crate::bundle::program`].
     pub fn binary(mut self, path: &Path) -> Result<Self> {
         self.files.extend(in_bin(path)?);
         Ok(self)
     }
 
-    /// Makes the guest and waits until its shell answers. Where it does not come up, what dom0 has to
-    /// say is printed.
+    /// Creates the guest and waits until its shell responds. If it does not start, prints dom0's
+    /// logs.
     ///
     /// # Errors
-    /// [`Error::InGuest`] with the words of `xl`, [`Error::Timeout`] with dom0's console.
+    /// [`Error::InGuest`] with the message of `xl`, [`Error::Timeout`] with dom0's console,
+    /// [`Error::LostGuest`], [`Error::Unusable`] if all lines are in use.
     pub fn start(self) -> Result<XenGuest> {
         let host = self.host.clone();
         self.create().inspect_err(|_| {
-            eprintln!("vusb-rig: a guest did not start; dom0 says:");
+            eprintln!("vusb-rig: a guest did not start; the logs of dom0:");
             eprintln!("{}", host.diagnosis().unwrap_or_else(|error| error.to_string()));
         })
     }
@@ -124,18 +128,19 @@ impl XenGuestBuilder {
     fn create(self) -> Result<XenGuest> {
         let mut image = self.image()?;
         if self.kind == GuestKind::Hvm {
-            // The device model hands the guest its image byte by byte.
+            // The device model passes the image to the guest byte by byte.
             self.host.sh(&format!("gzip -1 -c {image} >{image}.gz"), TOOL_LIMIT)?.ok()?;
             image.push_str(".gz");
         }
         let text = self.text(&image);
-        let Self { host, name, .. } = self;
+        let Self { host, name, kind, .. } = self;
         let path = format!("/guest/{name}.cfg");
         host.sh(&format!("cat >{path} <<'END'\n{text}END\n"), TOOL_LIMIT)?.ok()?;
-        XenGuest::create(host, name, &path)
+        let limit = if kind == GuestKind::Pv { BOOT_LIMIT } else { HARDWARE_BOOT_LIMIT };
+        XenGuest::create(host, name, &path, limit)
     }
 
-    /// The guest's image in dom0; brought there if it is not the usual one.
+    /// The guest's image in dom0. Copied there if it is not the default one.
     fn image(&self) -> Result<String> {
         if self.files.is_empty() && self.modules == modules::GUEST {
             return Ok(GUEST_IMAGE.to_owned());
@@ -143,13 +148,13 @@ impl XenGuestBuilder {
         let image = image::guest(&self.modules, self.files.clone());
         let here = image.build(&Cache::open()?, self.host.kernel())?;
         let there = format!("/guest/{}.cpio", self.name);
-        self.host.put(&Files::from([(there.clone(), here)]))?;
+        self.host.copy_in(&Files::from([(there.clone(), here)]))?;
         Ok(there)
     }
 
     fn text(&self, image: &str) -> String {
         let Self { name, memory_mib, .. } = self;
-        let kind = self.kind.word();
+        let kind = self.kind.name();
         let kernel = if self.kind == GuestKind::Hvm { GUEST_KERNEL_HVM } else { GUEST_KERNEL };
         let mut text = format!(
             "name = '{name}'\ntype = '{kind}'\nmemory = {memory_mib}\nvcpus = 1\n\
@@ -167,17 +172,18 @@ impl XenGuestBuilder {
     }
 }
 
-/// A running guest, which one uses through its [`Shell`].
+/// A running guest, controlled through its [`Shell`].
 #[derive(Debug)]
 pub struct XenGuest {
     host: XenHost,
     name: String,
     shell: Shell,
+    /// The virtio port of its line.
     line: u32,
 }
 
 impl XenGuest {
-    /// The guest that came with the saved state: the first one, hence on the first line.
+    /// The guest of the saved state. It was started first, so it uses the first line.
     pub(super) fn running(host: &XenHost, name: &str) -> Result<Self> {
         let (line, shell) = host.take_line()?;
         let guest = Self { host: host.clone(), name: name.to_owned(), shell, line };
@@ -186,36 +192,38 @@ impl XenGuest {
         Ok(guest)
     }
 
-    /// Makes the guest that a file in dom0 describes, and waits until its shell answers.
-    pub(super) fn create(host: XenHost, name: String, path: &str) -> Result<Self> {
+    /// Creates a guest from a configuration file in dom0, and waits at most `limit` until its shell
+    /// responds.
+    pub(super) fn create(host: XenHost, name: String, path: &str, limit: Duration) -> Result<Self> {
         let (line, shell) = host.take_line()?;
-        // setsid: what stays must not share a session with the command that starts it.
+        // setsid, because the relay must not be in the session of the command that starts it.
         let create = format!(
             "xl create -q {path} && \
              {{ setsid xen-relay {name} {line} </dev/null >/tmp/relay.{line} 2>&1 & }}"
         );
         host.sh(&create, BOOT_LIMIT)?.ok()?;
-        let shell = shell.lost_by(a_triple_fault);
-        shell.wait_booted(BOOT_LIMIT)?;
-        let shell = shell.lost_by(lost_a_guest);
+        let shell = shell.lost_if(has_triple_fault);
+        shell.wait_booted(limit)?;
+        let shell = shell.lost_if(is_guest_lost);
         Ok(XenGuest { host, name, shell, line })
     }
 
-    /// Its name, as `xl` knows it.
+    /// Its name in `xl`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its number.
+    /// Its domain ID.
     ///
     /// # Errors
-    /// [`Error::InGuest`] if it is gone.
+    /// [`Error::InGuest`] if it no longer exists.
     pub fn id(&self) -> Result<u32> {
-        let said = self.host.xl(&format!("domid {}", self.name))?;
-        said.trim().parse().map_err(|_| Error::Unusable(format!("xl says that its id is {said:?}")))
+        let output = self.host.xl(&format!("domid {}", self.name))?;
+        let unexpected = |_| Error::Unusable(format!("unexpected output of xl domid: {output:?}"));
+        output.trim().parse().map_err(unexpected)
     }
 
-    /// What its kernel and its agent wrote to its console until now.
+    /// The output of its kernel and its agent on its console so far.
     ///
     /// # Errors
     /// As [`Shell::sh`].
@@ -224,10 +232,10 @@ impl XenGuest {
         self.host.sh(&log, TOOL_LIMIT)?.ok()
     }
 
-    /// Ends it at once: `xl destroy`.
+    /// Destroys it: `xl destroy`.
     ///
     /// # Errors
-    /// [`Error::InGuest`] with the words of `xl`.
+    /// [`Error::InGuest`] with the message of `xl`.
     pub fn destroy(self) -> Result<()> {
         let Self { host, name, shell, line } = self;
         drop(shell);
@@ -235,7 +243,7 @@ impl XenGuest {
         // The relay ends with the console; a moment later its line is free.
         let ended = format!("[ ! -e /run/relay.{line} ]");
         host.wait_until(&ended, TOOL_LIMIT)?;
-        host.give_back_line(line);
+        host.release_line(line);
         Ok(())
     }
 }

@@ -1,23 +1,23 @@
-//! The initramfs of dom0 and of Xen's guests: the rig's usual one with other modules, and in dom0
-//! Xen's tools, the device model and the guests' kernel.
+//! The initramfs of dom0 and of Xen's guests: the rig's default image with other modules; dom0 also
+//! has Xen's tools, the device model and the guests' kernel.
 
 use super::modules;
+use crate::bundle::{self, Files};
 use crate::cache::Cache;
 use crate::error::Result;
 use crate::image::Image;
 use crate::kernel::Kernel;
-use crate::parcel::{self, Files};
 use std::path::{Path, PathBuf};
 
-/// Where dom0 has the kernel of its guests: unpacked, for that costs an emulated processor more
-/// than reading it does.
+/// The path of the guests' kernel in dom0. Uncompressed, because decompression is slower on an
+/// emulated processor than reading it.
 pub(super) const GUEST_KERNEL: &str = "/guest/vmlinux";
-/// The same as Debian packs it, for HVM guests: the device model starts no other.
+/// The same kernel as bzImage, for HVM guests: the device model only accepts this format.
 pub(super) const GUEST_KERNEL_HVM: &str = "/guest/vmlinuz";
-/// Where it has their usual image.
+/// The path of the guests' default image in dom0.
 pub(super) const GUEST_IMAGE: &str = "/guest/image.cpio";
 
-/// Xen's daemons and tools, where libxl looks for them.
+/// Xen's daemons and tools, at the paths that libxl uses.
 const TOOLS: [&str; 7] = [
     "/usr/lib/xen-4.17/bin/xl",
     "/usr/lib/xen-4.17/bin/libxl-save-helper",
@@ -27,10 +27,10 @@ const TOOLS: [&str; 7] = [
     "/usr/lib/xen-4.17/bin/lsevtchn",
     "/usr/libexec/xen-qemu-system-i386",
 ];
-/// The store's tools.
+/// The tools of xenstore: `xenstore-NAME`.
 const STORE_TOOLS: [&str; 8] = ["ls", "read", "write", "rm", "list", "exists", "chmod", "watch"];
 
-/// Firmware of HVM guests, and the keyboard that a device model has even without a display.
+/// Firmware of HVM guests, and the keymap that a device model loads even without a display.
 const FIRMWARE: [&str; 6] = [
     "/usr/share/qemu/keymaps/en-us",
     "/usr/lib/xen-4.17/boot/hvmloader",
@@ -51,23 +51,23 @@ pub(super) fn guest(modules: &[&str], files: Files) -> Image {
     image.files(files)
 }
 
-/// dom0's image; made only if the cache has none of the same ingredients.
+/// dom0's image. Created only if the cache does not contain one from the same inputs.
 pub(super) fn dom0(cache: &Cache, kernel: &Kernel) -> Result<PathBuf> {
     let guest = guest(modules::GUEST, Files::new()).build(cache, kernel)?;
     let mut image = Image::default()
         .modules(modules::DOM0.iter().copied())
-        .files(parcel::udevd(cache)?)
-        .files(modules::carried(kernel, modules::CARRIED)?)
+        .files(bundle::udevd(cache)?)
+        .files(modules::on_demand(kernel, modules::ON_DEMAND)?)
         .file(GUEST_KERNEL, &kernel.image)
         .file(GUEST_KERNEL_HVM, &kernel.packed())
         .file(GUEST_IMAGE, &guest);
     for tool in TOOLS {
-        image = image.files(parcel::program(tool, Path::new(tool))?);
+        image = image.files(bundle::program(tool, Path::new(tool))?);
     }
     image = image.file("/bin/xl", Path::new("/usr/lib/xen-4.17/bin/xl"));
     for tool in STORE_TOOLS {
         let path = format!("/usr/bin/xenstore-{tool}");
-        image = image.files(parcel::program(&path, Path::new(&path))?);
+        image = image.files(bundle::program(&path, Path::new(&path))?);
     }
     for path in FIRMWARE {
         image = image.file(path, Path::new(path));

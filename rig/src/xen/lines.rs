@@ -1,14 +1,15 @@
-//! The guests' lines: virtio ports of dom0, each a socket here, that guests' consoles are joined to.
+//! The lines of guests: virtio ports of dom0 that are connected to the guests' consoles. Each is a
+//! socket on this machine.
 
 use crate::error::{Error, Result};
 use std::io::{ErrorKind, Read};
 use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// How many guests can have a line at once.
+/// The number of lines, which limits the number of guests.
 pub(super) const COUNT: u32 = 8;
-/// The virtio port of the first guest's line; 1 is dom0's agent.
-pub(super) const FIRST: u32 = 2;
+/// The virtio port of the first line. Port 1 is dom0's agent.
+pub(super) const FIRST_PORT: u32 = 2;
 
 /// All lines of a machine.
 #[derive(Debug)]
@@ -16,33 +17,34 @@ pub(super) struct Lines(Mutex<Vec<Slot>>);
 
 #[derive(Debug)]
 struct Slot {
-    number: u32,
+    /// The virtio port.
+    port: u32,
     stream: UnixStream,
     used: bool,
 }
 
 impl Lines {
-    /// The sockets of the lines, the first one first.
+    /// The lines with these sockets, in order.
     pub(super) fn new(streams: Vec<UnixStream>) -> Self {
-        let slot = |(number, stream)| Slot { number, stream, used: false };
-        Self(Mutex::new((FIRST..).zip(streams).map(slot).collect()))
+        let slot = |(port, stream)| Slot { port, stream, used: false };
+        Self(Mutex::new((FIRST_PORT..).zip(streams).map(slot).collect()))
     }
 
-    /// The number and the socket of a line that nobody uses.
+    /// Takes a free line. Returns its virtio port and its socket.
     pub(super) fn take(&self) -> Result<(u32, UnixStream)> {
         let mut slots = self.slots();
-        let full = || Error::Unusable(format!("all {COUNT} lines of guests are in use"));
+        let full = || Error::Unusable(format!("all {COUNT} lines are in use"));
         let slot = slots.iter_mut().find(|slot| !slot.used).ok_or_else(full)?;
-        let stream = slot.drained().map_err(|source| {
-            Error::Unusable(format!("the line {} of a guest is broken: {source}", slot.number))
-        })?;
+        let stream = slot
+            .drained()
+            .map_err(|source| Error::Unusable(format!("line {} is broken: {source}", slot.port)))?;
         slot.used = true;
-        Ok((slot.number, stream))
+        Ok((slot.port, stream))
     }
 
-    /// Takes back a line whose guest is gone.
-    pub(super) fn give_back(&self, number: u32) {
-        if let Some(slot) = self.slots().iter_mut().find(|slot| slot.number == number) {
+    /// Releases a line whose guest has ended.
+    pub(super) fn release(&self, port: u32) {
+        if let Some(slot) = self.slots().iter_mut().find(|slot| slot.port == port) {
             slot.used = false;
         }
     }
@@ -53,7 +55,7 @@ impl Lines {
 }
 
 impl Slot {
-    /// The socket, without what an earlier guest left in it.
+    /// The socket, after discarding the output of an earlier guest.
     fn drained(&mut self) -> std::io::Result<UnixStream> {
         self.stream.set_nonblocking(true)?;
         let mut buffer = [0; 4096];
@@ -77,14 +79,14 @@ mod tests {
     use std::io::Write;
 
     #[test]
-    fn a_line_comes_back_without_what_was_left_in_it() {
+    fn a_released_line_is_reused_without_old_output() {
         let (here, mut there) = UnixStream::pair().unwrap();
         let lines = Lines::new(vec![here]);
-        let (number, _) = lines.take().unwrap();
-        assert_eq!(number, FIRST);
+        let (port, _) = lines.take().unwrap();
+        assert_eq!(port, FIRST_PORT);
         assert!(lines.take().is_err());
         there.write_all(b"old").unwrap();
-        lines.give_back(number);
+        lines.release(port);
         let (_, mut stream) = lines.take().unwrap();
         there.write_all(b"new").unwrap();
         let mut got = [0; 3];

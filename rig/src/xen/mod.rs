@@ -12,12 +12,13 @@
 //!        └─ u2: ...
 //! ```
 //!
-//! A device plugged with QEMU's monitor is a real plug for dom0's kernel: uevents, sysfs, device
-//! nodes. Xen keeps the first serial port for its own console, so dom0 has its agent on a virtio
-//! port. A guest's only line is its console; dom0 relays it to a virtio port of its own, so that a
-//! guest has a [`Shell`](crate::Shell) like any other, and several can be busy at once.
+//! A device that is plugged with QEMU's monitor is a real hotplug for dom0's kernel, with uevents,
+//! sysfs and device nodes. Xen uses the first serial port for its own console, so dom0's agent is
+//! on a virtio port. A Xen guest only has a console. dom0 relays each console to a separate
+//! virtio port, so every guest has a [`Shell`](crate::Shell) like any other, and several can be
+//! used at once.
 //!
-//! `xl` is part of the rig here, not what is tested.
+//! `xl` is part of the rig here and not under test.
 
 mod emulator;
 mod guest;
@@ -26,9 +27,11 @@ mod image;
 mod lines;
 pub mod modules;
 pub mod packages;
+mod retry;
 mod systemd;
 mod transfers;
 
-pub use emulator::lost_a_guest;
+pub use emulator::is_guest_lost;
 pub use guest::{GuestKind, XenGuest, XenGuestBuilder};
 pub use host::{READY_GUEST, XenHost, XenHostBuilder};
+pub use retry::run_with_retry;

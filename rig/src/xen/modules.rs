@@ -1,21 +1,21 @@
-//! The kernel of dom0 and of the guests: Debian's, with the PVUSB frontend `xen-hcd` added, which
-//! Debian leaves out (`CONFIG_USB_XEN_HCD` is off). It is built unchanged from Debian's own source
-//! against Debian's own headers, both unpacked into the cache.
+//! The kernel of dom0 and of the guests: Debian's kernel with the PVUSB frontend `xen-hcd`, which
+//! Debian does not enable (`CONFIG_USB_XEN_HCD`). It is built unmodified from Debian's source with
+//! Debian's headers, both unpacked into the cache.
 
 use super::packages::check;
+use crate::bundle::Files;
 use crate::cache::Cache;
 use crate::command::run;
 use crate::error::{Error, Result};
 use crate::image::Dependencies;
 use crate::kernel::Kernel;
 use crate::packages;
-use crate::parcel::Files;
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// What dom0 loads: what Xen's tools need, the lines to this machine, then drivers of devices
-/// before those of controllers.
+/// The modules that dom0 loads: those for Xen's tools, for the connection to this machine, then
+/// device drivers, then controller drivers.
 pub const DOM0: &[&str] = &[
     "xen-evtchn",
     "xen-gntdev",
@@ -39,8 +39,8 @@ pub const DOM0: &[&str] = &[
     "xhci-pci",
 ];
 
-/// What a guest loads: the PVUSB frontend and the driver of emulated xHCIs, and drivers of a stick, a mouse, a
-/// serial adapter and a sound card.
+/// The modules that a guest loads: drivers for a stick, a mouse, a serial adapter and a sound card,
+/// the driver for emulated xHCI controllers, and the PVUSB frontend.
 pub const GUEST: &[&str] = &[
     "usb-storage delay_use=0",
     "sd_mod",
@@ -53,8 +53,8 @@ pub const GUEST: &[&str] = &[
     "xen-hcd",
 ];
 
-/// What a guest loads besides [`GUEST`] if it is a driver domain: devices of its own, made by
-/// software, and what a backend program needs of Xen.
+/// The modules that a driver domain loads in addition to [`GUEST`]: for software-emulated USB
+/// devices, and Xen's interfaces for a backend program.
 pub const DRIVER_DOMAIN: &[&str] = &[
     "xen-evtchn",
     "xen-gntdev",
@@ -66,9 +66,9 @@ pub const DRIVER_DOMAIN: &[&str] = &[
     "dummy_hcd",
 ];
 
-/// A shell script that makes a stick of 4 MiB out of software, `/gadget.img`, where [`DRIVER_DOMAIN`] or
-/// [`CARRIED`] is loaded: a gadget of configfs (Documentation/usb/gadget_configfs.rst) on dummy_hcd. Its ids are
-/// those that the Linux Foundation lends to gadgets of several functions.
+/// A shell script that creates a software-emulated stick of 4 MiB, `/gadget.img`, in a guest with
+/// [`DRIVER_DOMAIN`] or [`ON_DEMAND`]: a configfs gadget (Documentation/usb/gadget_configfs.rst) on
+/// dummy_hcd. Its IDs are the ones that the Linux Foundation provides for multifunction gadgets.
 pub const GADGET_STICK: &str = "set -e
 head -c 4194304 /dev/urandom >/gadget.img
 mkdir -p /config
@@ -87,13 +87,13 @@ ln -s $g/functions/mass_storage.0 $g/configs/c.1/
 ls /sys/class/udc | head -n 1 >$g/UDC
 ";
 
-/// What dom0 can load with `modprobe` when a test wants it.
-pub const CARRIED: &[&str] = &["dummy_hcd", "libcomposite", "usb_f_mass_storage", "usbmon"];
+/// The modules that tests can load in dom0 with `modprobe`.
+pub const ON_DEMAND: &[&str] = &["dummy_hcd", "libcomposite", "usb_f_mass_storage", "usbmon"];
 
-/// The source in Debian's kernel.
+/// The path of the source in Debian's kernel.
 const SOURCE: &str = "drivers/usb/host/xen-hcd.c";
 
-/// The kernel with `xen-hcd` among its modules; made only if the cache has none.
+/// The kernel with the module `xen-hcd`. Built only if the cache does not contain it.
 ///
 /// # Errors
 /// [`Error::Command`] if a download or the compiler fails, [`Error::Unusable`] if Debian's packages
@@ -109,35 +109,40 @@ fn add_frontend(plain: &Kernel, half: &Path) -> Result<()> {
     let modules = half.join("root/lib/modules");
     let build = half.join("build");
     for dir in [&modules, &build] {
-        fs::create_dir_all(dir).map_err(Error::io("make the folder", dir))?;
+        fs::create_dir_all(dir).map_err(Error::io("create the directory", dir))?;
     }
-    // Hard links: the modules are a few hundred megabytes and never change.
+    // Hard links, because the modules have a few hundred megabytes and never change.
     run("cp", &["-al".as_ref(), plain.modules.as_os_str(), modules.as_os_str()])?;
     let built = compile(&plain.release, &build)?;
     let extra = modules.join(&plain.release).join("extra");
-    fs::create_dir(&extra).map_err(Error::io("make the folder", &extra))?;
+    fs::create_dir(&extra).map_err(Error::io("create the directory", &extra))?;
     let to = extra.join("xen-hcd.ko");
     fs::copy(&built, &to).map_err(Error::io("copy", &built))?;
     fs::remove_dir_all(&build).map_err(Error::io("remove", &build))?;
-    // A new list, not the one that both folders share.
+    // depmod must create a new file, because this one is shared with the other directory.
     let list = modules.join(&plain.release).join("modules.dep");
     fs::remove_file(&list).map_err(Error::io("remove", &list))?;
     let root = half.join("root");
     run("depmod", &["-b".as_ref(), root.as_os_str(), plain.release.as_ref()]).map(drop)
 }
 
-/// Builds the module in a folder; returns where it is.
+/// Builds the module in a directory and returns its path.
 fn compile(release: &str, dir: &Path) -> Result<std::path::PathBuf> {
     let headers = format!("linux-headers-{release}");
-    let mut names = needed(&run("apt-cache", &["depends", &headers])?);
+    let depends = run("apt-cache", &["depends", &headers]).map_err(|_| {
+        Error::Unusable(format!(
+            "Debian no longer has {headers}: delete target/rig/kernel, so that a newer kernel is used"
+        ))
+    })?;
+    let mut names = header_packages(&depends);
     names.push(headers.clone());
     for name in &names {
         packages::unpack(name, dir)?;
     }
     let tree = dir.join("root/usr/src").join(&headers);
-    anchor(&tree.join("Makefile"), &dir.join("root"))?;
+    relocate(&tree.join("Makefile"), &dir.join("root"))?;
     let module = dir.join("module");
-    fs::create_dir(&module).map_err(Error::io("make the folder", &module))?;
+    fs::create_dir(&module).map_err(Error::io("create the directory", &module))?;
     source(release, dir, &module.join("xen-hcd.c"))?;
     let rules = module.join("Kbuild");
     fs::write(&rules, "obj-m := xen-hcd.o\n").map_err(Error::io("write", &rules))?;
@@ -147,20 +152,20 @@ fn compile(release: &str, dir: &Path) -> Result<std::path::PathBuf> {
     Ok(module.join("xen-hcd.ko"))
 }
 
-/// The packages of kernel headers that the output of `apt-cache depends` names.
-fn needed(depends: &str) -> Vec<String> {
+/// The packages of kernel headers in the output of `apt-cache depends`.
+fn header_packages(depends: &str) -> Vec<String> {
     let names = depends.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
     names.filter(|name| name.starts_with("linux-")).map(str::to_owned).collect()
 }
 
-/// Makes the headers' makefile find the rest of them where they are unpacked.
-fn anchor(makefile: &Path, root: &Path) -> Result<()> {
+/// Adapts the makefile of the headers to the directory that they are unpacked in.
+fn relocate(makefile: &Path, root: &Path) -> Result<()> {
     let text = fs::read_to_string(makefile).map_err(Error::io("read", makefile))?;
     let text = text.replace("/usr/src", &format!("{}/usr/src", root.display()));
     fs::write(makefile, text).map_err(Error::io("write", makefile))
 }
 
-/// Takes one file out of Debian's kernel source.
+/// Extracts one file from Debian's kernel source.
 fn source(release: &str, dir: &Path, to: &Path) -> Result<()> {
     let version: Vec<&str> = release.split('.').take(2).collect();
     let package = format!("linux-source-{}", version.join("."));
@@ -174,14 +179,14 @@ fn source(release: &str, dir: &Path, to: &Path) -> Result<()> {
     if status.success() {
         return Ok(());
     }
-    Err(Error::Unusable(format!("{package} has no {SOURCE}")))
+    Err(Error::Unusable(format!("{package} does not contain {SOURCE}")))
 }
 
-/// Modules for `modprobe` in a guest, which it does not load by itself.
+/// The files of modules that a guest does not load itself, for `modprobe`.
 ///
 /// # Errors
-/// [`Error::Unusable`] if the kernel has no such module.
-pub fn carried(kernel: &Kernel, names: &[&str]) -> Result<Files> {
+/// [`Error::Unusable`] if the kernel does not have a module.
+pub fn on_demand(kernel: &Kernel, names: &[&str]) -> Result<Files> {
     let known = Dependencies::read(kernel)?;
     let inside = format!("lib/modules/{}", kernel.release);
     let mut files = Files::new();
@@ -189,7 +194,7 @@ pub fn carried(kernel: &Kernel, names: &[&str]) -> Result<Files> {
         files.insert(format!("{inside}/{list}"), kernel.modules.join(list));
     }
     for name in names {
-        for file in known.with_needed(name)? {
+        for file in known.with_dependencies(name)? {
             files.insert(format!("{inside}/{file}"), kernel.modules.join(&file));
         }
     }
@@ -201,12 +206,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_need_headers() {
-        let said = "linux-headers-6.1.0-56-amd64\n  Depends: linux-headers-6.1.0-56-common\n  \
+    fn header_packages_depend_on_others() {
+        let output = "linux-headers-6.1.0-56-amd64\n  Depends: linux-headers-6.1.0-56-common\n  \
             Depends: linux-kbuild-6.1\n  Depends: linux-compiler-gcc-12-x86\n  Recommends: x\n";
-        let names = needed(said);
-        let wanted =
+        let names = header_packages(output);
+        let expected =
             ["linux-headers-6.1.0-56-common", "linux-kbuild-6.1", "linux-compiler-gcc-12-x86"];
-        assert_eq!(names, wanted);
+        assert_eq!(names, expected);
     }
 }

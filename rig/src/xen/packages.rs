@@ -1,4 +1,4 @@
-//! What a Xen machine is made of that no other machine of the rig needs.
+//! The packages that only a Xen machine needs.
 
 use crate::cache::Cache;
 use crate::command::finish;
@@ -8,20 +8,20 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The packages, and what each is for: Xen's tools and daemons, the store's tools, the device model
-/// of HVM guests (which also is libxl's PVUSB backend), and what builds one kernel module.
+/// The packages: Xen's tools and daemons, the tools of xenstore, the device model of HVM guests
+/// (which is also libxl's PVUSB backend), and a compiler for one kernel module.
 ///
-/// Installed rather than unpacked, for the sake of their many shared libraries. None of them does
-/// anything on a machine that does not run under Xen.
+/// Installed rather than unpacked, because of their many shared libraries. They are inactive on a
+/// machine that does not run on Xen.
 pub const PACKAGES: [&str; 5] =
     ["xen-utils-4.17", "xenstore-utils", "qemu-system-xen", "gcc-12", "make"];
 
-/// The package with the hypervisor: unpacked, never installed, for that would change what this
-/// machine boots.
+/// The package of the hypervisor. Unpacked and never installed, because installing it would change
+/// what this machine boots.
 const HYPERVISOR: &str = "xen-hypervisor-4.17-amd64";
 const HYPERVISOR_FILE: &str = "root/boot/xen-4.17-amd64.gz";
 
-/// Installs what is missing, the rig's usual packages included.
+/// Installs missing packages, including the rig's general ones.
 ///
 /// # Errors
 /// [`Error::Command`] if `apt-get` fails.
@@ -30,13 +30,13 @@ pub fn ensure() -> Result<()> {
     packages::ensure_all(&PACKAGES)
 }
 
-/// Xen itself, as QEMU's `-kernel` takes it: a 32-bit ELF program with a multiboot header.
+/// The hypervisor in a format for QEMU's `-kernel`: a 32-bit ELF program with a multiboot header.
 ///
 /// # Errors
 /// As [`packages::unpack`]; [`Error::Unusable`] if the package is not as expected.
 pub fn hypervisor(cache: &Cache) -> Result<PathBuf> {
     let dir = cache.entry("xen", |half| {
-        fs::create_dir(half).map_err(Error::io("make the folder", half))?;
+        fs::create_dir(half).map_err(Error::io("create the directory", half))?;
         packages::unpack(HYPERVISOR, half)?;
         gunzip(&half.join(HYPERVISOR_FILE), &half.join("xen"))
     })?;
@@ -55,7 +55,7 @@ fn gunzip(from: &Path, to: &Path) -> Result<()> {
     Err(Error::Unusable(format!("gzip could not unpack {}: {status}", from.display())))
 }
 
-/// Runs a command of which only success counts.
+/// Runs a command and ignores its output.
 pub(super) fn check(command: Command) -> Result<()> {
     finish(command).map(drop)
 }

@@ -1,26 +1,27 @@
-//! How long a device's interrupt endpoint waits for its user, by the clock of the QEMU under Xen.
+//! The turnaround time of a device's interrupt endpoint, measured by the QEMU that runs Xen.
 //!
 //! ```text
 //!   device ─ data ─▶ xHCI ─▶ dom0 ─▶ backend ─▶ ring ─▶ guest's driver
-//!     └──────── next transfer ◀─ dom0 ◀─ backend ◀─ ring ◀──┘          there and back: no clock but one
+//!     └──────── next transfer ◀─ dom0 ◀─ backend ◀─ ring ◀──┘          a round trip, measured by one clock
 //! ```
 //!
-//! A USB driver that has got its data asks for the next at once (Linux's `hid_irq_in`), so the way there and back can be measured at
-//! the device, without a program in the guest.
+//! A USB driver submits the next transfer as soon as it has received data (Linux's `hid_irq_in`).
+//! So the round trip can be measured at the device, without a program in the guest.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// What QEMU is to trace: `trace-event-set-state`, QEMU's `hw/usb/trace-events`.
+/// The trace events, for `trace-event-set-state`. Source: QEMU's `hw/usb/trace-events`.
 pub(super) const EVENTS: &str = "usb_xhci_xfer_*";
 
-/// A slot of the xHCI and an endpoint of the device in it.
+/// An xHCI slot and an endpoint of its device.
 type Endpoint<'a> = (&'a str, &'a str);
 
-/// From QEMU's log with [`EVENTS`]: for each transfer that brought exactly so many bytes, the time until the
-/// same endpoint's next one came. A transfer that none followed is not counted, nor is a line that is none of QEMU's.
+/// Evaluates QEMU's log with [`EVENTS`]: for each transfer with exactly this number of bytes, the
+/// time until the next transfer of the same endpoint. A transfer without a successor is not
+/// counted, and other lines are skipped.
 pub(super) fn turnarounds(log: &str, bytes: u32) -> Vec<Duration> {
-    let wanted = format!("len {bytes}");
+    let expected = format!("len {bytes}");
     let mut started: HashMap<&str, Endpoint> = HashMap::new();
     let mut done: HashMap<Endpoint, Duration> = HashMap::new();
     let mut found = Vec::new();
@@ -36,7 +37,7 @@ pub(super) fn turnarounds(log: &str, bytes: u32) -> Vec<Duration> {
             }
             "usb_xhci_xfer_success" => {
                 let Some(endpoint) = started.remove(transfer) else { continue };
-                if more == wanted {
+                if more == expected {
                     done.insert(endpoint, at);
                 }
             }
@@ -46,7 +47,7 @@ pub(super) fn turnarounds(log: &str, bytes: u32) -> Vec<Duration> {
     found
 }
 
-/// `PID@SECONDS.MICROSECONDS:EVENT REST`, as QEMU's log has it with `-msg timestamp=on`.
+/// Parses `PID@SECONDS.MICROSECONDS:EVENT REST`, the format of QEMU's log with `-msg timestamp=on`.
 fn event(line: &str) -> Option<(Duration, &str, &str)> {
     let (_pid, line) = line.split_once('@')?;
     let (time, line) = line.split_once(':')?;
@@ -57,7 +58,7 @@ fn event(line: &str) -> Option<(Duration, &str, &str)> {
     Some((time, event, rest))
 }
 
-/// `slotid N, epid N, streamid N`.
+/// Parses `slotid N, epid N, streamid N`.
 fn endpoint(text: &str) -> Option<Endpoint<'_>> {
     let mut parts = text.split(", ");
     Some((parts.next()?.strip_prefix("slotid ")?, parts.next()?.strip_prefix("epid ")?))
@@ -67,7 +68,8 @@ fn endpoint(text: &str) -> Option<Endpoint<'_>> {
 mod tests {
     use super::*;
 
-    /// A tablet in slot 1 whose endpoint 3 brings 6 bytes, beside a disk in slot 2; written by QEMU 7.2, times shortened.
+    /// A tablet in slot 1 whose endpoint 3 sends 6 bytes, and a disk in slot 2. From QEMU 7.2, with
+    /// shorter times.
     const LOG: &str = "qemu-system-x86_64: a warning: of no kind\n\
         7@10.000100:usb_xhci_xfer_start 0xa0: slotid 1, epid 3, streamid 0\n\
         7@10.000110:usb_xhci_xfer_nak 0xa0\n\
@@ -87,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_another_kind_are_passed_over() {
+    fn other_lines_are_skipped() {
         assert!(
             turnarounds("@:\n7@x.y:usb_xhci_xfer_start\n7@1.2:usb_xhci_xfer_start 0x: slot", 6)
                 .is_empty()

@@ -1,18 +1,18 @@
-//! L1 to play with: runs each line of standard input as a shell command in L1 and prints what it
-//! said. Programs named as arguments are in L1's `/bin`. L2 runs; its monitor is `/run/inner.qmp`.
+//! An interactive L1: runs each line of standard input as a shell command in L1. Programs that are
+//! given as arguments are in L1's `/bin`. L2 is running; its monitor is `/run/inner.qmp`.
 
 use serde_json::json;
 use std::io::BufRead;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use vusb_rig::Outer;
-use vusb_rig::outer::INNER_XHCI;
+use vusb_rig::NestedHost;
+use vusb_rig::nested::INNER_XHCI;
 
-/// For one command.
+/// The limit of one command.
 const LIMIT: Duration = Duration::from_secs(600);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut builder = Outer::builder()
+    let mut builder = NestedHost::builder()
         .inner("pc", INNER_XHCI)
         .usb(json!({ "driver": "usb-tablet", "id": "tablet" }))
         .usb(json!({ "driver": "usb-mouse", "id": "mouse" }));

@@ -1,25 +1,27 @@
-//! Host passthrough for real: a machine L1 with USB devices of its own, and a guest L2 inside it.
+//! Real host passthrough with nested virtualisation: a machine L1 with its own USB devices, and a
+//! guest L2 inside of it.
 //!
 //! ```text
 //!   this machine
 //!   ├─ test ─────────────────────────────┐ sh(), plug(), unplug(), inner().sh()
 //!   └─ QEMU: L1, Linux with USB devices  │
-//!        ├─ the program under test       │ /bin/NAME, talks to /run/inner.qmp
+//!        ├─ the program under test       │ /bin/NAME, connects to /run/inner.qmp
 //!        ├─ /dev/bus/usb/001/002         │
 //!        └─ QEMU: L2, Linux              │ sees the device through usb-host
 //!             ttyS0, ttyS1 ── L1's ttyS3, ttyS2 ── this machine
 //! ```
 //!
-//! A device plugged with the monitor of L1's QEMU is a real plug for L1's kernel: uevents, sysfs,
-//! device nodes. L2's serial ports lead through those of L1 to this machine, so that L2 has a
-//! [`Shell`] like any other guest.
+//! A device that is plugged with the monitor of L1's QEMU is a real hotplug for L1's kernel, with
+//! uevents, sysfs and device nodes. L2's serial ports are connected to this machine through those
+//! of L1, so L2 has a [`Shell`] like any other guest.
 //!
-//! All of it is software emulation within software emulation: L2's kernel takes about a minute to
-//! boot. Hence both are booted once, saved with QEMU's migration and kept in the cache; a test
-//! starts from there in a few seconds. What differs between tests is added afterwards: USB devices
-//! are plugged, files come over a virtio disk.
+//! All of this is software emulation inside of software emulation, and L2's kernel takes about a
+//! minute to boot. So both are booted once, saved with QEMU's migration and kept in the cache. A
+//! test restores them in a few seconds. The differences between tests are added afterwards: USB
+//! devices are plugged, and files are copied from a virtio disk.
 
-use crate::bare::BareQemu;
+use crate::bare_qemu::BareQemu;
+use crate::bundle::{self, Files, QEMU_IN_GUEST, UDEVD_IN_GUEST};
 use crate::cache::Cache;
 use crate::cpio::Archive;
 use crate::error::{Error, Result};
@@ -27,7 +29,6 @@ use crate::guest::{Guest, Line, QUICK};
 use crate::image::{Image, MODULES, add_files};
 use crate::kernel::Kernel;
 use crate::packages;
-use crate::parcel::{self, Files, QEMU_IN_GUEST, UDEVD_IN_GUEST};
 use crate::process::{Qemu, RunDir};
 use crate::shell::Shell;
 use crate::snapshot;
@@ -42,24 +43,24 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The QMP socket of L2's QEMU in L1, for the program under test.
 pub const INNER_QMP: &str = "/run/inner.qmp";
-/// A second one, for tests.
+/// A second QMP socket, for tests.
 pub const INNER_SPARE_QMP: &str = "/run/inner-spare.qmp";
-/// Arguments for an L2 that has an xHCI controller from the start, `hci0`. Adding one later takes
-/// L2's kernel 20 s, all of it code that two emulators have not seen yet; a device takes 2 s.
+/// Arguments for an L2 that has an xHCI controller `hci0` from the start. Adding one later takes
+/// L2's kernel 20 s, because two emulators have to translate the code; a device takes 2 s.
 pub const INNER_XHCI: &str = "-device qemu-xhci,id=hci0";
-/// What L2 loads: as little as sees a stick, a mouse and a serial adapter on xHCI.
+/// The modules that L2 loads: as few as possible for a stick, a mouse and a serial adapter on xHCI.
 pub const INNER_MODULES: &[&str] =
     &["usb-storage delay_use=0", "sd_mod", "usbhid", "hid-generic", "xhci-pci"];
 
-/// What L1 loads besides a guest's usual modules: the disk that brings files.
-const OUTER_MODULES: [&str; 2] = ["virtio_pci", "virtio_blk"];
+/// The modules that L1 loads in addition to a guest's usual ones: for the disk with the files.
+const NESTED_HOST_MODULES: [&str; 2] = ["virtio_pci", "virtio_blk"];
 
-/// The QEMU that L1 runs: always the installed one, whatever `VUSB_QEMU` says, for L1 has its files
-/// where this machine has them.
+/// The QEMU that L1 runs. Always the installed one and not `VUSB_QEMU`, because L1 has the files at
+/// the paths of this machine.
 const INNER_QEMU: &str = "qemu-system-x86_64";
-/// The bus of L1 into which its devices are plugged.
+/// The bus of L1 for hotplugged devices.
 const BUS: &str = "outer.0";
-/// How long a device may take to leave L1.
+/// How long the removal of a device from L1 may take.
 const UNPLUG_LIMIT: Duration = Duration::from_secs(30);
 /// How long L1 may take to start a QEMU.
 const INNER_START_LIMIT: Duration = Duration::from_secs(120);
@@ -67,14 +68,16 @@ const INNER_START_LIMIT: Duration = Duration::from_secs(120);
 const BOOT_LIMIT: Duration = Duration::from_secs(900);
 /// How long unpacking the files in L1 may take.
 const FILES_LIMIT: Duration = Duration::from_secs(60);
-/// Size of the disk that brings files. The same for every run, for it is part of the saved state.
+/// The size of the disk with the files. The same for every run, because it is part of the saved
+/// state.
 const DISK_BYTES: u64 = 1 << 30;
-/// Where the files begin on it, in MiB: L1's kernel read the beginning when it saw the disk.
+/// The offset of the files on the disk in MiB. L1's kernel has cached the beginning since it
+/// detected the disk.
 const DISK_SKIP_MIB: u64 = 1;
 
-/// How L1 is to be.
+/// The configuration of L1.
 #[derive(Debug, Clone, Default)]
-pub struct OuterBuilder {
+pub struct NestedHostBuilder {
     files: Files,
     binaries: Vec<PathBuf>,
     drives: Vec<(String, PathBuf)>,
@@ -82,44 +85,46 @@ pub struct OuterBuilder {
     inner: Option<(String, String)>,
 }
 
-impl OuterBuilder {
-    /// A program of this machine that L1 is to have in `/bin`, with its shared libraries.
+impl NestedHostBuilder {
+    /// Adds a program of this machine to L1's `/bin`, with its shared libraries.
     pub fn binary(mut self, path: &Path) -> Self {
         self.binaries.push(path.to_path_buf());
         self
     }
 
-    /// A file of this machine that L1 is to have.
+    /// Adds a file of this machine.
     pub fn file(mut self, in_l1: &str, here: &Path) -> Self {
         self.files.insert(in_l1.to_owned(), here.to_path_buf());
         self
     }
 
-    /// A USB device that L1 has: what [`Outer::plug`] takes.
+    /// Adds a USB device: the argument of [`NestedHost::plug`].
     pub fn usb(mut self, device: Value) -> Self {
         self.devices.push(device);
         self
     }
 
-    /// A disk image that a `usb-storage` of L1 can use: `{"driver": "usb-storage", "drive": ID}`.
+    /// Adds a disk image for a `usb-storage` of L1: `{"driver": "usb-storage", "drive": ID}`.
     pub fn drive(mut self, id: &str, image: &Path) -> Self {
         self.drives.push((id.to_owned(), image.to_path_buf()));
         self
     }
 
-    /// L2 is to run already: its machine, `pc` or `q35`, and further arguments of its QEMU.
+    /// Includes a running L2 with this machine, `pc` or `q35`, and these additional arguments of
+    /// QEMU.
     pub fn inner(mut self, machine: &str, args: &str) -> Self {
         self.inner = Some((machine.to_owned(), args.to_owned()));
         self
     }
 
-    /// Starts L1 and waits until it runs (there is no [`Shell::wait_booted`] to be called), with L2 if [`OuterBuilder::inner`] was called, and the
-    /// devices are plugged (which L1's kernel notices a moment later). The first start with the
-    /// same [`OuterBuilder::inner`] boots both; later ones take the saved state.
+    /// Starts L1, and L2 after [`NestedHostBuilder::inner`], and waits until both have booted: do
+    /// not call [`Shell::wait_booted`]. Then plugs the devices, which L1's kernel detects a moment
+    /// later. The first start with the same [`NestedHostBuilder::inner`] boots both; later ones
+    /// restore the saved state.
     ///
     /// # Errors
     /// As [`crate::GuestBuilder::start`]; [`Error::Unusable`] if a binary has no file name.
-    pub fn start(self) -> Result<Outer> {
+    pub fn start(self) -> Result<NestedHost> {
         packages::ensure()?;
         let parts = Parts::gather()?;
         let name = format!("l1-{}", parts.key(self.inner.as_ref())?);
@@ -139,22 +144,22 @@ impl OuterBuilder {
         }
         let outer = parts.launch(dir, args)?;
         snapshot::resume(outer.qemu())?;
-        outer.take_over(self.inner.is_some())?;
+        outer.finish_restore(self.inner.is_some())?;
         for device in self.devices {
             outer.plug(device)?;
         }
         Ok(outer)
     }
 
-    /// Writes the disk that brings binaries and files.
+    /// Writes the disk with binaries and files.
     fn write_disk(&self, path: &Path) -> Result<()> {
         let mut files = self.files.clone();
         for binary in &self.binaries {
             let name = binary
                 .file_name()
-                .ok_or_else(|| Error::Unusable(format!("{} is no program", binary.display())))?;
+                .ok_or_else(|| Error::Unusable(format!("{} has no file name", binary.display())))?;
             let inside = format!("/bin/{}", name.to_string_lossy());
-            files.extend(parcel::program(&inside, binary)?);
+            files.extend(bundle::program(&inside, binary)?);
         }
         let mut disk = empty_disk(path)?;
         disk.seek(SeekFrom::Start(DISK_SKIP_MIB << 20)).map_err(Error::io("write", path))?;
@@ -164,7 +169,7 @@ impl OuterBuilder {
     }
 }
 
-/// Names in the run's folder and in the cache.
+/// File names in the run's directory and in the cache.
 const CONSOLE: &str = "console.log";
 const INNER_CONSOLE: &str = "inner-console.log";
 const STATE: &str = "state";
@@ -177,7 +182,7 @@ fn empty_disk(path: &Path) -> Result<File> {
     Ok(disk)
 }
 
-/// What every L1 is made of.
+/// The components of every L1.
 struct Parts {
     cache: Cache,
     kernel: Kernel,
@@ -193,16 +198,16 @@ impl Parts {
         let inner = Image::default().modules(INNER_MODULES.iter().copied());
         let inner = inner.build(&cache, &kernel)?;
         let image = Image::default()
-            .modules(MODULES.iter().chain(&OUTER_MODULES).copied())
-            .files(parcel::qemu(&Qemu::at(INNER_QEMU))?)
-            .files(parcel::udevd(&cache)?)
+            .modules(MODULES.iter().chain(&NESTED_HOST_MODULES).copied())
+            .files(bundle::qemu(&Qemu::at(INNER_QEMU))?)
+            .files(bundle::udevd(&cache)?)
             .file("inner/vmlinux", &kernel.image)
             .file("inner/image.cpio", &inner)
             .build(&cache, &kernel)?;
         Ok(Self { cache, kernel, image, qemu })
     }
 
-    /// A name for the state: changes whenever something does that it depends on.
+    /// A hash of everything that the saved state depends on.
     fn key(&self, inner: Option<&(String, String)>) -> Result<String> {
         let mut hash = Sha256::new();
         hash.update(format!("{:?} {} ", inner, self.qemu.version()?));
@@ -211,8 +216,8 @@ impl Parts {
         Ok(hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
     }
 
-    /// Arguments of L1's QEMU that the guest can see. Both halves of the xHCI controller have all
-    /// the ports that they can have.
+    /// The arguments of L1's QEMU that the guest can see. The xHCI controller has the maximum
+    /// number of USB 2 and USB 3 ports.
     fn arguments() -> [&'static str; 10] {
         [
             "-device",
@@ -221,7 +226,7 @@ impl Parts {
             "driver=raw,node-name=files,read-only=on,file.driver=file,file.filename=files.img",
             "-device",
             "virtio-blk-pci,drive=files",
-            // Ports 3 and 4 of a PC share their interrupts with 1 and 2 unless told otherwise.
+            // By default, the serial ports 3 and 4 of a PC share their interrupts with 1 and 2.
             "-device",
             "isa-serial,index=2,irq=5,chardev=inner",
             "-device",
@@ -229,8 +234,8 @@ impl Parts {
         ]
     }
 
-    /// Starts QEMU in a folder in which the disk is.
-    fn launch(&self, dir: RunDir, args: Vec<String>) -> Result<Outer> {
+    /// Starts QEMU in a directory that contains the disk.
+    fn launch(&self, dir: RunDir, args: Vec<String>) -> Result<NestedHost> {
         let console = dir.join(INNER_CONSOLE);
         let line = Line::listen(dir.join("inner.sock"))?;
         let file = format!("file,id=inner-console,append=on,path={}", console.display());
@@ -244,10 +249,10 @@ impl Parts {
             .args(args);
         let guest = guest.launch(&self.kernel, &self.image, dir)?;
         let inner = Shell::new(line.accept()?, console, Arc::clone(guest.shared_qemu()));
-        Ok(Outer { guest, inner })
+        Ok(NestedHost { guest, inner })
     }
 
-    /// Boots L1, and L2 if it is wanted, and saves both to a new folder.
+    /// Boots L1, and L2 if requested, and saves both to a new directory.
     fn boot_and_save(&self, inner: Option<&(String, String)>, half: &Path) -> Result<()> {
         fs::create_dir(half).map_err(Error::io("make the folder", half))?;
         let dir = RunDir::new()?;
@@ -270,28 +275,28 @@ impl Parts {
     }
 }
 
-/// A running L1, which one uses through its [`Shell`]; killed on drop, with L2.
+/// A running L1, controlled through its [`Shell`]. Killed on drop, with L2.
 #[derive(Debug)]
-pub struct Outer {
+pub struct NestedHost {
     guest: Guest,
     inner: Shell,
 }
 
-impl Outer {
-    /// Describes an L1.
-    pub fn builder() -> OuterBuilder {
-        OuterBuilder::default()
+impl NestedHost {
+    /// The default configuration.
+    pub fn builder() -> NestedHostBuilder {
+        NestedHostBuilder::default()
     }
 
-    /// The QEMU under L1.
+    /// L1's QEMU.
     pub fn qemu(&self) -> &BareQemu {
         self.guest.qemu()
     }
 
-    /// Plugs a USB device into L1: the properties of QEMU's `device_add`, with an `id`.
+    /// Plugs a USB device into L1, with the properties for QEMU's `device_add`, including an `id`.
     ///
     /// # Errors
-    /// [`Error::Monitor`] with QEMU's words.
+    /// [`Error::Monitor`] with QEMU's message.
     pub fn plug(&self, mut device: Value) -> Result<()> {
         if let Some(object) = device.as_object_mut() {
             object.entry("bus").or_insert(json!(BUS));
@@ -299,10 +304,10 @@ impl Outer {
         self.qemu().qmp("device_add", device).map(drop)
     }
 
-    /// Pulls a USB device out of L1 and waits until QEMU says that it is gone.
+    /// Unplugs a USB device from L1 and waits until QEMU reports its removal.
     ///
     /// # Errors
-    /// [`Error::Monitor`] with QEMU's words, [`Error::Timeout`].
+    /// [`Error::Monitor`] with QEMU's message, [`Error::Timeout`].
     pub fn unplug(&self, id: &str) -> Result<()> {
         self.qemu().qmp("device_del", json!({ "id": id }))?;
         let gone = |data: &Value| data.get("device").and_then(Value::as_str) == Some(id);
@@ -310,7 +315,7 @@ impl Outer {
     }
 
     /// After a restore: waits for the agents, sets the clock, unpacks the files.
-    fn take_over(&self, inner: bool) -> Result<()> {
+    fn finish_restore(&self, inner: bool) -> Result<()> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let command = format!(
             "date -s @{now} && blockdev --flushbufs /dev/vda && cd / && \
@@ -323,11 +328,11 @@ impl Outer {
         Ok(())
     }
 
-    /// Starts L2's QEMU in L1, with further arguments of QEMU; returns when its monitors are there.
-    /// With `-S` among them its kernel does not run. What it says is in `/tmp/inner.log` in L1.
+    /// Starts L2's QEMU in L1 with additional arguments, and returns when its monitors are ready.
+    /// With `-S`, its kernel does not run. QEMU's messages are in `/tmp/inner.log` in L1.
     ///
     /// # Errors
-    /// [`Error::InGuest`] with QEMU's words if it ends at once.
+    /// [`Error::InGuest`] with QEMU's message if it ends immediately.
     pub fn start_inner(&self, machine: &str, args: &str) -> Result<()> {
         let command = format!(
             "rm -f {INNER_QMP} {INNER_SPARE_QMP}\n\
@@ -362,7 +367,7 @@ impl Outer {
     }
 }
 
-impl Deref for Outer {
+impl Deref for NestedHost {
     type Target = Shell;
 
     fn deref(&self) -> &Shell {
