@@ -1,8 +1,9 @@
-//! `cargo xtask demo`: the main job, on a real guest, in front of the user.
+//! `cargo xtask demo`: vusb's main use on a real guest, step by step.
 //!
-//! Every command is printed before it runs, and everything below it is what it printed. Nothing is compared with what was
-//! expected but the checksum, which the guest works out from what it reads.
+//! Every command is printed before it runs, followed by its output. The only check is the stick's
+//! checksum, which the guest computes from the data that it reads.
 
+mod replug;
 pub(crate) mod xen;
 
 use std::io::Write as _;
@@ -15,63 +16,111 @@ use vusb_rig::Guest;
 
 use crate::cargo::{Result, build_vusb};
 
-/// What a guest may take to boot, and to answer, on a machine without KVM that is busy with other things.
+/// How long a guest may take to boot, and to respond, on a busy machine without KVM.
 const BOOT: Duration = Duration::from_secs(180);
 const ANSWER: Duration = Duration::from_secs(60);
 
-/// The size of the stick: large enough to be seen, small enough to be read at once.
+/// The size of the stick, which is read completely.
 const STICK_BYTES: usize = 4 << 20;
 
-/// Shows what the guest's kernel says of its USB devices.
-const SHOW: &str = "cd /sys/bus/usb/devices; for d in [0-9]*-[0-9]* usb*; do [ -e $d/idVendor ] && \
+/// Lists the USB devices of the guest's kernel.
+const LIST_DEVICES: &str = "cd /sys/bus/usb/devices; for d in [0-9]*-[0-9]* usb*; do [ -e $d/idVendor ] && \
                     echo \"$d: $(cat $d/idVendor):$(cat $d/idProduct) $(cat $d/speed) Mbit/s, $(cat $d/product)\"; done; true";
+
+/// The spec of the guest, for `vusb apply`.
+const SPEC: &str = "\
+domain = \"web1\"
+driver = \"qemu:web1.qmp\"
+[[controller]]
+usbversion = 3
+[[device]]
+kind = \"storage\"
+file = \"stick.img\"
+name = \"stick\"
+[[device]]
+kind = \"tablet\"
+";
 
 /// Runs the demonstration.
 pub(crate) fn run() -> Result<()> {
     let start = Instant::now();
-    title("Set-up: QEMU, a Debian kernel and busybox, if they are not here yet");
+    title("Set-up: QEMU, a Debian kernel and busybox, if they are missing");
     vusb_rig::packages::ensure()?;
+    println!("Building the command vusb. The first time, this takes a few minutes.");
     let stage = Stage::new(build_vusb()?)?;
 
     title("A stick with 4 MiB of known content");
     let sum = stage.make_stick()?;
     println!("{sum}  stick.img");
 
-    title("A real guest, without any USB");
-    println!(
-        "$ qemu-system-x86_64 -machine pc -nodefaults -kernel vmlinuz -initrd initrd ... -qmp unix:web1.qmp,server=on,wait=off"
-    );
-    let guest = Guest::builder().start()?;
-    guest.wait_booted(BOOT)?;
-    std::os::unix::fs::symlink(guest.qmp_socket(), stage.path("web1.qmp"))?;
+    title("A real guest without USB");
+    let guest = stage.start_guest()?;
     stage.vusb("list qemu:web1.qmp")?;
-    in_guest(&guest, SHOW)?;
+    in_guest(&guest, LIST_DEVICES)?;
 
-    title("Give it a controller, a stick, a hub, and a tablet behind the hub");
+    title("Attach a controller, a stick, a hub, and a tablet behind the hub");
     stage.vusb("controller add qemu:web1.qmp")?;
     stage.vusb("device add qemu:web1.qmp storage:stick.img --name stick")?;
     stage.vusb("device add qemu:web1.qmp hub --name hub")?;
     stage.vusb("device add qemu:web1.qmp tablet --name tablet --controller hci0 --port 2.1")?;
     stage.vusb("list qemu:web1.qmp")?;
 
-    title("What the guest's own kernel says");
-    guest.wait_until("[ -b /dev/sda ] && grep -q Tablet /sys/bus/usb/devices/*/product", ANSWER)?;
-    in_guest(&guest, SHOW)?;
-    let read = in_guest(&guest, "sha256sum /dev/sda")?;
-    if !read.starts_with(&sum) {
-        return Err("the guest read something else than what is in stick.img".into());
-    }
-    println!("The same as stick.img.");
+    title("The devices in the guest's kernel");
+    wait_for_devices(&guest)?;
+    in_guest(&guest, LIST_DEVICES)?;
+    check_stick(&guest, &sum)?;
 
-    title("Take it all away again");
+    title("Detach everything");
     stage.vusb("device remove qemu:web1.qmp tablet")?;
     stage.vusb("device remove qemu:web1.qmp hub")?;
     stage.vusb("device remove qemu:web1.qmp stick")?;
     stage.vusb("controller remove qemu:web1.qmp hci0 --timeout 60")?;
-    stage.vusb("list qemu:web1.qmp")?;
     guest.wait_until("! ls -d /sys/bus/usb/devices/usb*", ANSWER)?;
-    in_guest(&guest, SHOW)?;
+    in_guest(&guest, LIST_DEVICES)?;
+
+    let guest = specs_and_recovery(&stage, guest, &sum)?;
+    drop(guest);
+    replug::run(&stage)?;
     println!("\nDone in {} s.", start.elapsed().as_secs());
+    stage.print_next_steps();
+    Ok(())
+}
+
+/// A spec is applied; then the guest is restarted, and gets its devices back.
+fn specs_and_recovery(stage: &Stage, guest: Guest, sum: &str) -> Result<Guest> {
+    title("The same from a file: a spec");
+    std::fs::write(stage.path("web1.toml"), SPEC)?;
+    println!("$ cat web1.toml\n{SPEC}");
+    stage.vusb("plan web1.toml")?;
+    stage.vusb("apply web1.toml")?;
+    println!("The second time, there is nothing to do:");
+    stage.vusb("apply web1.toml")?;
+    wait_for_devices(&guest)?;
+    check_stick(&guest, sum)?;
+
+    title("Recovery: the guest loses power, and starts again without USB");
+    guest.kill();
+    drop(guest);
+    let guest = stage.start_guest()?;
+    stage.vusb("list web1")?;
+    stage.vusb("apply web1")?;
+    wait_for_devices(&guest)?;
+    check_stick(&guest, sum)?;
+    Ok(guest)
+}
+
+fn wait_for_devices(guest: &Guest) -> Result<()> {
+    let there = "[ -b /dev/sda ] && grep -q Tablet /sys/bus/usb/devices/*/product";
+    Ok(guest.wait_until(there, ANSWER).map(drop)?)
+}
+
+/// Has the guest read the whole stick.
+fn check_stick(guest: &Guest, sum: &str) -> Result<()> {
+    let read = in_guest(guest, "sha256sum /dev/sda")?;
+    if !read.starts_with(sum) {
+        return Err("the guest did not read the content of stick.img".into());
+    }
+    println!("This is the checksum of stick.img.");
     Ok(())
 }
 
@@ -79,7 +128,7 @@ fn title(text: &str) {
     println!("\n== {text} ==");
 }
 
-/// Runs a shell command in the guest, printed before and with its output after.
+/// Prints and runs a shell command in the guest, and prints its output.
 fn in_guest(guest: &Guest, command: &str) -> Result<String> {
     println!("guest# {command}");
     let text = guest.sh(command, ANSWER)?.ok()?;
@@ -90,7 +139,7 @@ fn in_guest(guest: &Guest, command: &str) -> Result<String> {
     Ok(text)
 }
 
-/// The folder that the commands run in.
+/// The working directory of the commands.
 struct Stage {
     vusb: PathBuf,
     folder: tempfile::TempDir,
@@ -99,6 +148,31 @@ struct Stage {
 impl Stage {
     fn new(vusb: PathBuf) -> Result<Stage> {
         Ok(Stage { vusb, folder: tempfile::tempdir()? })
+    }
+
+    /// Starts a guest without USB, with its monitor at `web1.qmp`.
+    fn start_guest(&self) -> Result<Guest> {
+        println!(
+            "$ qemu-system-x86_64 -machine pc -nodefaults -kernel vmlinuz -initrd initrd ... -qmp unix:web1.qmp,server=on,wait=off"
+        );
+        let monitor = format!("unix:{},server=on,wait=off", self.path("web1.qmp").display());
+        let guest = Guest::builder().args(["-qmp", monitor.as_str()]).start()?;
+        guest.wait_booted(BOOT)?;
+        Ok(guest)
+    }
+
+    /// Prints where the command is, and what to do with it.
+    fn print_next_steps(&self) {
+        println!("\nThe command is {}. To try it without a guest:", self.vusb.display());
+        for words in [
+            "device add sim:toy.json tablet    # a simulated hypervisor in a file",
+            "list sim:toy.json",
+            "host list                         # the USB devices of this machine",
+            "device add --help                 # every kind of device, with examples",
+        ] {
+            println!("  {} {words}", self.vusb.display());
+        }
+        println!("`cargo xtask dist` builds Debian packages with manual pages and completion.");
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -113,7 +187,7 @@ impl Stage {
         Ok(Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    /// Runs `vusb` with these words, printed before.
+    /// Prints and runs a `vusb` command.
     fn vusb(&self, words: &str) -> Result<()> {
         println!("$ vusb {words}");
         std::io::stdout().flush()?;

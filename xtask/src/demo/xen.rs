@@ -1,4 +1,4 @@
-//! `cargo xtask demo xen`: the same job on a PV guest of a real Xen, which was started without any USB.
+//! `cargo xtask demo xen`: the same on real Xen, with a PV guest that was started without USB.
 
 use std::time::{Duration, Instant};
 
@@ -6,18 +6,19 @@ use serde_json::json;
 use vusb_rig::Shell;
 use vusb_rig::xen::XenHost;
 
-use super::{SHOW, title};
+use super::{LIST_DEVICES, title};
 use crate::cargo::{Result, cargo, target};
 
-/// What anything may take on an emulated Xen, on a machine that is busy with other things.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// The limit of each step on an emulated Xen, on a busy machine.
+const LIMIT: Duration = Duration::from_secs(300);
 const STICK_BYTES: usize = 4 << 20;
 
 /// Runs the demonstration.
 pub(crate) fn run() -> Result<()> {
     let start = Instant::now();
-    title("Set-up: Xen, a Debian kernel and tools, if they are not here yet");
-    cargo(&["build", "--quiet", "--package", "vusb-cli", "--package", "vusb-backend"])?;
+    title("Set-up: Xen, a Debian kernel and tools, if they are missing");
+    println!("Building vusb and vusb-backend. The first time, this takes a few minutes.");
+    cargo(&["build", "--package", "vusb-cli", "--package", "vusb-backend"])?;
     let folder = tempfile::tempdir()?;
     let stick = folder.path().join("stick.img");
     let line = b"vusb gives a guest the USB hardware that was asked for.\n";
@@ -29,45 +30,44 @@ pub(crate) fn run() -> Result<()> {
     let guest = host.ready_guest()?;
     host.plug(json!({ "driver": "usb-storage", "id": "stick", "drive": "stick" }))?;
     host.plug(json!({ "driver": "usb-tablet", "id": "tablet" }))?;
-    host.wait_until("[ -b /dev/sda ] && ls /sys/bus/hid/devices/*", PATIENCE)?;
+    host.wait_until("[ -b /dev/sda ] && ls /sys/bus/hid/devices/*", LIMIT)?;
 
     title("A real Xen with a PV guest, and USB devices of dom0");
-    let dom0 = |command: &str| shown("dom0#", &host, command);
-    let u1 = |command: &str| shown("u1#  ", &guest, command);
+    let dom0 = |command: &str| run_shown("dom0#", &host, command);
+    let u1 = |command: &str| run_shown("u1#  ", &guest, command);
     dom0("xl list")?;
     dom0("setsid vusb-backend >/var/log/vusb-backend.log 2>&1 </dev/null &")?;
-    host.wait_until("xenstore-exists /local/domain/0/data/vusb-backend/version", PATIENCE)?;
+    host.wait_until("xenstore-exists /local/domain/0/data/vusb-backend/version", LIMIT)?;
     dom0("vusb host list")?;
-    u1(SHOW)?;
+    u1(LIST_DEVICES)?;
 
-    title("Give the guest the stick and the tablet");
+    title("Attach the stick and the tablet to the guest");
     dom0("vusb device add xen:u1 46f4:0001 --name stick")?;
     dom0("vusb device add xen:u1 0627:0001 --name tablet")?;
     dom0("vusb list xen:u1")?;
     dom0("xl usb-list u1")?;
 
-    title("What the guest's own kernel says");
-    guest
-        .wait_until("[ -b /dev/sda ] && grep -q Tablet /sys/bus/usb/devices/*/product", PATIENCE)?;
-    u1(SHOW)?;
+    title("The devices in the guest's kernel");
+    guest.wait_until("[ -b /dev/sda ] && grep -q Tablet /sys/bus/usb/devices/*/product", LIMIT)?;
+    u1(LIST_DEVICES)?;
     u1("head -c 56 /dev/sda; sha256sum /dev/sda")?;
 
-    title("Take it all away again");
+    title("Detach everything");
     dom0("vusb device remove xen:u1 stick")?;
     dom0("vusb device remove xen:u1 tablet")?;
     dom0("vusb controller remove xen:u1 pv0")?;
     dom0("vusb controller remove xen:u1 pv1")?;
-    host.wait_until("[ -b /dev/sda ]", PATIENCE)?;
+    host.wait_until("[ -b /dev/sda ]", LIMIT)?;
     dom0("sha256sum /dev/sda")?;
-    u1(SHOW)?;
+    u1(LIST_DEVICES)?;
     println!("\nDone in {} s.", start.elapsed().as_secs());
     Ok(())
 }
 
-/// Runs a command, printed before and with its output after.
-fn shown(prompt: &str, shell: &Shell, command: &str) -> Result<()> {
+/// Prints and runs a command, and prints its output.
+fn run_shown(prompt: &str, shell: &Shell, command: &str) -> Result<()> {
     println!("{prompt} {command}");
-    let text = shell.sh(command, PATIENCE)?.ok()?;
+    let text = shell.sh(command, LIMIT)?.ok()?;
     print!("{text}");
     Ok(())
 }
