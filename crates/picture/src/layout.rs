@@ -9,9 +9,9 @@ use vusb::model::selector::BusId;
 use vusb::rules::EffectView;
 use vusb::view::{ControllerView, Creator, DeviceView, HostDeviceView, RunningView, State};
 
+use crate::guest_positions::{Preference, place};
 use crate::guests::{self, Guest, HEADER, ROW, Row, STRIP};
 use crate::paint::{Area, Canvas, HEAD, MONO, NAME, SMALL, SMALL_END, TITLE};
-use crate::place::{Preference, place};
 use crate::state::{self, Look};
 use crate::text::width;
 use crate::{Embedding, Topology};

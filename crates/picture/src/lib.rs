@@ -16,10 +16,10 @@
 
 #![forbid(unsafe_code)]
 
+mod guest_positions;
 mod guests;
 mod layout;
 mod paint;
-mod place;
 mod state;
 mod text;
 

@@ -36,7 +36,7 @@
 //!     }
 //! }
 //! # let page = vusb_usbif::MemoryPage::new();
-//! # let _guest = vusb_usbif::front::UrbRing::new(&page);
+//! # let _guest = vusb_usbif::frontend::UrbRing::new(&page);
 //! # assert_eq!(round(&mut Ring::new(&page)), Ok(Notify::NotDue));
 //! ```
 

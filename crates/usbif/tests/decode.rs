@@ -9,7 +9,7 @@
 )]
 
 use vusb_usbif::Port;
-use vusb_usbif::front::encode_submit;
+use vusb_usbif::frontend::encode_submit;
 use vusb_usbif::iso::{BadTable, Packets};
 use vusb_usbif::urb::{
     Chunk, Direction, Invalid, Isochronous, Kind, Request, RequestWords, Segment, SegmentError,

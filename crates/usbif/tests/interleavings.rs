@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use vusb_usbif::connect::{self, Posted};
-use vusb_usbif::front::{Answered, ConnectRing, Event, NotSent, UrbRing};
+use vusb_usbif::frontend::{Answered, ConnectRing, Event, NotSent, UrbRing};
 use vusb_usbif::urb::{
     Direction, Isochronous, Kind, Request, Response, Ring, Segment, Segments, Setup, Status,
     Ticket, Transfer,

@@ -10,7 +10,7 @@
 )]
 
 use vusb_usbif::connect::{self, Posted};
-use vusb_usbif::front::{ConnectRing, UrbRing, Violation};
+use vusb_usbif::frontend::{ConnectRing, UrbRing, Violation};
 use vusb_usbif::urb::{
     Direction, Kind, RequestWords, Response, Ring, Segments, Status, Ticket, Transfer,
 };

@@ -14,7 +14,7 @@
 
 use std::sync::Arc;
 
-use vusb_usbif::front::UrbRing;
+use vusb_usbif::frontend::UrbRing;
 use vusb_usbif::urb::{Direction, Kind, Request, Response, Ring, Segments, Status, Transfer};
 use vusb_usbif::{MemoryPage, Page, Port};
 
@@ -194,7 +194,7 @@ mod schedules {
     use shuttle::sync::{Condvar, Mutex};
     use shuttle::thread;
     use vusb_usbif::connect::{self, Posted};
-    use vusb_usbif::front::{Answered, ConnectRing, NotSent};
+    use vusb_usbif::frontend::{Answered, ConnectRing, NotSent};
     use vusb_usbif::{Notify, Speed};
 
     use super::{

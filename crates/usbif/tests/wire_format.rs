@@ -8,7 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
-use vusb_usbif::front::{encode_submit, encode_unlink};
+use vusb_usbif::frontend::{encode_submit, encode_unlink};
 use vusb_usbif::urb::{
     Direction, Isochronous, Kind, Request, RequestWords, Response, Ring, Segment, Segments, Setup,
     Status, Transfer,

@@ -14,7 +14,7 @@
 
 use std::process::Command;
 
-use vusb_usbif::front::{ConnectRing, UrbRing, encode_submit, encode_unlink};
+use vusb_usbif::frontend::{ConnectRing, UrbRing, encode_submit, encode_unlink};
 use vusb_usbif::urb::{
     self, Direction, Isochronous, Kind, Request, RequestWords, Response, Segment, Segments, Setup,
     Status, Transfer,

@@ -9,6 +9,7 @@
 //! does not stop at the first broken promise: it counts them, and names the first few.
 
 mod calls;
+mod concurrent;
 mod disk;
 mod inputs;
 mod kills;
@@ -19,7 +20,6 @@ mod races;
 mod random;
 mod sandbox;
 mod stage;
-mod together;
 
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -41,7 +41,7 @@ struct Part {
 const PARTS: [Part; 6] = [
     Part { name: "kills", run: kills::run },
     Part { name: "disk", run: disk::run },
-    Part { name: "together", run: together::run },
+    Part { name: "concurrent", run: concurrent::run },
     Part { name: "races", run: races::run },
     Part { name: "peers", run: peers::run },
     Part { name: "inputs", run: inputs::run },

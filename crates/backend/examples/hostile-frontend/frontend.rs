@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use thiserror::Error;
-use vusb_usbif::front::{ConnectRing, NotSent, UrbRing, Violation};
+use vusb_usbif::frontend::{ConnectRing, NotSent, UrbRing, Violation};
 use vusb_usbif::urb::SegmentError;
 use vusb_usbif::{Notify, Page, Port, Speed};
 use vusb_xen::evtchn::{self, Events};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use vusb_usbif::front::encode_submit;
+use vusb_usbif::frontend::encode_submit;
 use vusb_usbif::urb::{Direction, Kind, REQUEST_WORDS, RequestWords, Segment, Segments, Transfer};
 use vusb_usbif::{Page as _, Port};
 use vusb_xen::gntalloc::Shared;

@@ -1,8 +1,8 @@
-//! A correct frontend. It uses [`vusb_usbif::front`], which detects protocol violations by the
+//! A correct frontend. It uses [`vusb_usbif::frontend`], which detects protocol violations by the
 //! backend.
 
 use vusb_usbif::Port;
-use vusb_usbif::front::Answer;
+use vusb_usbif::frontend::Answer;
 use vusb_usbif::urb::{Direction, Kind, Segment, Segments, Setup, Status, Transfer};
 use vusb_xen::State;
 use vusb_xen::gntalloc::Shared;

@@ -21,7 +21,7 @@ use libfuzzer_sys::fuzz_target;
 use vusb_backend::counters::Counters;
 use vusb_backend::engine::{Engine, Failure, Fault, GuestView, Job, Opened, Outcome, Work};
 use vusb_model::speed::Speed;
-use vusb_usbif::front::{ConnectRing, UrbRing, encode_submit};
+use vusb_usbif::frontend::{ConnectRing, UrbRing, encode_submit};
 use vusb_usbif::urb::{
     Direction, Isochronous, Kind, RequestWords, Segment, Segments, Setup, Transfer,
 };

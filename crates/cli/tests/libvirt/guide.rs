@@ -14,7 +14,7 @@ use vusb_rig::Libvirt;
 use vusb_rig::guide::{Cell, Guide, Part};
 use vusb_rig::libvirt::EDITED;
 
-use crate::{cases, ours, theirs};
+use crate::{cases, libvirt_view, vusb_view};
 
 const PAGE: &str = "coming-from-virsh.md";
 const HEADING: &str = "Guests that do not run";
@@ -96,8 +96,8 @@ impl Scene {
 
     /// Asserts that libvirt's domain and vusb's file have the same USB.
     fn assert_same(&self, part: &Part) {
-        let theirs = theirs::hardware(&self.libvirt.dump_xml(cases::DOMAIN).unwrap());
-        let ours = ours::hardware(&fs::read_to_string(self.path(FILE)).unwrap()).unwrap();
+        let theirs = libvirt_view::hardware(&self.libvirt.dump_xml(cases::DOMAIN).unwrap());
+        let ours = vusb_view::hardware(&fs::read_to_string(self.path(FILE)).unwrap()).unwrap();
         assert_eq!(ours, theirs, "line {} of the page", part.line);
     }
 }
@@ -122,7 +122,10 @@ fn both_sides_of_the_page_have_the_same_result() {
                 rows += 1;
                 if output.contains("-device") {
                     let xml = fs::read_to_string(scene.path(FILE)).unwrap();
-                    assert_eq!(ours::usb_devices(&xml).unwrap(), theirs::usb_devices(&output));
+                    assert_eq!(
+                        vusb_view::usb_devices(&xml).unwrap(),
+                        libvirt_view::usb_devices(&output)
+                    );
                     native += 1;
                 }
             }

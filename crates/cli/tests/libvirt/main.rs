@@ -13,9 +13,9 @@
 
 mod cases;
 mod guide;
+mod libvirt_view;
 mod live;
-mod ours;
-mod theirs;
+mod vusb_view;
 
 use std::collections::BTreeMap;
 
@@ -50,8 +50,8 @@ fn vusb_interprets_a_domain_as_libvirt_does() {
             wrong.push(format!("{}: {error}", case.name));
             continue;
         }
-        let theirs = theirs::hardware(&libvirt.dump_xml(cases::DOMAIN).unwrap());
-        match ours::hardware(&xml) {
+        let theirs = libvirt_view::hardware(&libvirt.dump_xml(cases::DOMAIN).unwrap());
+        match vusb_view::hardware(&xml) {
             Ok(ours) if ours == theirs => {}
             ours => wrong.push(format!("{}:\n  libvirt {theirs:?}\n  vusb    {ours:?}", case.name)),
         }
@@ -69,11 +69,11 @@ fn every_architecture_gets_the_controllers_that_libvirt_adds() {
         cases::MACHINES.iter().flat_map(|it| cases::GIVEN.map(|given| (*it, given)))
     {
         let xml = cases::xml(arch, machine, given);
-        let ours = ours::hardware(&xml);
+        let ours = vusb_view::hardware(&xml);
         let defined = libvirt.define(&xml);
         let agree = match (&defined, &ours) {
             (Ok(()), Ok(ours)) => {
-                theirs::hardware(&libvirt.dump_xml(cases::DOMAIN).unwrap()) == *ours
+                libvirt_view::hardware(&libvirt.dump_xml(cases::DOMAIN).unwrap()) == *ours
             }
             // libvirt finds some errors only when it starts the guest.
             (Ok(()), Err(_)) => libvirt.qemu_command_line(cases::DOMAIN).is_err(),
@@ -105,7 +105,7 @@ fn vusb_refuses_what_libvirt_refuses() {
             output
         });
         assert!(theirs.is_err(), "{}: libvirt accepts it", case.name);
-        let ours = ours::hardware(&xml).expect_err(case.name);
+        let ours = vusb_view::hardware(&xml).expect_err(case.name);
         assert!(ours.contains("-->"), "{}: no position is shown:\n{ours}", case.name);
         eprintln!("{}\n  libvirt: {}\n{ours}", case.name, theirs.unwrap_err());
     }
@@ -128,8 +128,8 @@ fn qemu_is_started_as_libvirt_would_start_it() {
             }
         };
         // A defined domain has the PCI addresses that libvirt assigned.
-        let theirs = theirs::usb_devices(&native);
-        let ours = ours::usb_devices(&libvirt.dump_xml(cases::DOMAIN).unwrap());
+        let theirs = libvirt_view::usb_devices(&native);
+        let ours = vusb_view::usb_devices(&libvirt.dump_xml(cases::DOMAIN).unwrap());
         libvirt.undefine(cases::DOMAIN).unwrap();
         let show = |all: &[Value]| {
             let lines: Vec<String> = all.iter().map(|it| format!("\n    {it}")).collect();
@@ -161,11 +161,11 @@ const XL: [&str; 2] = [
 fn libvirt_reads_a_converted_domain_as_the_same_hardware() {
     let libvirt = Libvirt::start().unwrap();
     for text in XL {
-        let xml = ours::converted("guest.cfg", text, "libvirt");
+        let xml = vusb_view::converted("guest.cfg", text, "libvirt");
         libvirt.validate(&xml).unwrap_or_else(|error| panic!("{error}\n{xml}"));
-        let back = ours::converted("guest.xml", &xml, "xl");
+        let back = vusb_view::converted("guest.xml", &xml, "xl");
         let digests = [("a.cfg", text), ("b.xml", &xml), ("c.cfg", &back)];
-        let [first, second, third] = digests.map(|(name, text)| ours::digest(name, text));
+        let [first, second, third] = digests.map(|(name, text)| vusb_view::digest(name, text));
         assert!(first == second && second == third, "{text}\n{xml}\n{back}");
     }
 }

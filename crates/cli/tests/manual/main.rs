@@ -24,7 +24,7 @@ mod proxmox;
 mod qemu_args;
 mod restoring;
 mod rules;
-mod several;
+mod several_devices;
 mod starting;
 mod through_daemon;
 mod tree;

@@ -18,7 +18,7 @@
 //! | `element` | elements as text, in the style of their surroundings |
 //! | `edit`, `write` | the two ways to write |
 //! | `device_element` | the element of one device |
-//! | `passed` | what a running domain has of this machine |
+//! | `passed_through` | what a running domain has of this machine |
 //!
 //! What the XML leaves open stays open in the spec. libvirt's rules, which fill it, are in
 //! `vusb_model::resolve::libvirt`.
@@ -38,7 +38,7 @@ mod format;
 mod guest;
 mod names;
 mod numbers;
-mod passed;
+mod passed_through;
 mod write;
 pub(crate) mod xml;
 
@@ -53,7 +53,7 @@ pub use address::root_bus;
 pub use device_element::{HostSource, device_element};
 use edit::edit;
 pub use format::Libvirt;
-pub use passed::passed_through;
+pub use passed_through::passed_through;
 use write::write;
 
 /// Reads a domain. See [`ConfigFormat::read`](crate::ConfigFormat::read).

@@ -7,7 +7,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vusb_usbif::front::encode_submit;
+use vusb_usbif::frontend::encode_submit;
 use vusb_usbif::iso;
 use vusb_usbif::urb::{Kind, REQUEST_BYTES, Request, RequestWords, Segments, Transfer};
 

@@ -4,6 +4,7 @@
 
 mod apply;
 mod claims;
+mod concurrent_commands;
 mod config_files;
 mod domains;
 mod failures;
@@ -17,6 +18,5 @@ mod qemu;
 mod rules;
 mod sandbox;
 mod slow_peer;
-mod together;
 mod xen;
 mod xen_world;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use vusb_host::usbfs::Status as Usb;
 use vusb_model::speed::Speed as Native;
-use vusb_usbif::front::encode_submit;
+use vusb_usbif::frontend::encode_submit;
 use vusb_usbif::urb::{
     Direction, Invalid, Kind, RequestWords, Segment, SegmentError, Segments, Status, Transfer,
 };

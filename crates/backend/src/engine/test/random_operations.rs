@@ -3,7 +3,7 @@
 //!
 //! Invariants:
 //!
-//! * Each request is answered exactly once. (`vusb_usbif::front` checks that none is answered
+//! * Each request is answered exactly once. (`vusb_usbif::frontend` checks that none is answered
 //!   twice.)
 //! * Nothing is written outside the memory that a request has granted, beyond the reported length,
 //!   or after the response. (Checked by `memory`.)

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use vusb_model::speed::Speed as Native;
-use vusb_usbif::front::{Answered, ConnectRing, UrbRing};
+use vusb_usbif::frontend::{Answered, ConnectRing, UrbRing};
 use vusb_usbif::urb::{Direction, Kind, Segments, Status, Transfer};
 use vusb_usbif::{MemoryPage, Notify, Page as _, Port, Speed};
 

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::theirs::{in_order, is_usb};
+use crate::libvirt_view::{in_order, is_usb};
 use crate::{Controller, Hardware};
 
 /// Runs `vusb` on an XML file. Returns its output, or its error.
