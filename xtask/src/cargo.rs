@@ -1,9 +1,13 @@
 //! Running cargo, and finding what it built.
 
 use std::error::Error;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 /// The error of a task, for the user.
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -17,8 +21,51 @@ pub(crate) fn workspace() -> &'static Path {
 /// Runs cargo with these arguments, and prints them first.
 pub(crate) fn cargo(args: &[&str]) -> Result<()> {
     println!("+ cargo {}", args.join(" "));
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    run(Command::new(program).args(args).current_dir(workspace()))
+    run(Command::new(program()).args(args).current_dir(workspace()))
+}
+
+/// As [`cargo`]. If it fails, its standard output is returned with the error.
+pub(crate) fn cargo_output(args: &[&str]) -> std::result::Result<(), (Box<dyn Error>, String)> {
+    println!("+ cargo {}", args.join(" "));
+    let mut output = Vec::new();
+    let status = copy_output(Command::new(program()).args(args), &mut output);
+    let error: Box<dyn Error> = match status {
+        Ok(status) if status.success() => return Ok(()),
+        Ok(status) => format!("`cargo {}` failed: {status}", args.join(" ")).into(),
+        Err(error) => error.into(),
+    };
+    Err((error, String::from_utf8_lossy(&output).into_owned()))
+}
+
+/// Runs a command. Its standard output goes to the terminal as it arrives, and to `output`.
+fn copy_output(command: &mut Command, output: &mut Vec<u8>) -> io::Result<ExitStatus> {
+    let mut child = command.current_dir(workspace()).stdout(Stdio::piped()).spawn()?;
+    let pipe = child.stdout.take();
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || pipe.map(|pipe| forward(pipe, &sender)));
+    let status = child.wait()?;
+    // A process that a test has left behind keeps the pipe open.
+    while let Ok(bytes) = receiver.recv_timeout(Duration::from_secs(1)) {
+        output.extend(bytes);
+    }
+    Ok(status)
+}
+
+/// Copies what arrives to the terminal and to the channel, until one of them is closed.
+fn forward(mut from: impl Read, to: &mpsc::Sender<Vec<u8>>) -> io::Result<()> {
+    let mut buffer = [0; 4096];
+    while let read @ 1.. = from.read(&mut buffer)? {
+        io::stdout().write_all(&buffer[..read])?;
+        io::stdout().flush()?;
+        if to.send(buffer[..read].to_vec()).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn program() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
 /// Runs a command whose output goes to the terminal.
