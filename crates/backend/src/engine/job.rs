@@ -1,8 +1,8 @@
 //! Jobs: operations that may block, and therefore run on their own threads.
 //!
-//! The kernel holds a lock of the device while it configures or resets it. So the engine does not
-//! touch a device while a job works on it. The guest's other devices, and other guests, are not
-//! affected.
+//! The kernel locks a device while it configures or resets it, and other calls for the device wait
+//! for that lock. So the engine does not touch a device while a job works on it. The guest's other
+//! devices, and other guests, are not affected.
 
 use std::fmt;
 
@@ -24,8 +24,9 @@ pub struct Job<U: Usb> {
 pub enum Work<U: Usb> {
     /// Find the device and open it.
     Open(RequestedDevice),
-    /// Release the interfaces of the first configuration, select the second if it is a different
-    /// one, and claim its interfaces. If the second is 0, only release.
+    /// Change from the first configuration to the second: if they differ, release the interfaces of
+    /// the first and select the second; then claim the interfaces of the second. If the second is
+    /// 0, only release the interfaces of the first.
     Configure(U::Handle, Configuration, Configuration),
     /// Select an alternate setting of an interface.
     SetInterface(U::Handle, u8, u8),
@@ -33,8 +34,8 @@ pub enum Work<U: Usb> {
     ClearHalt(U::Handle, u8),
     /// Reset the device, and claim the interfaces of this configuration again.
     Reset(U::Handle, Configuration),
-    /// Release the device: it is in the first configuration, is returned to the second, and then to
-    /// the host's drivers.
+    /// Return the device from the first configuration to the second, and then to the host's
+    /// drivers.
     Release(U, Configuration, Configuration),
 }
 

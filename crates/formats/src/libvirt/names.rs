@@ -1,4 +1,4 @@
-//! libvirt's names of controller models, and its aliases of devices, which are QEMU's ids.
+//! libvirt's names: of controller models, of devices (aliases, which are QEMU's ids), and of disks.
 
 use vusb_model::models::Model;
 use vusb_model::name::Name;
@@ -6,8 +6,9 @@ use vusb_model::naming::{self, from_libvirt};
 
 use super::xml::{Node, attr, child};
 
-/// libvirt's models in its order (`virDomainControllerModelUSB`). Of two that are equally close to
-/// a misspelt name, the first is suggested.
+/// libvirt's models, in the order of `virDomainControllerModelUSB`, except that `qemu-xhci` comes
+/// before `nec-xhci`. Of two that fit an invalid name equally well, the first is suggested:
+/// `qemu-xhci` for `xhci`.
 const MODELS: [Model; 13] = [
     Model::Piix3Uhci,
     Model::Piix4Uhci,
@@ -27,7 +28,8 @@ const MODELS: [Model; 13] = [
 /// The model that turns USB off.
 const NONE: &str = "none";
 
-fn names() -> impl Iterator<Item = &'static str> {
+/// libvirt's names of all models, and `none`.
+fn all_names() -> impl Iterator<Item = &'static str> {
     MODELS.into_iter().filter_map(model_name).chain([NONE])
 }
 
@@ -36,39 +38,39 @@ pub(super) fn model(name: &str) -> Option<Option<Model>> {
     if name == NONE { Some(None) } else { from_libvirt(name).map(Some) }
 }
 
-/// libvirt's name of a model. `None` if it does not have it (`xenusb3`).
+/// libvirt's name of a model. `None` if libvirt does not have the model (`xenusb3`).
 pub(super) const fn model_name(model: Model) -> Option<&'static str> {
     naming::names(model).libvirt
 }
 
-/// libvirt's names of all models.
+/// libvirt's names of all models, and `none`, separated by commas.
 pub(super) fn model_names() -> String {
-    names().collect::<Vec<_>>().join(", ")
+    all_names().collect::<Vec<_>>().join(", ")
 }
 
 /// The model that an invalid name probably stands for. The name may be another tool's (QEMU's
-/// `piix3-usb-uhci`, `xenusb2`), a class of controllers (`xhci`), or misspelt.
+/// `piix3-usb-uhci`, vusb's `xenusb2`), a class of controllers (`xhci`), or misspelt.
 pub(super) fn closest_model(text: &str) -> Option<&'static str> {
     let text = text.to_ascii_lowercase();
-    let plain = text.replace("usb-", "");
-    let ours = text.parse::<Model>().ok().and_then(model_name);
-    let same = || names().find(|name| *name == plain);
-    let class = || {
-        names()
+    let without_usb = text.replace("usb-", "");
+    let of_vusb = text.parse::<Model>().ok().and_then(model_name);
+    let of_qemu = || all_names().find(|name| *name == without_usb);
+    let of_class = || {
+        all_names()
             .find(|name| name.len() > text.len() && name.ends_with(text.as_str()))
             .filter(|_| text.len() > 3)
     };
-    let near = || {
-        let distance = |name: &str| strsim::damerau_levenshtein(name, &plain);
-        let nearest = names().min_by_key(|name| distance(name))?;
+    let misspelt = || {
+        let distance = |name: &str| strsim::damerau_levenshtein(name, &without_usb);
+        let nearest = all_names().min_by_key(|name| distance(name))?;
         // If more than a third of the letters differ, it is another word.
         (text.len() <= 40 && 3 * distance(nearest) <= nearest.len()).then_some(nearest)
     };
-    ours.or_else(same).or_else(class).or_else(near)
+    of_vusb.or_else(of_qemu).or_else(of_class).or_else(misspelt)
 }
 
-/// The prefix of user aliases. libvirt assigns all others (`isValidAlias`; section "Devices" of
-/// formatdomain).
+/// The prefix of user aliases. libvirt assigns all other aliases itself
+/// (`virDomainDeviceAliasIsUserAlias`; section "Devices" of formatdomain).
 pub(super) const USER: &str = "ua-";
 
 /// The stems of the aliases that libvirt assigns to USB controllers and devices.
@@ -93,15 +95,15 @@ pub(super) fn is_automatic(alias: &str) -> bool {
     STEMS.contains(&stem) && (alias == "usb" || stem.len() < alias.len())
 }
 
-/// The name of a controller or device: from its alias if libvirt keeps it, otherwise the
-/// `automatic` one. libvirt keeps user aliases. Others count only in the description of a running
-/// guest (`live`), where they are QEMU's ids.
+/// The name of a controller or device: from its alias if that counts, otherwise `automatic`. User
+/// aliases always count, because libvirt keeps them. Other aliases only count in the description of
+/// a running guest (`live`), where they are QEMU's ids.
 pub(super) fn name_of(node: Node<'_>, live: bool, automatic: Option<String>) -> Option<Name> {
     let alias = child(node, "alias").and_then(|alias| attr(alias, "name"));
-    let kept = alias.and_then(|alias| {
+    let from_alias = alias.and_then(|alias| {
         name_of_user_alias(alias.value).or_else(|| alias.value.parse().ok().filter(|_| live))
     });
-    kept.or_else(|| automatic?.parse().ok())
+    from_alias.or_else(|| automatic?.parse().ok())
 }
 
 /// The name in a user alias: the part after `ua-`, or all of it if that part is not a name or has
@@ -139,7 +141,8 @@ pub(super) fn alias_of(name: &Name) -> Alias {
     }
 }
 
-/// The number of a disk name, as `virDiskNameToIndex` counts: `sda` is 0, `sdz` 25, `sdaa` 26.
+/// The number of a disk name, counted as in `virDiskNameToIndex`: `sda` is 0, `sdz` 25, `sdaa` 26.
+/// libvirt ignores digits at the end; here, `sda1` is not a disk name.
 pub(super) fn disk_number(target: &str) -> Option<u32> {
     let prefixes = ["fd", "hd", "vd", "sd", "xvd", "ubd"];
     let letters = prefixes.iter().find_map(|prefix| target.strip_prefix(prefix))?;
@@ -166,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn disk_names_count_in_letters() {
+    fn disk_names_and_numbers_are_converted_both_ways() {
         for (name, number) in [
             ("sda", 0),
             ("sdb", 1),

@@ -1,8 +1,8 @@
-//! Whatever xenstored sends: no panic, no wait beyond the limit, and the same messages for chunks
-//! of any size.
+//! Whatever xenstored sends, nothing panics or hangs, and the decoder returns the same messages and
+//! the same error for chunks of any size.
 //!
-//! Byte 0 is the length of the chunks. The rest is fed to the decoder, and to a store that sends
-//! requests of several types.
+//! Byte 0 of the input is the length of the chunks. The rest is fed to the decoder, and to a store
+//! that sends requests of several types.
 //!
 //! ```text
 //! cd crates/xen && RUSTC_BOOTSTRAP=1 cargo fuzz run store -- -max_total_time=60
@@ -37,8 +37,9 @@ fn decode(stream: &[u8], chunk: usize) -> (Vec<Message>, Option<DecodeError>) {
     (messages, None)
 }
 
-/// All replies are sent before the requests, and the stream ends after them: no request waits.
-fn ask(stream: &[u8]) -> Option<()> {
+/// Runs requests against a peer that has already sent `stream` and sends nothing more. No request
+/// has to wait: it finds a reply or the end of the stream.
+fn run_requests(stream: &[u8]) -> Option<()> {
     let (ours, mut theirs) = UnixStream::pair().ok()?;
     theirs.write_all(stream).ok()?;
     theirs.shutdown(std::net::Shutdown::Write).ok()?;
@@ -54,7 +55,9 @@ fn ask(stream: &[u8]) -> Option<()> {
 
 fuzz_target!(|input: &[u8]| {
     let Some((chunk, stream)) = input.split_first() else { return };
+    // The peer writes the whole stream before anything reads it, so it must fit into the socket's
+    // buffer.
     let stream = stream.get(..60_000).unwrap_or(stream);
     assert_eq!(decode(stream, usize::from(*chunk).max(1)), decode(stream, stream.len().max(1)));
-    let _ = ask(stream);
+    let _ = run_requests(stream);
 });
