@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// The maximum length of a line from QEMU; the response to `query-qmp-schema` is about 200 kB long.
 const LINE_LIMIT: usize = 16 << 20;
-/// The number of events that are kept for [`Monitor::wait_event`].
+/// The maximum number of events that are kept for [`Monitor::wait_event`].
 const EVENTS_KEPT: usize = 1024;
 
 /// A connection to a QMP monitor.
@@ -27,7 +27,7 @@ impl Monitor {
     ///
     /// # Errors
     /// [`Error::Io`] if the socket does not accept in time, [`Error::Timeout`] if there is no
-    /// response, [`Error::Monitor`] if it is not QMP.
+    /// response, [`Error::Monitor`] if the peer does not speak QMP.
     pub fn connect(path: &Path, limit: Duration) -> Result<Self> {
         let deadline = Instant::now() + limit;
         let stream = loop {
@@ -40,7 +40,7 @@ impl Monitor {
             }
         };
         let mut monitor = Self { stream, received: Vec::new(), events: VecDeque::new() };
-        let greeting = monitor.value(deadline, limit, "greeting of the monitor")?;
+        let greeting = monitor.receive(deadline, limit, "greeting of the monitor")?;
         if greeting.get("QMP").is_none() {
             return Err(Error::Monitor(format!(
                 "unexpected greeting from {}: {greeting}",
@@ -54,7 +54,9 @@ impl Monitor {
     /// Runs a command and returns its `return` value.
     ///
     /// # Errors
-    /// [`Error::Monitor`] with QEMU's message if it fails, [`Error::Timeout`].
+    /// [`Error::Monitor`] with QEMU's message if the command fails, or if the connection is lost.
+    /// [`Error::Timeout`]: do not use the monitor after that, because commands have no ids, and the
+    /// late response would be taken for that of the next command.
     pub fn execute(&mut self, command: &str, arguments: Value, limit: Duration) -> Result<Value> {
         let deadline = Instant::now() + limit;
         let line = format!("{}\n", json!({"execute": command, "arguments": arguments}));
@@ -62,23 +64,23 @@ impl Monitor {
             .write_all(line.as_bytes())
             .map_err(|e| Error::Monitor(format!("cannot send {command}: {e}")))?;
         loop {
-            let mut value = self.value(deadline, limit, &format!("response to {command}"))?;
-            if let Some(answer) = value.get_mut("return") {
-                return Ok(answer.take());
+            let mut value = self.receive(deadline, limit, &format!("response to {command}"))?;
+            if let Some(returned) = value.get_mut("return") {
+                return Ok(returned.take());
             }
             if let Some(error) = value.get("error") {
                 let reason = error.get("desc").and_then(Value::as_str).unwrap_or("no message");
-                return Err(Error::Monitor(format!("QEMU rejects {line}: {reason}")));
+                return Err(Error::Monitor(format!("QEMU rejected {}: {reason}", line.trim_end())));
             }
-            self.keep(value);
+            self.keep_event(value);
         }
     }
 
-    /// Waits for an event for which `wanted` is true. An event that was already received counts
-    /// too.
+    /// Waits for an event with this name for whose data `wanted` returns true. Events that were
+    /// received earlier count too.
     ///
     /// # Errors
-    /// [`Error::Timeout`], [`Error::Monitor`] if QEMU ends.
+    /// [`Error::Timeout`], [`Error::Monitor`] if QEMU closes the connection.
     pub fn wait_event(
         &mut self,
         name: &str,
@@ -95,23 +97,23 @@ impl Monitor {
             return Ok(self.events.remove(at).unwrap_or_default());
         }
         loop {
-            let event = self.value(deadline, limit, &format!("event {name}"))?;
+            let event = self.receive(deadline, limit, &format!("event {name}"))?;
             if matches(&event) {
                 return Ok(event);
             }
-            self.keep(event);
+            self.keep_event(event);
         }
     }
 
-    fn keep(&mut self, event: Value) {
+    fn keep_event(&mut self, event: Value) {
         if self.events.len() == EVENTS_KEPT {
             self.events.pop_front();
         }
         self.events.push_back(event);
     }
 
-    /// The next line from QEMU.
-    fn value(&mut self, deadline: Instant, limit: Duration, what: &str) -> Result<Value> {
+    /// The next value from QEMU.
+    fn receive(&mut self, deadline: Instant, limit: Duration, what: &str) -> Result<Value> {
         let mut buffer = [0; 4096];
         let broken = |reason: &str| Error::Monitor(format!("no {what}: {reason}"));
         loop {
