@@ -20,15 +20,15 @@ const ROWS: [(Figure, &str, usize, bool); 14] = [
     (Figure::ReadCpu, "processor time per MiB read, ms", 1, false),
     (Figure::WriteCpu, "processor time per MiB written, ms", 1, false),
     (Figure::Attach, "from the command to the stick in the guest, ms", 0, false),
-    (Figure::Memory, "resident, one controller, KiB", 0, false),
+    (Figure::Memory, "resident, one controller in use, KiB", 0, false),
+    (Figure::MemoryMore, "resident, each further controller, KiB", 0, false),
     (
         Figure::TwoAlone,
-        "two guests with their own sticks, 64 KiB reads, sum of each alone, MB/s",
+        "two guests with a stick each, 64 KiB reads, sum of both alone, MB/s",
         1,
         true,
     ),
     (Figure::TwoTogether, "the same, both at the same time, sum, MB/s", 1, true),
-    (Figure::MemoryMore, "each further controller, KiB", 0, false),
 ];
 
 impl fmt::Display for Table<'_> {
@@ -43,16 +43,16 @@ impl Table<'_> {
     fn row(
         &self,
         f: &mut fmt::Formatter<'_>,
-        (figure, what, digits, more): &(Figure, &str, usize, bool),
+        (figure, label, decimals, larger_is_better): &(Figure, &str, usize, bool),
     ) -> fmt::Result {
         let get = |side| self.0.get(*figure, side);
-        let text = |side| get(side).map_or_else(String::new, |it| format!("{it:.digits$}"));
+        let text = |side| get(side).map_or_else(String::new, |it| format!("{it:.decimals$}"));
         let ratio =
             get(Side::Qusb).zip(get(Side::Vusb)).map_or_else(String::new, |(qusb, vusb)| {
-                let ratio = if *more { vusb / qusb } else { qusb / vusb };
+                let ratio = if *larger_is_better { vusb / qusb } else { qusb / vusb };
                 format!("**{ratio:.1} times**")
             });
         let (dom0, qusb, vusb) = (text(Side::Dom0), text(Side::Qusb), text(Side::Vusb));
-        writeln!(f, "| {what} | {dom0} | {qusb} | {vusb} | {ratio} |")
+        writeln!(f, "| {label} | {dom0} | {qusb} | {vusb} | {ratio} |")
     }
 }

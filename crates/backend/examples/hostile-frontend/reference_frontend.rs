@@ -11,14 +11,14 @@ use crate::frontend::{Failure, Frontend, TIMEOUT};
 
 /// Size of a page in bytes.
 const PAGE: usize = 4096;
-/// Pages of a transfer: the maximum of a request.
+/// Pages of a transfer: as many as one request can refer to.
 const PAGES: usize = 16;
 /// Block size of a stick in bytes.
 const BLOCK: usize = 512;
 /// The address that the frontend gives the device.
 const ADDRESS: u8 = 7;
-/// `CBW` and `CSW` of USB Mass Storage Bulk-Only Transport (sections 5.1 and 5.2): signature, and
-/// length in bytes.
+/// The wrappers of a command (CBW) and of its status (CSW) in USB Mass Storage Bulk-Only Transport
+/// (sections 5.1 and 5.2): signature, and length in bytes.
 const CBW: (&[u8; 4], usize) = (b"USBC", 31);
 const CSW: (&[u8; 4], usize) = (b"USBS", 13);
 
@@ -27,13 +27,13 @@ const CSW: (&[u8; 4], usize) = (b"USBS", 13);
 pub(crate) fn run(file: &str) -> Result<String, Failure> {
     let front = Frontend::connect()?;
     let pages = (0..PAGES).map(|_| front.page(true)).collect::<Result<Vec<_>, _>>()?;
-    let mut host = ReferenceFrontend { front, pages, port: Port::MAX, address: 0 };
-    host.port = host.front.wait_for_device()?.0;
-    let (id, stick) = host.enumerate()?;
-    let data = host.read(&stick)?;
+    let mut frontend = ReferenceFrontend { front, pages, port: Port::MAX, address: 0 };
+    frontend.port = frontend.front.wait_for_device()?.0;
+    let (id, stick) = frontend.enumerate()?;
+    let data = frontend.read(&stick)?;
     std::fs::write(file, &data)?;
     println!("read {} bytes of {id}", data.len());
-    let nodes = &mut host.front.nodes;
+    let nodes = &mut frontend.front.nodes;
     nodes
         .await_state("the toolstack to remove the controller", &[State::Closing, State::Closed])?;
     nodes.close()?;
@@ -64,19 +64,19 @@ impl ReferenceFrontend {
         // SET_ADDRESS and SET_CONFIGURATION (USB 2.0, table 9-4).
         self.control(setup(0x00, 5, ADDRESS.into(), 0))?;
         self.address = ADDRESS;
-        let all = self.descriptor(2, 255)?;
-        let value = all.get(5).copied().unwrap_or_default();
-        self.control(setup(0x00, 9, value.into(), 0))?;
+        let descriptors = self.descriptor(2, 255)?;
+        let configuration = descriptors.get(5).copied().unwrap_or_default();
+        self.control(setup(0x00, 9, configuration.into(), 0))?;
         // The previous user of the stick may have stopped in the middle of a command. Bulk-Only
         // Mass Storage Reset (section 3.1) cancels it.
         self.control(setup(0x21, 255, 0, 0))?;
         let bulk = |input: bool| {
-            endpoints(&all)
-                .find(|(at, kind)| (at & 0x80 != 0) == input && *kind == 2)
+            endpoints(&descriptors)
+                .find(|(address, kind)| (address & 0x80 != 0) == input && *kind == 2)
                 .map(|it| it.0)
         };
         let (Some(input), Some(output)) = (bulk(true), bulk(false)) else {
-            return Err(Failure::Unexpected(format!("{id} is not a stick: {all:?}")));
+            return Err(Failure::Unexpected(format!("{id} is not a stick: {descriptors:?}")));
         };
         Ok((id, Stick { input, output }))
     }
@@ -86,8 +86,8 @@ impl ReferenceFrontend {
         Ok(self.data(answer.actual_length as usize))
     }
 
-    /// READ(10) of as much data as one request carries. A stick first reports that it was plugged
-    /// in, as an error of the first command.
+    /// Reads as much data as one request carries, with READ(10). A stick that was just plugged in
+    /// fails its first command to report that (unit attention), so the command is repeated.
     fn read(&mut self, stick: &Stick) -> Result<Vec<u8>, Failure> {
         let blocks = u8::try_from(PAGES * PAGE / BLOCK).unwrap_or(u8::MAX);
         for _ in 0..8 {
@@ -96,10 +96,10 @@ impl ReferenceFrontend {
             if let Some(data) = data {
                 return Ok(data);
             }
-            // REQUEST SENSE.
+            // REQUEST SENSE clears the error.
             self.command(stick, &[0x03, 0, 0, 0, 18, 0], 18)?;
         }
-        Err(Failure::Unexpected("the stick does not read its first blocks".to_owned()))
+        Err(Failure::Unexpected("the stick failed to read its first blocks".to_owned()))
     }
 
     /// Executes a command that reads; `None` if the stick reports an error.
@@ -117,18 +117,18 @@ impl ReferenceFrontend {
         wrapper[15..15 + command.len()].copy_from_slice(command);
         let _ = self.pages[0].copy_in(0, &wrapper);
         self.bulk(stick.output, CBW.1)?;
-        let got = self.bulk(stick.input, length)?;
-        let data = self.data(got.actual_length as usize);
-        if got.status != Status::Ok {
+        let answer = self.bulk(stick.input, length)?;
+        let data = self.data(answer.actual_length as usize);
+        if answer.status != Status::Ok {
             // The endpoint is halted: CLEAR_FEATURE(ENDPOINT_HALT).
             self.control(Setup { index: stick.input.into(), ..setup(0x02, 1, 0, 0) })?;
         }
         self.bulk(stick.input, CSW.1)?;
-        let end = self.data(CSW.1);
-        if !end.starts_with(CSW.0) {
-            return Err(Failure::Unexpected(format!("status {end:?}")));
+        let status = self.data(CSW.1);
+        if !status.starts_with(CSW.0) {
+            return Err(Failure::Unexpected(format!("status {status:?}")));
         }
-        Ok((end.last() == Some(&0)).then_some(data))
+        Ok((status.last() == Some(&0)).then_some(data))
     }
 
     fn bulk(&mut self, endpoint: u8, length: usize) -> Result<Answer, Failure> {
@@ -158,8 +158,8 @@ impl ReferenceFrontend {
             Transfer { port, address, endpoint, direction, kind, short_not_ok: false, data };
         let pushed = self.front.urbs.submit(&transfer)?;
         self.front.notify_if_due(pushed.notify)?;
-        let end = std::time::Instant::now() + TIMEOUT;
-        while std::time::Instant::now() < end {
+        let deadline = std::time::Instant::now() + TIMEOUT;
+        while std::time::Instant::now() < deadline {
             if let Some(answer) = self.front.urbs.take()? {
                 return Ok(answer);
             }
@@ -185,7 +185,7 @@ pub(crate) const fn setup(request_type: u8, request: u8, value: u16, length: u16
     Setup { request_type, request, value, index: 0, length }
 }
 
-/// Segments for this many bytes at the start of these pages.
+/// Segments for the first `length` bytes of these pages.
 pub(crate) fn segments(pages: &[Shared], length: usize) -> Result<Segments, Failure> {
     let mut left = length;
     let mut list = Vec::new();
@@ -201,13 +201,13 @@ pub(crate) fn segments(pages: &[Shared], length: usize) -> Result<Segments, Fail
     Ok(Segments::new(&list)?)
 }
 
-/// The endpoints of a configuration: address and type (USB 2.0, table 9-13).
-fn endpoints(mut all: &[u8]) -> impl Iterator<Item = (u8, u8)> {
+/// The endpoints in the descriptors of a configuration: address and type (USB 2.0, table 9-13).
+fn endpoints(mut descriptors: &[u8]) -> impl Iterator<Item = (u8, u8)> {
     std::iter::from_fn(move || {
-        while let [length, kind, ..] = *all {
-            let (one, rest) = all.split_at_checked(usize::from(length.max(1)))?;
-            all = rest;
-            if let (5, [_, _, address, attributes, ..]) = (kind, one) {
+        while let [length, kind, ..] = *descriptors {
+            let (first, rest) = descriptors.split_at_checked(usize::from(length.max(1)))?;
+            descriptors = rest;
+            if let (5, [_, _, address, attributes, ..]) = (kind, first) {
                 return Some((*address, attributes & 3));
             }
         }

@@ -1,20 +1,21 @@
 //! One port of a controller, and the device in it.
 //!
 //! ```text
-//!                    opened               request withdrawn,
-//!         requested                       or unplugged
-//!   Empty ────────▶ Opening ──▶ Exported ───────▶ Exported ───────────▶ Releasing ──▶ Empty
-//!     ▲              │  │                         (detaching:           (a job binds the
-//!     │ request      │  └──▶ Refused               transfers end)       host's drivers again)
+//!                                              request
+//!                                             withdrawn,
+//!         requested          opened          or unplugged
+//!   Empty ────────▶ Opening ───────▶ Exported ───────────▶ Exported ─────▶ Releasing ──▶ Empty
+//!     ▲              │  │                                  (detaching:     (a job rebinds the
+//!     │ request      │  └──▶ Refused                        transfers end)  host's drivers)
 //!     │ withdrawn    │
 //!     └─── Absent ◀──┘
 //!            │
 //!            └─▶ Opening again when a device is plugged in or changed
 //! ```
 //!
-//! `Refused` ends as `Absent` does. A request that arrives while the port is `Opening` or
-//! `Releasing` takes effect when the job has ended. If another device is requested while one is
-//! `Exported`, that one is detached first.
+//! The requests are the toolstack's. `Refused` ends as `Absent` does. A request that arrives while
+//! the port is `Opening` or `Releasing` takes effect when the job has ended. If another device is
+//! requested while one is `Exported`, the exported one is detached first.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -33,8 +34,8 @@ pub(super) struct Slot<U> {
     pub(super) requested: Option<RequestedDevice>,
     /// The state of the port.
     pub(super) state: State<U>,
-    /// A device was plugged in or changed while a job was opening the requested one. If the job
-    /// fails, another is started.
+    /// A device was plugged in or changed while a job was opening the requested one. If that job
+    /// fails, another job is started.
     pub(super) rescan: bool,
 }
 
@@ -71,7 +72,7 @@ impl<U> Slot<U> {
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) ticket: Ticket,
-    /// Boxed because it is 300 bytes long, and is moved from queue to queue.
+    /// Boxed because it is about 300 bytes long, and is moved from queue to queue.
     pub(super) transfer: Box<Transfer>,
     /// The position of the request in the sequence of all requests of the controller.
     pub(super) number: u64,
@@ -111,7 +112,7 @@ pub(super) struct Exported<U> {
     pub(super) current_control: Option<CurrentControl>,
     /// Waiting requests, by endpoint address.
     pub(super) endpoints: BTreeMap<u8, Queue<Pending>>,
-    /// The data of the last mass storage command, and its endpoint.
+    /// The endpoint and the train of the last mass storage command.
     pub(super) train: Option<(u8, Train)>,
     /// Submitted transfers, with their tokens.
     pub(super) in_flight: Vec<(u64, InFlight)>,
@@ -131,7 +132,7 @@ pub(super) struct Exported<U> {
 pub(super) enum CurrentControl {
     /// The device: it was submitted as a transfer.
     Submitted,
-    /// A job. The change is applied if it succeeds.
+    /// A job. The change is applied if the job succeeds.
     InJob(Box<Pending>, Change),
 }
 
@@ -179,21 +180,22 @@ impl<U> Exported<U> {
             .or_insert_with(|| Queue::new(merging(&self.view, self.configuration, address)))
     }
 
-    /// If the bytes that are sent to an endpoint are a command block, records the data that it
+    /// If the bytes that are sent to an endpoint are a command block, records the train that it
     /// announces.
     pub(super) fn note_command(&mut self, endpoint: u8, bytes: &[u8]) {
         let Some((direction, length)) = train::announced(bytes) else { return };
-        let data =
+        let data_endpoint =
             |direction| self.view.mass_storage_endpoint(self.configuration, endpoint, direction);
-        let (train, reads) = (data(direction), data(Direction::In));
-        self.train = train.map(|endpoint| (endpoint, Train::new(length)));
-        if let Some(queue) = reads.and_then(|endpoint| self.endpoints.get_mut(&endpoint)) {
+        let in_endpoint = data_endpoint(Direction::In);
+        self.train = data_endpoint(direction).map(|endpoint| (endpoint, Train::new(length)));
+        // Reads that arrive from now on belong to this command, whatever its direction is.
+        if let Some(queue) = in_endpoint.and_then(|endpoint| self.endpoints.get_mut(&endpoint)) {
             queue.begin_train();
         }
     }
 
-    /// A short packet has ended the reads of an endpoint. If they are the data of a mass storage
-    /// command, it is known how much the guest is still going to request.
+    /// A short packet has ended the reads of an endpoint. If they carry the data of a mass storage
+    /// command, it is known whether the guest is going to request more of that data.
     pub(super) fn end_train(&mut self, endpoint: u8) {
         let train = self.train.take_if(|it| it.0 == endpoint);
         let rest = match train {
@@ -214,13 +216,13 @@ impl<U> Exported<U> {
             && open.is_some_and(|it| train.is_worth_waiting(it.requests, it.bytes, it.limit, free))
     }
 
-    /// The train, if it is the one of this endpoint.
+    /// The train of this endpoint, if there is one.
     pub(super) fn train_of(&mut self, endpoint: u8) -> Option<&mut Train> {
         self.train.as_mut().filter(|it| it.0 == endpoint).map(|it| &mut it.1)
     }
 
     /// Records the configuration that the guest has selected. Its packet sizes may differ, so
-    /// waiting requests are merged by the new ones. Transfers that are in flight do not change.
+    /// waiting requests are merged by the new sizes. Transfers that are in flight do not change.
     pub(super) fn set_configuration(&mut self, value: u8) {
         self.configuration = value;
         for (address, queue) in &mut self.endpoints {
@@ -228,13 +230,13 @@ impl<U> Exported<U> {
         }
     }
 
-    /// Removes a waiting request, if it is not submitted yet.
+    /// Removes the request with this id, if it is still waiting.
     pub(super) fn take_waiting(&mut self, id: u16) -> Option<Pending> {
-        let is = |it: &Pending| it.ticket.id() == id;
-        if let Some(at) = self.control_queue.iter().position(is) {
+        let has_id = |it: &Pending| it.ticket.id() == id;
+        if let Some(at) = self.control_queue.iter().position(has_id) {
             return self.control_queue.remove(at);
         }
-        self.endpoints.values_mut().find_map(|queue| queue.take(is))
+        self.endpoints.values_mut().find_map(|queue| queue.take(has_id))
     }
 
     /// Marks a submitted request as cancelled. Returns the token of its transfer.

@@ -31,7 +31,7 @@ fn an_unknown_event_between_command_and_answer_is_kept() {
 }
 
 #[test]
-fn an_event_is_shown_once_and_taken_once() {
+fn a_wait_examines_each_event_once_and_takes_the_first_match() {
     let (_peer, mut client) = Peer::greeted(|line| {
         let id = line.expect("stop");
         for n in 0..3 {
@@ -52,7 +52,7 @@ fn an_event_is_shown_once_and_taken_once() {
     });
     assert_eq!((found.unwrap(), seen), ("three", vec![0, 1, 2, 3]));
 
-    // The first match is removed from the middle of the queue.
+    // The first match is in the middle of the queue.
     let odd =
         client.wait_event(long_enough(), |event| event.data["n"].as_u64().filter(|n| n % 2 == 1));
     assert_eq!(odd.unwrap(), 1);
@@ -89,7 +89,7 @@ fn a_wait_after_the_deadline_examines_received_events() {
 }
 
 #[test]
-fn the_last_events_before_the_end_are_received() {
+fn events_before_a_disconnect_are_received() {
     let (_peer, mut client) = Peer::greeted(|line| line.event("SHUTDOWN", 1));
     client.wait_event(long_enough(), |event| (event.name == "SHUTDOWN").then_some(())).unwrap();
     let error = client.wait_event(long_enough(), |_| Some(())).unwrap_err();
@@ -111,7 +111,7 @@ fn a_late_answer_during_a_wait_is_ignored() {
 }
 
 #[test]
-fn the_newest_of_too_many_events_are_kept_and_the_rest_are_counted() {
+fn the_oldest_of_too_many_events_are_dropped_and_counted() {
     let (_peer, mut client) = Peer::greeted(|line| {
         let id = line.expect("stop");
         for n in 0..MAX_EVENTS + 10 {
@@ -126,7 +126,7 @@ fn the_newest_of_too_many_events_are_kept_and_the_rest_are_counted() {
 }
 
 #[test]
-fn the_newest_of_too_large_events_are_kept_and_the_rest_are_counted() {
+fn the_oldest_events_beyond_the_byte_limit_are_dropped_and_counted() {
     let (_peer, mut client) = Peer::greeted(|line| {
         let id = line.expect("stop");
         for n in 0..10 {
@@ -141,12 +141,12 @@ fn the_newest_of_too_large_events_are_kept_and_the_rest_are_counted() {
     });
     client.execute("stop", Value::Null, long_enough()).unwrap();
     assert_eq!((client.dropped_events(), numbers(&client.take_events())), (7, vec![7, 8, 9]));
-    // An event that is larger than the whole limit is kept alone.
+    // A single event that exceeds the limit is kept.
     client.execute("cont", Value::Null, long_enough()).unwrap();
     assert_eq!((client.dropped_events(), numbers(&client.take_events())), (7, vec![10]));
 }
 
-/// The peer sends all the time, but never the answer.
+/// The peer sends events without a pause, but never the answer.
 #[test]
 fn a_flood_does_not_extend_the_deadline() {
     let flood = |line: &mut crate::peer::Line| {

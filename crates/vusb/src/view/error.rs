@@ -12,11 +12,11 @@ use crate::step::DescribedStep;
 pub struct ErrorView {
     /// The exit code.
     pub code: u8,
-    /// The kind, which has the same number as `code`.
+    /// The kind of the error. `code` is its number.
     pub kind: ExitCode,
     /// What happened and why.
     pub message: String,
-    /// What to do, as sentences of a user interface. The library leaves them empty.
+    /// What to do, as sentences. A user interface fills them in; the library leaves them empty.
     pub hints: Vec<String>,
     /// What a person can do, as values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -58,7 +58,7 @@ pub struct FailedView {
     pub unknown: bool,
     /// The earlier steps that were undone.
     pub undone: Vec<DescribedStep>,
-    /// Those that are still in effect.
+    /// The earlier steps that could not be undone and are still in effect.
     pub not_undone: Vec<NotUndoneView>,
     /// Why the result could not be recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]

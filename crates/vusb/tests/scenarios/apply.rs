@@ -6,18 +6,21 @@ use vusb::{Advice, Error, Options};
 
 use crate::sandbox::{Sandbox, model, steps, texts};
 
-const TWO: &str = "[[controller]]\nusbversion = 1\n[[device]]\nkind = \"tablet\"\n[[device]]\nkind = \"tablet\"\n\
-                   [[device]]\nkind = \"mtp\"\ndir = \".\"";
+/// Two tablets on a USB 1 controller, and a media player, which needs another controller.
+const TABLETS_AND_PLAYER: &str = "[[controller]]\nusbversion = 1\n\
+                                  [[device]]\nkind = \"tablet\"\n\
+                                  [[device]]\nkind = \"tablet\"\n\
+                                  [[device]]\nkind = \"mtp\"\ndir = \".\"";
 
 #[test]
 fn applying_twice_is_applying_once() {
     let sandbox = Sandbox::new();
-    let spec = sandbox.spec("web", TWO);
+    let spec = sandbox.spec("web", TABLETS_AND_PLAYER);
     let planned = sandbox.vusb().plan(&spec).unwrap();
     let outcome = sandbox.vusb().apply(&spec).unwrap();
     assert_eq!(steps(&planned), steps(&outcome));
     assert_eq!(outcome.steps.len(), 5, "{:?}", steps(&outcome));
-    assert_eq!(outcome.added_controllers.len(), 1, "the media player runs at high speed");
+    assert_eq!(outcome.added_controllers.len(), 1, "for the media player, which needs high speed");
     let again = sandbox.vusb().apply(&spec).unwrap();
     assert!(again.already && again.added_controllers.is_empty(), "{:?}", steps(&again));
     assert_eq!(sandbox.record("web")["name"], "web");
@@ -26,10 +29,10 @@ fn applying_twice_is_applying_once() {
 #[test]
 fn what_the_spec_no_longer_has_is_removed_and_the_rest_stays() {
     let sandbox = Sandbox::new();
-    sandbox.vusb().apply(&sandbox.spec("web", TWO)).unwrap();
+    sandbox.vusb().apply(&sandbox.spec("web", TABLETS_AND_PLAYER)).unwrap();
     sandbox.add("web", "ccid").unwrap();
-    let less =
-        TWO.replacen("[[device]]\nkind = \"tablet\"\n", "", 1) + "\n[[device]]\nkind = \"hub\"";
+    let less = TABLETS_AND_PLAYER.replacen("[[device]]\nkind = \"tablet\"\n", "", 1)
+        + "\n[[device]]\nkind = \"hub\"";
     let outcome = sandbox.vusb().apply(&sandbox.spec("web", &less)).unwrap();
     assert_eq!(steps(&outcome), ["unplug tablet1 (tablet) from 0:2", "plug hub0 (hub) into 0:2"]);
     assert_eq!(
@@ -129,13 +132,13 @@ fn a_new_item_with_the_name_of_an_old_one_inherits_nothing() {
     assert_eq!(sandbox.shows("web"), "hci0[] hci1[1 tablet0 attached]");
     let record = sandbox.record("web");
     assert_eq!(record["managed"], json!(["hci1", "tablet0"]));
-    assert_eq!(record["added"], json!(["hci1"]), "the mark is removed with the item");
+    assert_eq!(record["added"], json!(["hci1"]), "the new hci0 is not marked");
 }
 
 #[test]
 fn a_spec_restores_what_a_restart_removed() {
     let sandbox = Sandbox::new();
-    let spec = sandbox.spec("web", TWO);
+    let spec = sandbox.spec("web", TABLETS_AND_PLAYER);
     sandbox.vusb().apply(&spec).unwrap();
     let before = sandbox.sim("web")["hardware"].clone();
     sandbox.restart("web");
@@ -146,10 +149,10 @@ fn a_spec_restores_what_a_restart_removed() {
 #[test]
 fn a_spec_without_an_address_is_not_for_a_running_guest() {
     let sandbox = Sandbox::new();
-    sandbox.vusb().apply(&sandbox.spec("web", TWO)).unwrap();
+    sandbox.vusb().apply(&sandbox.spec("web", TABLETS_AND_PLAYER)).unwrap();
     let web = sandbox.guest("web").to_string();
-    let of_that_name = format!("domain = \"web\"\n{TWO}");
-    for (text, domain) in [(of_that_name, Some(web)), (TWO.to_owned(), None)] {
+    let with_name = format!("domain = \"web\"\n{TABLETS_AND_PLAYER}");
+    for (text, domain) in [(with_name, Some(web)), (TABLETS_AND_PLAYER.to_owned(), None)] {
         let file = sandbox.file("short.toml", &text);
         let error = sandbox.vusb().apply(&sandbox.vusb().read(&file).unwrap()).unwrap_err();
         assert!(error.to_string().contains("no driver"), "{error}");
@@ -191,7 +194,7 @@ fn two_domains_cannot_have_one_name() {
     assert_eq!(sandbox.vusb().domain("web").unwrap(), sandbox.guest("web"));
 }
 
-/// The name is checked before the first step, and not only when the change is recorded.
+/// The name is checked before the first step, not only when the change is recorded.
 #[test]
 fn a_change_with_the_name_of_another_domain_takes_no_step() {
     let sandbox = Sandbox::new();
@@ -203,7 +206,6 @@ fn a_change_with_the_name_of_another_domain_takes_no_step() {
     assert_eq!(sandbox.sim("mail")["hardware"], json!([]));
 }
 
-/// A change that is undone gives no name.
 #[test]
 fn a_name_is_free_if_the_change_that_gives_it_is_undone() {
     let sandbox = Sandbox::new();
@@ -237,7 +239,7 @@ fn planning_a_start_needs_no_guest() {
 #[test]
 fn a_spec_for_another_domain_is_refused_and_renames_only_with_force() {
     let sandbox = Sandbox::new();
-    sandbox.vusb().apply(&sandbox.spec("web", TWO)).unwrap();
+    sandbox.vusb().apply(&sandbox.spec("web", TABLETS_AND_PLAYER)).unwrap();
     let text = "domain = \"mail\"\ndriver = \"sim:web.sim\"\n[[device]]\nkind = \"mouse\"";
     let spec = sandbox.vusb().read(&sandbox.file("mail.toml", text)).unwrap();
     for error in [sandbox.vusb().plan(&spec).unwrap_err(), sandbox.vusb().apply(&spec).unwrap_err()]
@@ -278,7 +280,7 @@ fn a_missing_file_does_not_keep_the_rest_from_being_restored() {
 }
 
 /// Gives a guest the hardware of this spec, as if another tool had created it.
-fn of_another_tool(sandbox: &Sandbox, guest: &str, text: &str) {
+fn create_with_another_tool(sandbox: &Sandbox, guest: &str, text: &str) {
     sandbox.vusb().apply(&sandbox.spec(guest, text)).unwrap();
     let view = sandbox.vusb().list(&sandbox.guest(guest)).unwrap();
     let controllers = view.controllers.iter();
@@ -297,8 +299,9 @@ const MOUSE_AND_TABLET: &str = "[[controller]]\nusbversion = 1\n[[controller]]\n
 #[test]
 fn items_of_other_tools_are_matched_only_where_a_start_would_put_them_or_by_name() {
     let sandbox = Sandbox::new();
-    of_another_tool(&sandbox, "web", MOUSE_AND_TABLET);
-    // A guest that is started with this has the controller at index 0, and the tablet in port 1.
+    create_with_another_tool(&sandbox, "web", MOUSE_AND_TABLET);
+    // A guest that is started with these specs has the controller at index 0, and the tablet in
+    // port 1.
     let spec = sandbox.spec("web", "[[controller]]\nusbversion = 3");
     let outcome = sandbox.vusb().plan(&spec).unwrap();
     assert_eq!(steps(&outcome), ["add controller hci2 (nec-xhci, 15 ports, index 2)"]);
@@ -355,9 +358,9 @@ fn a_controller_without_a_type_is_of_the_type_that_the_hypervisor_prefers() {
     assert!(sandbox.vusb().apply(&spec).unwrap().already);
 }
 
-/// The hub may be further down in the spec.
+/// The hub may follow the device in the spec.
 #[test]
-fn a_device_behind_a_hub_keeps_its_name_when_the_spec_loses_another() {
+fn a_device_behind_a_hub_keeps_its_name_when_another_is_removed_from_the_spec() {
     let sandbox = Sandbox::new();
     let tablet = |port: &str| format!("[[device]]\nkind = \"tablet\"\nport = \"{port}\"\n");
     let hub = "[[device]]\nkind = \"hub\"\nport = \"1\"\n[[controller]]\nusbversion = 3\n";
@@ -378,7 +381,7 @@ fn a_device_behind_a_hub_stays_there_as_long_as_the_hub_stays() {
     assert!(sandbox.vusb().apply(&sandbox.spec("web", tablet)).unwrap().already);
     assert_eq!(sandbox.shows("web"), "hci0[1 hub0 attached; 1.1 tablet0 attached]");
 
-    // A hub of the spec goes when it is no longer in it, and the device moves.
+    // When the spec no longer has its hub, the hub is removed and the device moves.
     let sandbox = Sandbox::new();
     sandbox.vusb().controller_add(&sandbox.guest("web"), &model("qemu-xhci")).unwrap();
     let hub = "[[device]]\nkind = \"hub\"\nname = \"hub0\"\n";
@@ -396,8 +399,8 @@ fn a_device_stays_on_a_controller_that_was_added_by_hand() {
         vusb.controller_add(&guest, &model(name)).unwrap();
     }
     let tablet = "[[device]]\nkind = \"tablet\"";
-    let there = format!("{tablet}\ncontroller = 1");
-    vusb.apply(&sandbox.spec("web", &there)).unwrap();
+    let on_second = format!("{tablet}\ncontroller = 1");
+    vusb.apply(&sandbox.spec("web", &on_second)).unwrap();
     assert!(vusb.apply(&sandbox.spec("web", tablet)).unwrap().already);
     assert_eq!(sandbox.shows("web"), "hci0[] hci1[1 tablet0 attached]");
 }
@@ -428,7 +431,7 @@ fn devices_are_matched_by_their_names() {
     assert!(sandbox.vusb().apply(&sandbox.spec("web", &reversed)).unwrap().already);
     let outcome = sandbox.vusb().apply(&sandbox.spec("web", &device("b", ""))).unwrap();
     assert_eq!(steps(&outcome), ["unplug a (tablet) from 0:1"]);
-    // Another port is a move, and another controller too.
+    // Another port or controller in the spec moves the device.
     let moved = sandbox.spec("web", &device("b", "controller = 0\nport = \"5\""));
     sandbox.vusb().apply(&moved).unwrap();
     assert_eq!(sandbox.shows("web"), "hci0[5 b attached]");
@@ -437,9 +440,8 @@ fn devices_are_matched_by_their_names() {
     assert!(sandbox.shows("web").ends_with("hci1[1 b attached]"), "{}", sandbox.shows("web"));
 }
 
-/// A port without a controller belongs to the spec's only controller.
 #[test]
-fn a_port_in_a_spec_is_one_of_its_only_controller() {
+fn a_port_without_a_controller_is_on_the_only_controller_of_the_spec() {
     for own in ["name = \"own\"", "model = \"nec-xhci\"", "index = 7"] {
         let sandbox = Sandbox::new();
         let port = "[[device]]\nkind = \"tablet\"\nport = \"3\"";
@@ -453,7 +455,7 @@ fn a_port_in_a_spec_is_one_of_its_only_controller() {
             "{shown}"
         );
         assert!(sandbox.vusb().apply(&sandbox.spec("web", &spec)).unwrap().already, "{own}");
-        // A second controller in the spec leaves open whose port it is.
+        // With two controllers in the spec, the port is ambiguous.
         let two = format!("[[controller]]\n{own}\n[[controller]]\nname = \"more\"\n{port}");
         let other = Sandbox::new();
         other.vusb().controller_add(&other.guest("web"), &model("qemu-xhci")).unwrap();
@@ -471,7 +473,7 @@ fn a_domain_keeps_the_profile_of_its_spec() {
     // libvirt adds no controller for a device.
     let error = sandbox.add("web", "tablet").unwrap_err();
     assert!(error.to_string().contains("libvirt says: USB is disabled"), "{error}");
-    // A controller without a model is the one that libvirt adds.
+    // A controller without a model gets libvirt's default model.
     let any = vusb::model::spec::ControllerSpec::default();
     let mut added = Vec::new();
     for guest in ["web", "mail"] {

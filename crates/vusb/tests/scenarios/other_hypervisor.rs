@@ -1,5 +1,6 @@
-//! Details that a hypervisor may report besides the hardware: the name of the guest, the terminals
-//! of its serial adapters, and the guests that run. The simulated hypervisor does not report them.
+//! Details that a hypervisor may report besides the hardware: the guest's name, the terminals of
+//! its serial adapters, whether it is off, notes, and the running guests. The simulated hypervisor
+//! reports none of them, so these tests wrap it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,9 +29,9 @@ struct DetailedSim {
     name: Option<&'static str>,
     terminals: BTreeMap<Address, String>,
     running: Vec<RunningGuest>,
-    /// Whether its guests do not run.
+    /// Whether its guests are off.
     off: bool,
-    /// Notes of each observation.
+    /// The notes that each observation returns.
     notes: Vec<String>,
     calls: Arc<Calls>,
 }
@@ -62,9 +63,9 @@ impl Scheme for DetailedSim {
         options: &OpenOptions<'_>,
     ) -> Result<Box<dyn Driver>, DriverError> {
         let (terminals, notes) = (self.terminals.clone(), self.notes.clone());
-        let more = Observed { terminals, notes, off: self.off, ..Observed::default() };
+        let details = Observed { terminals, notes, off: self.off, ..Observed::default() };
         let (sim, calls) = (self.sim.open(operand, options)?, Arc::clone(&self.calls));
-        Ok(Box::new(Guest { sim, name: self.name, more, calls }))
+        Ok(Box::new(Guest { sim, name: self.name, details, calls }))
     }
 
     fn is_gone(&self, operand: &str, error: &DriverError) -> bool {
@@ -80,15 +81,15 @@ impl Scheme for DetailedSim {
 struct Guest {
     sim: Box<dyn Driver>,
     name: Option<&'static str>,
-    /// What is observed beside the hardware.
-    more: Observed,
+    /// The details that are observed besides the hardware.
+    details: Observed,
     calls: Arc<Calls>,
 }
 
 impl Driver for Guest {
     fn observe(&mut self, recorded: &Hardware) -> Result<Observed, DriverError> {
         self.calls.observed.lock().unwrap().push(recorded.clone());
-        let Observed { terminals, notes, off, .. } = self.more.clone();
+        let Observed { terminals, notes, off, .. } = self.details.clone();
         Ok(Observed { terminals, notes, off, ..self.sim.observe(recorded)? })
     }
 
@@ -130,7 +131,7 @@ fn with_details(sandbox: &Sandbox, change: impl FnOnce(&mut DetailedSim)) -> Vus
     })
 }
 
-/// A guest, reached by this library's hypervisor.
+/// The address of a guest of this library's hypervisor.
 fn guest(vusb: &Vusb, name: &str) -> DomainAddress {
     vusb.domain(&format!("sim:{name}.sim")).unwrap()
 }
@@ -146,12 +147,12 @@ fn the_terminal_of_a_new_serial_adapter_is_noted_and_listed() {
     let path = "/dev/pts/3".to_owned();
     let vusb = with_details(&sandbox, |it| it.terminals = BTreeMap::from([(at, path.clone())]));
     let guest = guest(&vusb, "web");
-    let of_terminals = |notes: Vec<Note>| -> Vec<Note> {
+    let terminal_notes = |notes: Vec<Note>| -> Vec<Note> {
         notes.into_iter().filter(|it| matches!(it, Note::Terminal { .. })).collect()
     };
-    let noted = of_terminals(add(&vusb, &guest, "serial:pty"));
+    let noted = terminal_notes(add(&vusb, &guest, "serial:pty"));
     assert_eq!(noted, [Note::Terminal { name: "serial0".parse().unwrap(), path }]);
-    assert_eq!(of_terminals(add(&vusb, &guest, "mouse")), [], "it is not new any more");
+    assert_eq!(terminal_notes(add(&vusb, &guest, "mouse")), [], "the adapter is no longer new");
     let view = vusb.list(&guest).unwrap();
     let terminals: Vec<Option<&str>> =
         view.controllers[0].devices.iter().map(|it| it.terminal.as_deref()).collect();
@@ -159,11 +160,11 @@ fn the_terminal_of_a_new_serial_adapter_is_noted_and_listed() {
 }
 
 #[test]
-fn a_domain_has_the_name_of_its_guest_until_it_gets_another() {
+fn a_domain_has_the_name_of_its_guest_until_it_is_renamed() {
     let sandbox = Sandbox::new();
     let vusb = with_details(&sandbox, |it| it.name = Some("shop"));
     let (guest, other) = (guest(&vusb, "web"), guest(&vusb, "mail"));
-    assert_eq!(add(&vusb, &guest, "tablet").len(), 1, "the controller");
+    assert_eq!(add(&vusb, &guest, "tablet").len(), 1, "only the note about the controller");
     assert_eq!(sandbox.record("web")["name"], "shop");
     assert_eq!(vusb.domain("shop").unwrap(), guest);
     // Another guest with this name is known by its address alone.
@@ -171,7 +172,7 @@ fn a_domain_has_the_name_of_its_guest_until_it_gets_another() {
     assert!(notes.iter().any(|it| matches!(it, Note::NameShared { .. })), "{:?}", texts(&notes));
     assert_eq!(sandbox.record("mail").get("name"), None);
     assert_eq!(vusb.domain("shop").unwrap(), guest);
-    // What a person chose is not changed back.
+    // A name that a person chose is kept.
     vusb.context.domain_rename(&guest, &"store".parse().unwrap(), &vusb.options).unwrap();
     add(&vusb, &guest, "mouse");
     assert_eq!(sandbox.record("web")["name"], "store");
@@ -179,7 +180,7 @@ fn a_domain_has_the_name_of_its_guest_until_it_gets_another() {
 
 /// A driver needs the recorded items for the names and indexes that the hypervisor does not store.
 #[test]
-fn an_observation_gets_the_recorded_items() {
+fn a_driver_observes_with_the_recorded_items() {
     let sandbox = Sandbox::new();
     let calls = Arc::<Calls>::default();
     let vusb = with_details(&sandbox, |it| it.calls = Arc::clone(&calls));
@@ -191,7 +192,7 @@ fn an_observation_gets_the_recorded_items() {
     assert!(recorded.named(&"tablet0".parse().unwrap()).is_some(), "{recorded:?}");
 }
 
-/// The selector alone would not tell the device from another one with the same ids.
+/// The selector alone also matches another device with the same ids.
 #[test]
 fn a_restored_device_is_the_one_that_was_given() {
     let sandbox = Sandbox::new();
@@ -211,9 +212,9 @@ fn a_restored_device_is_the_one_that_was_given() {
     assert_eq!(host.bus_address, Some(address), "the device in port 4");
 }
 
-/// Such a domain only takes the image when it starts.
+/// A domain that is off only uses the image when it starts.
 #[test]
-fn a_domain_that_does_not_run_may_get_what_a_guest_has_and_claims_nothing() {
+fn a_domain_that_is_off_may_get_an_image_in_use_and_claims_nothing() {
     let sandbox = Sandbox::new();
     sandbox.file("a.img", "");
     sandbox.add("mail", "storage:a.img").unwrap();
@@ -231,18 +232,18 @@ fn a_domain_that_does_not_run_may_get_what_a_guest_has_and_claims_nothing() {
 }
 
 #[test]
-fn notes_of_the_observation_before_a_change_are_not_notes_of_the_change() {
+fn notes_that_were_observed_before_a_change_are_not_repeated_by_it() {
     let sandbox = Sandbox::new();
     let vusb = with_details(&sandbox, |it| it.notes = vec!["the guest is slow".to_owned()]);
     let notes = add(&vusb, &guest(&vusb, "web"), "tablet");
-    let other = |it: &&Note| matches!(it, Note::Other { .. });
-    assert_eq!(notes.iter().find(other), None);
+    let is_observed = |it: &&Note| matches!(it, Note::Other { .. });
+    assert_eq!(notes.iter().find(is_observed), None);
     let listed = vusb.list(&guest(&vusb, "web")).unwrap().notes;
     assert_eq!(texts(&listed), ["the guest is slow"]);
 }
 
-/// A guest that runs at this address, with the name that its tool gave it.
-fn running(sandbox: &Sandbox, guest: &str, name: Option<&str>) -> RunningGuest {
+/// A running guest with the address of `guest`, and with the name that its tool gave it.
+fn running_guest(sandbox: &Sandbox, guest: &str, name: Option<&str>) -> RunningGuest {
     RunningGuest {
         operand: Some(sandbox.guest(guest).operand().to_owned()),
         name: name.map(str::to_owned),
@@ -261,10 +262,10 @@ fn a_guest_without_a_record_is_found_by_the_name_that_its_tool_gave_it() {
     let sandbox = Sandbox::new();
     let vusb = with_details(&sandbox, |it| {
         it.running = vec![
-            running(&sandbox, "web", Some("shop")),
-            running(&sandbox, "mail", Some("post")),
-            running(&sandbox, "ftp", Some("post")),
-            running(&sandbox, "anonymous", None),
+            running_guest(&sandbox, "web", Some("shop")),
+            running_guest(&sandbox, "mail", Some("post")),
+            running_guest(&sandbox, "ftp", Some("post")),
+            running_guest(&sandbox, "anonymous", None),
         ];
     });
     assert_eq!(vusb.domain("shop").unwrap(), sandbox.guest("web"));
@@ -280,7 +281,7 @@ fn a_guest_without_a_record_is_found_by_the_name_that_its_tool_gave_it() {
     add(&vusb, &guest(&vusb, "web"), "tablet");
     let addresses: Vec<_> = unrecorded().into_iter().filter_map(|it| it.address).collect();
     let others = ["anonymous", "ftp", "mail"].map(|it| sandbox.guest(it).to_string());
-    assert_eq!(addresses, others, "what has a record is left out");
+    assert_eq!(addresses, others, "a guest with a record is left out");
 }
 
 /// The record was made by a version with a driver that this one lacks.

@@ -1,5 +1,5 @@
-//! A monitor that answers each of 3,000 questions within the limit of a single wait, but needs
-//! longer for all of them than the call may take.
+//! A QEMU monitor that answers each of 3,000 queries within the limit, but all of them together
+//! only long after it.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -13,30 +13,31 @@ use vusb::{ExitCode, Options};
 
 use crate::sandbox::Sandbox;
 
-/// How many controllers the guest has. vusb asks two questions about each.
+/// How many controllers the guest has. vusb sends two queries for each.
 const CONTROLLERS: usize = 1500;
 
-/// How long each answer takes. All of them take ten times as long as the call may.
+/// How long each answer takes. All 3,000 together take ten times [`LIMIT`].
 const ANSWER_TIME: Duration = Duration::from_millis(2);
 
-/// The limit of the call, set as the limit of a single wait or as the deadline.
+/// The limit of the call, which is set once as [`Options::wait`] and once as
+/// [`Options::deadline`].
 const LIMIT: Duration = Duration::from_millis(600);
 
-/// Serves one client after another. Counts the questions that it has answered.
+/// Serves one client after another. Counts the answered queries.
 fn serve(listener: &UnixListener, answered: &AtomicUsize) {
     for stream in listener.incoming().flatten() {
-        // The client closes the connection when it has waited long enough.
-        let _ = talk(&stream, answered);
+        // Ignore the error: the client closes the connection when it gives up.
+        let _ = serve_client(&stream, answered);
     }
 }
 
-fn talk(mut stream: &UnixStream, answered: &AtomicUsize) -> std::io::Result<()> {
+fn serve_client(mut stream: &UnixStream, answered: &AtomicUsize) -> std::io::Result<()> {
     let version = json!({"qemu": {"major": 7, "minor": 2, "micro": 22}, "package": ""});
     writeln!(stream, "{}", json!({"QMP": {"version": version, "capabilities": []}}))?;
     for line in BufReader::new(stream).lines() {
-        let question: Value = serde_json::from_str(&line?)?;
-        let answer = match question["execute"].as_str().unwrap_or_default() {
-            "human-monitor-command" => tree().into(),
+        let command: Value = serde_json::from_str(&line?)?;
+        let answer = match command["execute"].as_str().unwrap_or_default() {
+            "human-monitor-command" => qtree().into(),
             "qom-get" => {
                 std::thread::sleep(ANSWER_TIME);
                 answered.fetch_add(1, Ordering::SeqCst);
@@ -45,12 +46,13 @@ fn talk(mut stream: &UnixStream, answered: &AtomicUsize) -> std::io::Result<()> 
             "qmp_capabilities" => json!({}),
             _ => json!([]),
         };
-        writeln!(stream, "{}", json!({"return": answer, "id": question["id"]}))?;
+        writeln!(stream, "{}", json!({"return": answer, "id": command["id"]}))?;
     }
     Ok(())
 }
 
-fn tree() -> String {
+/// The output of `info qtree`.
+fn qtree() -> String {
     let mut tree = "bus: main-system-bus\n  type System\n  dev: q35-pcihost, id \"\"\n    \
                     bus: pcie.0\n      type PCIE\n"
         .to_owned();
@@ -64,7 +66,7 @@ fn tree() -> String {
 }
 
 #[test]
-fn one_limit_bounds_all_questions() {
+fn one_limit_bounds_all_queries_together() {
     let limits: [fn(Options) -> Options; 2] = [
         |usual| Options { wait: LIMIT, ..usual },
         |usual| Options { deadline: Some(Instant::now() + LIMIT), ..usual },
@@ -83,7 +85,7 @@ fn one_limit_bounds_all_questions() {
             vusb.device_add(&domain, &DeviceSpec::new("tablet".parse().unwrap())).unwrap_err();
         let took = begin.elapsed();
         assert_eq!(error.exit_code(), ExitCode::TimedOut, "{error}");
-        // It gave up in the middle: each answer came in time, and there would have been 3,000.
+        // The call gave up partway: some of the 3,000 queries were answered, but not all.
         let answered = answered.load(Ordering::SeqCst);
         assert!((1..2 * CONTROLLERS).contains(&answered), "{answered}: {error}");
         assert!(took < 5 * LIMIT, "{took:?}: {error}");
