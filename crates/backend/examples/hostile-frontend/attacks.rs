@@ -50,7 +50,7 @@ pub(crate) const ALL: [Attack; 49] = [
     attack("set-address-65535", 65535, requests::set_address),
     attack("no-such-endpoint", 1, |_| requests::no_such_endpoint()),
     attack("unlink-itself", 1, |_| requests::unlink_itself()),
-    attack("unlink-all", 1 << 16, requests::unlink_all),
+    attack("unlink-all", 1 << 13, requests::unlink_all),
     attack("configure-often", 24, |count| many(count, requests::configure)),
     attack("configure-and-address", 1000, requests::configure_and_address),
     attack("reset-often", 4, requests::reset_often),

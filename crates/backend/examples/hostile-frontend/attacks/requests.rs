@@ -113,19 +113,19 @@ pub(crate) fn unlink_itself() -> Result<String, Failure> {
     raw.verdict()
 }
 
-/// Unlinks of this many ids, mixed with requests that have these ids.
+/// Unlinks of this many ids, spread over all 16 bits, mixed with requests that have these ids.
 pub(crate) fn unlink_all(count: u32) -> Result<String, Failure> {
     let mut raw = Raw::connect()?;
     let address = raw.configure()?;
-    let numbers = 0..count.min(1 << 16);
-    let all: Vec<RequestWords> = numbers
-        .map(|target| {
-            let target = (target & 0xffff) as u16;
+    let count = count.clamp(1, 1 << 16);
+    let id = |number: u32| ((number * ((1 << 16) / count)) & 0xffff) as u16;
+    let all: Vec<RequestWords> = (0..count)
+        .map(|number| {
             // Every fifth request is a read without data to read, which is in flight when it is
             // unlinked.
-            let words = match target % 5 {
-                0 => raw.data(target, Kind::Bulk, 1, Direction::In),
-                _ => unlink(&raw, target, target.wrapping_sub(target % 5)),
+            let words = match number % 5 {
+                0 => raw.data(id(number), Kind::Bulk, 1, Direction::In),
+                _ => unlink(&raw, id(number), id(number - number % 5)),
             };
             addressed_to(words, address)
         })
