@@ -382,13 +382,13 @@ fn hardware_that_vmx_cannot_express() {
     let add = |kind: &str, port: &str| {
         refused(WORKSTATION, &[Edit::AddDevice(at(2, port), &unnamed(kind))])
     };
-    assert_snapshot!(add("0781:5583", "4.7"), @"port 4.7 for host:0781:5583: VMX cannot specify the port of a keyboard or a host device: VMware chooses one, and this library assumes the lowest free one");
+    assert_snapshot!(add("0781:5583", "4.7"), @"port 4.7 for host:0781:5583: VMX cannot specify the port of a keyboard or a host device: VMware chooses one, and vusb assumes the lowest free one");
     assert_snapshot!(add("0781:5583:4C53", "2"), @"host:0781:5583:4C53 (host0): VMware does not match serial numbers; select the device by vendor and product, or by its port");
     assert_snapshot!(add("storage:a.img", "2"), @"storage:a.img (storage0): VMware has no such device: its USB devices are mice, keyboards, hubs and host devices");
     assert_snapshot!(add("tablet", "2"), @"tablet (tablet0): VMware's USB pointing device is a mouse; use that");
     assert_snapshot!(add("hub", "2"), @"hub (hub0): VMware's hubs have 7 ports (hub:ports=7)");
     let pin = Edit::PinDevice(4, at(2, "2"));
-    assert_snapshot!(refused(WORKSTATION, &[pin]), @"port 2 for host:0781:5581: VMX cannot specify the port of a keyboard or a host device: VMware chooses one, and this library assumes the lowest free one");
+    assert_snapshot!(refused(WORKSTATION, &[pin]), @"port 2 for host:0781:5581: VMX cannot specify the port of a keyboard or a host device: VMware chooses one, and vusb assumes the lowest free one");
 
     let controller = |it: Controller| refused("", &[Edit::AddController(&it)]);
     assert_snapshot!(controller(controller_with_companions()), @"hci0, an ich9-ehci1 and companions with 6 ports at index 0: VMware has no such controller; for USB 2 it has an ehci together with a piix4-uhci");

@@ -33,18 +33,18 @@ fn inexpressible(what: impl Into<String>, why: impl Into<Reason>) -> Inexpressib
     Inexpressible { what: what.into(), why: why.into() }
 }
 
-/// A text that is being edited, and its current content.
+/// A text that is being edited, and what it contains after the edits so far.
 pub(super) struct Editor<'a> {
     document: Document<'a>,
     controllers: BTreeMap<Index, Model>,
     items: BTreeMap<(Model, u16), Item>,
     /// The keys of the devices that the text should have.
     devices: BTreeSet<DeviceKey>,
-    /// All numbers of host devices below this one are in use.
-    next: u16,
+    /// The lowest number that the next host device may get. Lower ones are in use, or were.
+    next_auto_connect: u16,
 }
 
-/// The item `usb:N`.
+/// The item `usb:N`, `ehci:N` or `usb_xhci:N`.
 struct Item {
     port: Option<PortPath>,
     hub: bool,
@@ -53,7 +53,7 @@ struct Item {
 impl<'a> Editor<'a> {
     pub(super) fn new(document: Document<'a>, settings: &UsbSettings) -> Editor<'a> {
         let models = settings.controllers.iter().map(|(model, ..)| *model);
-        // Never reuse a number that is in use for any reason.
+        // A number is in use if any key contains it, even if the item is not enabled or not known.
         let keys = document.dictionary().entries().iter().filter_map(|entry| usb::item(entry.key));
         let mut items: BTreeMap<(Model, u16), Item> =
             keys.map(|key| (key, Item { port: None, hub: false })).collect();
@@ -70,7 +70,7 @@ impl<'a> Editor<'a> {
             controllers: Index::all().zip(models).collect(),
             items,
             devices: settings.devices.iter().map(|device| device.key).collect(),
-            next: 0,
+            next_auto_connect: 0,
             document,
         }
     }
@@ -119,7 +119,7 @@ impl<'a> Editor<'a> {
         }
     }
 
-    /// The edited text, which has exactly the requested content.
+    /// The edited text. It has the requested controllers and devices and no others.
     ///
     /// # Errors
     /// The text would have an EHCI without a UHCI or could not be read, or the edits would enable
@@ -130,9 +130,9 @@ impl<'a> Editor<'a> {
             return Err(ehci_without_uhci());
         }
         let text = self.document.finish();
-        let again = Dictionary::read(&text).and_then(|dictionary| UsbSettings::read(&dictionary));
+        let reread = Dictionary::read(&text).and_then(|dictionary| UsbSettings::read(&dictionary));
         let settings =
-            again.map_err(|_| inexpressible("this edit", "the result could not be read"))?;
+            reread.map_err(|_| inexpressible("this edit", "the result could not be read"))?;
         let controllers = settings.controllers.iter().filter(|(model, ..)| !has(*model));
         let devices = settings.devices.iter().filter(|device| !self.devices.contains(&device.key));
         let lines = controllers.map(|(_, line, _)| line).chain(devices.map(|device| &device.line));
@@ -175,14 +175,14 @@ impl<'a> Editor<'a> {
         };
         match &device.kind {
             Kind::Host(host) => self.add_auto_connect(&host.selector).map_err(cannot),
-            Kind::Keyboard(input) if is_plain(*input) => {
+            Kind::Keyboard(input) if is_usb1(*input) => {
                 if !self.devices.insert(DeviceKey::Keyboard) {
                     return Err(cannot("VMware has only one USB keyboard"));
                 }
                 self.document.set_flag(KEYBOARD, true);
                 Ok(DeviceKey::Keyboard)
             }
-            Kind::Mouse(input) if is_plain(*input) => self.add_item(model, at.port, false),
+            Kind::Mouse(input) if is_usb1(*input) => self.add_item(model, at.port, false),
             Kind::Hub(Hub { ports: HUB_PORTS }) => self.add_item(model, at.port, true),
             Kind::Hub(_) => Err(cannot("VMware's hubs have 7 ports (hub:ports=7)")),
             Kind::Mouse(_) | Kind::Keyboard(_) => {
@@ -198,7 +198,7 @@ impl<'a> Editor<'a> {
     fn add_auto_connect(&mut self, selector: &Selector) -> Result<DeviceKey, &'static str> {
         let pattern = pattern::write(selector)?;
         let unused = |number: &u16| {
-            // A line that VMware has emptied is free. A line with an unknown pattern is in use.
+            // VMware empties the line of a free number. An unknown pattern is in use.
             let key = format!("{AUTO_CONNECT}{number}").to_ascii_lowercase();
             let empty = self
                 .document
@@ -207,10 +207,11 @@ impl<'a> Editor<'a> {
                 .is_none_or(|entry| entry.value.trim().is_empty());
             empty && !self.devices.contains(&DeviceKey::AutoConnect(*number))
         };
-        let number = (self.next..u16::MAX).find(unused).ok_or("no number is free for it")?;
+        let number =
+            (self.next_auto_connect..u16::MAX).find(unused).ok_or("no number is free for it")?;
         self.document.set(&format!("{AUTO_CONNECT}{number}"), &pattern);
         self.devices.insert(DeviceKey::AutoConnect(number));
-        self.next = number + 1;
+        self.next_auto_connect = number + 1;
         Ok(DeviceKey::AutoConnect(number))
     }
 
@@ -224,7 +225,7 @@ impl<'a> Editor<'a> {
             let what = format!("a device on port {port}");
             return Err(inexpressible(what, "the port is in use by a device that only VMware has"));
         }
-        // VMware numbers a device on a controller's own port like the port.
+        // VMware gives a device on a root port the number of the port.
         let same_as_port = u16::from(usb::to_vmware(model, port));
         let free = |number: &u16| !self.items.contains_key(&(model, *number));
         let number = std::iter::once(same_as_port).chain(0..=u16::MAX).find(free);
@@ -289,13 +290,13 @@ impl<'a> Editor<'a> {
             DeviceKey::AutoConnect(number) => {
                 // Empty the line if a higher number exists, as VMware does, so that the numbers
                 // have no gap.
-                let mut all = self
+                let mut numbers = self
                     .document
                     .dictionary()
                     .entries()
                     .iter()
                     .filter_map(|entry| usb::auto_connect(entry.key));
-                if all.any(|other| other > number) {
+                if numbers.any(|other| other > number) {
                     self.document.set(&format!("{AUTO_CONNECT}{number}"), "");
                 } else {
                     self.document.remove(|key| usb::auto_connect(key) == Some(number));
@@ -304,10 +305,13 @@ impl<'a> Editor<'a> {
         }
     }
 
-    /// Refuses a port that VMX cannot specify and that the device could not get by default. Profile
-    /// `vmx` gives each device without a port the lowest free one, with ports of hubs last. Their
-    /// order depends on speeds that the text does not contain, so any port is accepted that has at
-    /// most as many free ports before it as there are other such devices.
+    /// Refuses a port that a host device or keyboard would not get by default: VMX cannot specify
+    /// its port.
+    ///
+    /// Profile `vmx` gives each device without a port the lowest free one, root ports before ports
+    /// of hubs. Which device comes first depends on speeds that the text does not contain. So a
+    /// port is accepted if there are enough other devices without a port to take every free port
+    /// before it.
     fn check_default_port(&self, at: Address, kind: &Kind) -> Result<(), Inexpressible> {
         if !matches!(kind, Kind::Host(_) | Kind::Keyboard(_)) {
             return Ok(());
@@ -315,19 +319,20 @@ impl<'a> Editor<'a> {
         let Some(model) = self.controllers.get(&at.bus).copied() else { return Ok(()) };
         let items = || self.items.iter().filter(|((on, _), _)| *on == model).map(|(_, item)| item);
         let taken: BTreeSet<PortPath> = items().filter_map(|item| item.port).collect();
-        let ports = |most: u8| (1..=most).filter_map(NonZeroU8::new);
+        let ports = |count: u8| (1..=count).filter_map(NonZeroU8::new);
         let hubs: BTreeSet<PortPath> =
             items().filter(|item| item.hub).filter_map(|item| item.port).collect();
-        let behind = hubs
+        let behind_hubs = hubs
             .into_iter()
             .flat_map(|hub| ports(HUB_PORTS).filter_map(move |port| hub.child(port)));
         let mut free = ports(root_ports(model))
             .map(PortPath::root)
-            .chain(behind)
+            .chain(behind_hubs)
             .filter(|port| !taken.contains(port));
-        let others = self.devices.iter().filter(|key| !matches!(key, DeviceKey::Item(..))).count();
+        let portless =
+            self.devices.iter().filter(|key| !matches!(key, DeviceKey::Item(..))).count();
         match free.position(|port| port == at.port) {
-            Some(before) if before <= others => Ok(()),
+            Some(before) if before <= portless => Ok(()),
             _ => Err(port_inexpressible(kind, at.port)),
         }
     }
@@ -344,20 +349,21 @@ pub(super) fn ehci_without_uhci() -> Inexpressible {
 fn port_inexpressible(kind: &Kind, port: PortPath) -> Inexpressible {
     inexpressible(
         format!("port {port} for {kind}"),
-        "VMX cannot specify the port of a keyboard or a host device: VMware chooses one, and this library assumes the lowest free one",
+        "VMX cannot specify the port of a keyboard or a host device: VMware chooses one, and vusb assumes the lowest free one",
     )
 }
 
-const fn is_plain(input: Input) -> bool {
+const fn is_usb1(input: Input) -> bool {
     matches!(input.usbversion, UsbVersion::V1)
 }
 
-/// The number of ports of VMware's controller.
+/// The number of root ports of VMware's controller of this model.
 const fn root_ports(model: Model) -> u8 {
     if model.is_xhci() { XHCI_PORTS } else { *model.port_range().end() }
 }
 
-/// The model of a controller, if VMware has exactly this one.
+/// The model of the controller. Refuses a model, a number of ports or companions that VMware does
+/// not have.
 fn check_expressible(controller: &Controller) -> Result<Model, Inexpressible> {
     let (name, model) = (&controller.name, controller.model);
     if naming::names(model).vmware.is_none() {
@@ -375,17 +381,17 @@ fn check_expressible(controller: &Controller) -> Result<Model, Inexpressible> {
         return Err(inexpressible(controller.describe(), why));
     }
     let ports = controller.ports;
-    let most = root_ports(model);
-    if ports.count() != most || !ports.are_uniform(model) {
+    let vmware_ports = root_ports(model);
+    if ports.count() != vmware_ports || !ports.are_uniform(model) {
         let what = format!("the {} ports of {name} ({model})", ports.count());
-        let why = Reason::from(format!("VMware's has {most}, and VMX cannot change that"));
-        let why = why.remedy(Remedy::UseModel { model, ports: Some(most) });
+        let why = Reason::from(format!("VMware's has {vmware_ports}, and VMX cannot change that"));
+        let why = why.remedy(Remedy::UseModel { model, ports: Some(vmware_ports) });
         return Err(inexpressible(what, why));
     }
     if !controller.companions.is_empty() {
         return Err(inexpressible(
             format!("the companions of {name}"),
-            "VMware's EHCI has none: its UHCI has the slow devices",
+            "VMware's EHCI has none: its UHCI serves low-speed and full-speed devices",
         ));
     }
     Ok(model)
