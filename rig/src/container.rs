@@ -1,9 +1,9 @@
-//! systemd of a Debian release as the first process of a container, to test units as they are
-//! packaged: with its journal, its sockets, and its restrictions. It boots in a second or two.
-//! Needs root.
+//! A container in which the systemd of a Debian release is the first process. It tests packaged
+//! units with the real journal, socket activation and restrictions. It boots in a second or two,
+//! and needs root.
 //!
-//! The kernel is that of this machine. So units that would change it are masked, and there is no
-//! udev.
+//! The container shares this machine's kernel. Therefore, units that would change the kernel are
+//! masked, and there is no udev.
 
 use crate::bundle::Files;
 use crate::cache::Cache;
@@ -19,13 +19,13 @@ use tempfile::TempDir;
 /// How long systemd may take to boot.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
 
-/// The interval between two checks whether it has booted.
+/// The pause between two checks whether systemd has booted.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The path, inside, of the folder that is shared with this machine.
+/// The path in the container of the folder that it shares with this machine.
 pub const SHARED: &str = "/run/shared";
 
-/// A running container. It ends when this is dropped.
+/// A running container. Dropping it ends the container.
 #[derive(Debug)]
 pub struct Container {
     unshare: Child,
@@ -36,16 +36,16 @@ pub struct Container {
 }
 
 impl Container {
-    /// Boots a container of Debian 13. `shared` is [`SHARED`] inside.
+    /// Boots a container of Debian 13. In it, the folder `shared` is at [`SHARED`].
     ///
     /// # Errors
-    /// [`Error::Command`] if the packages cannot be downloaded, [`Error::Io`], [`Error::Timeout`]
-    /// if it does not boot.
+    /// [`Error::Command`] if the packages cannot be downloaded, [`Error::Io`], and
+    /// [`Error::Timeout`] if it does not boot or ends while it boots.
     pub fn boot(shared: &Path) -> Result<Container> {
         Container::boot_release("trixie", &[], shared)
     }
 
-    /// Boots a container of this release, `bookworm` for example, with further packages.
+    /// Boots a container of the release `suite`, for example `bookworm`, with further packages.
     ///
     /// # Errors
     /// As [`Container::boot`].
@@ -74,7 +74,7 @@ impl Container {
     fn wait_until_booted(&mut self) -> Result<()> {
         let end = Instant::now() + BOOT_LIMIT;
         while Instant::now() < end && matches!(self.unshare.try_wait(), Ok(None)) {
-            self.init = self.first_process().unwrap_or_default();
+            self.init = self.find_init().unwrap_or_default();
             if self.init != 0 && self.sh("systemctl is-active multi-user.target").is_ok() {
                 return Ok(());
             }
@@ -84,23 +84,22 @@ impl Container {
         Err(Error::Timeout { what: "container".to_owned(), limit: BOOT_LIMIT, tail })
     }
 
-    /// The process that `unshare` has started in the new namespaces.
-    fn first_process(&self) -> Option<u32> {
+    /// The process ID on this machine of the container's systemd, once it runs.
+    fn find_init(&self) -> Option<u32> {
         let all = fs::read_dir("/proc").ok()?.flatten();
         let mut pids = all.filter_map(|it| it.file_name().to_str()?.parse::<u32>().ok());
-        // With sudo in between, it is not a direct child.
-        let is_first = |pid: &u32| {
+        let is_init = |pid: &u32| {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
             let line =
                 |key: &str| status.lines().find_map(|it| it.strip_prefix(key)).map(str::trim);
             let is_first = line("NSpid:").is_some_and(|it| it.ends_with("\t1"));
-            is_first && line("Name:") == Some("systemd") && self.is_below(*pid)
+            is_first && line("Name:") == Some("systemd") && self.is_descendant(*pid)
         };
-        pids.find(is_first)
+        pids.find(is_init)
     }
 
-    /// Whether the process is a descendant of `unshare`.
-    fn is_below(&self, mut pid: u32) -> bool {
+    /// Whether the process is a descendant of `unshare`. With sudo in between, it is not a child.
+    fn is_descendant(&self, mut pid: u32) -> bool {
         while pid > 1 {
             if pid == self.unshare.id() {
                 return true;
@@ -112,7 +111,8 @@ impl Container {
         false
     }
 
-    /// Copies files of this machine to these paths. Programs may only need the C library.
+    /// Copies files of this machine to these paths in the container. A program must not need any
+    /// shared library but the C library.
     ///
     /// # Errors
     /// [`Error::Command`].
@@ -126,10 +126,10 @@ impl Container {
         Ok(())
     }
 
-    /// Runs a shell command inside, as root, and returns its output.
+    /// Runs a shell command in the container as root, and returns its output.
     ///
     /// # Errors
-    /// [`Error::Command`] with its output, if its exit code is not 0.
+    /// [`Error::Command`], with the output, if the exit code is not 0.
     pub fn sh(&self, script: &str) -> Result<String> {
         let mut command = as_root("nsenter");
         command.args(["--target", &self.init.to_string()]);
@@ -144,7 +144,7 @@ impl Container {
 impl Drop for Container {
     fn drop(&mut self) {
         if self.init != 0 {
-            // The other processes end with it.
+            // The kernel then kills the other processes of its namespace.
             let mut kill: Command = as_root("kill");
             kill.args(["-KILL", &self.init.to_string()]);
             let _ = finish(kill);

@@ -3,17 +3,21 @@
 //!
 //! ```text
 //!   a recorded item that the guest lacks
-//!     ├─ a controller, or a device that can be attached ─────▶ is restored
-//!     ├─ a host device that is not plugged in ───────────────▶ stays missing: a note, and if it is
-//!     │                                                        required, `Outcome::not_restored`
-//!     ├─ a host device of a suspended domain ────────────────▶ stays out until it is resumed: a note
-//!     └─ held by another domain, in use, protected, denied ──▶ stays missing:
-//!        by a rule, or its file does not exist                `Outcome::not_restored`
+//!     ├─ a controller, or a device that can be attached ─▶ is restored
+//!     ├─ a host device that is not plugged in ───────────▶ stays missing: a note, and an entry in
+//!     │                                                    `not_restored` if it is required
+//!     ├─ a host device of a suspended domain ────────────▶ stays detached until the domain is
+//!     │                                                    resumed: a note
+//!     └─ any other device ───────────────────────────────▶ stays missing: a note, and an entry in
+//!                                                          `not_restored`
 //! ```
 //!
-//! A device that cannot be restored does not keep the others from being restored. The result lists
-//! the devices that were not restored, and a command then ends with the exit code that all of them
-//! have in common, or 1.
+//! The last case is a device that another domain holds, that is in use or protected, that a rule
+//! denies, or whose file does not exist.
+//!
+//! A device that cannot be restored does not prevent the others from being restored.
+//! `Outcome::not_restored` lists the devices that were not. The exit code of the command is then
+//! the one that all of them have in common, or 1.
 
 use std::collections::BTreeSet;
 
@@ -35,7 +39,7 @@ use crate::record::{Header, Record};
 use crate::session::{Change, Open};
 use crate::view::{API, AppliedAllView, AppliedState, AppliedView, ErrorView};
 
-/// How many times a call is tried if another domain claims one of its devices after the check.
+/// The maximum number of attempts if another domain claims a device after it was checked.
 const ATTEMPTS: usize = 3;
 
 /// Restores the recorded controllers, and those devices that `wanted` names.
@@ -44,22 +48,23 @@ pub(crate) fn restore(
     domain: &DomainAddress,
     wanted: &dyn Fn(&Name) -> bool,
 ) -> Result<Outcome, Error> {
-    repeated(|| {
+    retry_if_claimed(|| {
         let open = Open::begin(call, domain)?;
         let header = open.record.header();
         restore_open(open, header, wanted)
     })
 }
 
-/// Does it again if another domain has claimed one of the devices meanwhile.
-fn repeated(once: impl Fn() -> Result<Outcome, Error>) -> Result<Outcome, Error> {
+/// Retries a change that fails because another domain has claimed a device after it was checked.
+/// The next attempt treats that device as held.
+fn retry_if_claimed(attempt: impl Fn() -> Result<Outcome, Error>) -> Result<Outcome, Error> {
     for _ in 1..ATTEMPTS {
-        match once() {
+        match attempt() {
             Err(Error::Claimed { .. }) => {}
             other => return other,
         }
     }
-    once()
+    attempt()
 }
 
 fn restore_open(
@@ -87,22 +92,24 @@ fn restore_open(
     let mut not_restored = Vec::new();
     let mut suspended = Vec::new();
     let candidates = candidates(&target, &missing, &reattach, &recreate);
-    let waits = |at: &Address| !candidates.contains(at) && is_wanted(&target, at);
-    note_other_devices(&mut open, &target, &waits);
+    let is_other = |at: &Address| !candidates.contains(at) && is_wanted(&target, at);
+    // The candidates get their notes from `can_attach`.
+    note_similar_devices(&mut open, &target, &is_other);
     for at in candidates {
         let Some(device) = target.hardware().device(at).cloned() else { continue };
-        let free = if header.suspended && matches!(device.kind, Kind::Host(_)) {
+        let attachable = if header.suspended && matches!(device.kind, Kind::Host(_)) {
             suspended.push(device.name.clone());
             false
         } else {
-            is_free(&mut open, &target, at, &device, &mut not_restored)
+            can_attach(&mut open, &target, at, &device, &mut not_restored)
         };
-        if !free {
+        if !attachable {
             reattach.remove(&at);
         }
-        // A device that the guest has stays as it is, unless its controller is recreated.
+        // If the guest has the device, it does not become missing, unless its controller is
+        // recreated.
         if missing.contains(&at) || recreate.contains(&at.bus) {
-            target.facts_mut(Key::Device(at)).missing = !free;
+            target.facts_mut(Key::Device(at)).missing = !attachable;
         }
     }
     let absent = required_absent(&open, &target).into_iter().filter(|(name, _)| wanted(name));
@@ -116,11 +123,15 @@ fn restore_open(
     Ok(Outcome { already, not_restored, ..committed.outcome() })
 }
 
-/// Notes each host device for which the guest waits, if another device could be taken for it. Those
-/// that the guest lacks have a note of their own.
-fn note_other_devices(open: &mut Open<'_>, target: &Inventory, waits: &dyn Fn(&Address) -> bool) {
-    let waiting = target.host_refs().map(|(at, _)| at).filter(waits);
-    let notes = waiting.filter_map(|at| open.host_devices.absence_note(target, at, false));
+/// Adds a note for each of these host devices that is not plugged in, if another device could be
+/// mistaken for it.
+fn note_similar_devices(
+    open: &mut Open<'_>,
+    target: &Inventory,
+    included: &dyn Fn(&Address) -> bool,
+) {
+    let devices = target.host_refs().map(|(at, _)| at).filter(included);
+    let notes = devices.filter_map(|at| open.host_devices.absence_note(target, at, false));
     let notes: Vec<Note> = notes.collect();
     notes.into_iter().for_each(|note| open.note(note));
 }
@@ -138,8 +149,8 @@ fn candidates(
     devices.filter(attaches).collect()
 }
 
-/// The failures of required devices that are not plugged in. The guest may still have one that was
-/// just unplugged.
+/// An entry for each required host device that is not plugged in, even if the guest still has it
+/// because it was unplugged a moment ago.
 pub(crate) fn required_absent(open: &Open<'_>, target: &Inventory) -> Vec<(Name, NotRestored)> {
     let required = target.host_refs().filter(|(at, _)| target.facts(Key::Device(*at)).required);
     let unplugged = required.filter(|(at, _)| open.host_devices.is_unplugged(target, *at));
@@ -153,9 +164,9 @@ pub(crate) fn required_absent(open: &Open<'_>, target: &Inventory) -> Vec<(Name,
     unplugged.filter_map(failure).collect()
 }
 
-/// Whether a device can be attached now. If it cannot, that is noted. Unless the reason is only
-/// that it is not plugged in, it is also added to `not_restored`.
-fn is_free(
+/// Whether a device can be attached now. If not, adds a note, and an entry in `not_restored` unless
+/// the only reason is that it is not plugged in.
+fn can_attach(
     open: &mut Open<'_>,
     target: &Inventory,
     at: Address,
@@ -174,8 +185,8 @@ fn is_free(
     false
 }
 
-/// Restores every record whose guest runs, many at the same time. A record of a scheme that is not
-/// registered is left out.
+/// Restores every record whose guest runs, many at the same time. Skips a record whose scheme is
+/// not registered.
 pub(crate) fn restore_all(call: &Call<'_>) -> Result<AppliedAllView, Error> {
     let records = call.records().all()?;
     let mut domains = in_parallel(&records, |record| match record {
@@ -216,8 +227,8 @@ fn damaged(error: &Error) -> AppliedView {
     AppliedView { domain: path.clone(), address: path, state, outcome: None, error }
 }
 
-/// Takes the host devices that vusb manages out of the guest. They keep their places, and stay out
-/// until the domain is resumed.
+/// Detaches the host devices that vusb manages. They keep their ports, and stay detached until the
+/// domain is resumed.
 pub(crate) fn suspend(call: &Call<'_>, domain: &DomainAddress) -> Result<Outcome, Error> {
     require_guest(domain)?;
     let mut open = Open::begin(call, domain)?;
@@ -241,11 +252,11 @@ pub(crate) fn suspend(call: &Call<'_>, domain: &DomainAddress) -> Result<Outcome
     Ok(Outcome { already, ..committed.outcome() })
 }
 
-/// Puts the host devices of a suspended domain back at their places, and restores what else is
-/// recorded. Does nothing if the domain is not suspended.
+/// Attaches the host devices of a suspended domain to their ports again, and restores whatever else
+/// is recorded. If the domain is not suspended, this changes nothing.
 pub(crate) fn resume(call: &Call<'_>, domain: &DomainAddress) -> Result<Outcome, Error> {
     require_guest(domain)?;
-    repeated(|| {
+    retry_if_claimed(|| {
         let open = Open::begin(call, domain)?;
         let header = open.record.header();
         if header.suspended {
@@ -257,7 +268,7 @@ pub(crate) fn resume(call: &Call<'_>, domain: &DomainAddress) -> Result<Outcome,
     })
 }
 
-/// Refuses a config file: its guest does not run.
+/// Refuses a config file: there is no running guest behind it.
 fn require_guest(domain: &DomainAddress) -> Result<(), Error> {
     if domain.has_record() {
         return Ok(());

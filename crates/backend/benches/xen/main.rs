@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Everything runs under software emulation, so only ratios are meaningful, not absolute times. The
-//! results are medians over the rounds. With `--icount`, the machine's clock counts instructions
-//! (`instructions`).
+//! results are medians over the rounds. With `--icount`, the module `instructions` measures
+//! instead, on a machine whose clock counts instructions.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,7 +26,7 @@ use measure::Figures;
 use stage::{Side, Stage};
 use table::Table;
 
-/// How many times each side is measured; `VUSB_BENCH_ROUNDS` overrides it.
+/// The number of rounds, unless `VUSB_BENCH_ROUNDS` is set.
 const ROUNDS: usize = 3;
 
 fn main() {

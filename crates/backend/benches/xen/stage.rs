@@ -1,5 +1,5 @@
-//! The Xen machine: a stick, a serial adapter and a tablet in dom0, and a guest with a controller
-//! of each backend.
+//! The Xen machine: a stick, a serial adapter and a tablet in dom0, and a guest with one controller
+//! of QEMU's backend and one of vusb-backend.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixListener;
@@ -10,25 +10,25 @@ use serde_json::json;
 use vusb_rig::Shell;
 use vusb_rig::xen::{XenGuest, XenHost, XenHostBuilder};
 
-/// Emulated Xen is slow.
+/// The limit for each command and each wait. Xen runs under software emulation, which is slow.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(300);
 /// The guest's configuration for a controller of QEMU's backend, with index 0.
 const QUSB: &str = "usbctrl = ['type=qusb,version=2,ports=4']";
-/// The stick's size.
+/// The size of each stick.
 const STICK_BYTES: usize = 64 << 20;
 
-/// How the device is used.
+/// Who uses a device, and through which backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Side {
-    /// By dom0 itself.
+    /// dom0 itself.
     Dom0,
-    /// By the guest, through QEMU.
+    /// The guest, through QEMU.
     Qusb,
-    /// By the guest, through vusb-backend.
+    /// The guest, through vusb-backend.
     Vusb,
 }
 
-/// A device that is exported.
+/// A device that dom0 can use or export to the guest.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Device {
     /// Its port on the guest's controller.
@@ -37,11 +37,11 @@ pub(crate) struct Device {
     vendor_product: &'static str,
     /// Its driver in dom0.
     driver: &'static str,
-    /// The device node that appears where it is used.
+    /// The node that its driver creates in dom0 or in the guest.
     pub(crate) node: &'static str,
 }
 
-/// QEMU's stick.
+/// QEMU's USB stick.
 pub(crate) const STICK: Device =
     Device { port: 1, vendor_product: "46f4:0001", driver: "usb-storage", node: "/dev/sda" };
 /// QEMU's serial adapter, whose other end echoes what it receives.
@@ -62,8 +62,8 @@ impl Stage {
     pub(crate) fn new() -> Stage {
         let folder = tempfile::tempdir().unwrap();
         let images = ["stick", "second"].map(|name| folder.path().join(format!("{name}.img")));
-        let words = (0u32..).map(|n| n.wrapping_mul(2_654_435_761) ^ (n >> 7));
-        let data: Vec<u8> = words.take(STICK_BYTES / 4).flat_map(u32::to_le_bytes).collect();
+        let pattern = (0u32..).map(|n| n.wrapping_mul(2_654_435_761) ^ (n >> 7));
+        let data: Vec<u8> = pattern.take(STICK_BYTES / 4).flat_map(u32::to_le_bytes).collect();
         images.iter().for_each(|image| std::fs::write(image, &data).unwrap());
         let host = XenHost::builder().drive("stick", &images[0]).drive("second", &images[1]);
         let stage = Stage::start(host, folder);
@@ -72,7 +72,8 @@ impl Stage {
         stage
     }
 
-    /// The same with a clock that counts instructions, and only a stick, whose disk takes no time.
+    /// A machine whose clock counts instructions. Its only device is a stick on a null drive, whose
+    /// I/O takes no time.
     pub(crate) fn with_virtual_clock() -> Stage {
         let host = XenHost::builder().virtual_clock().null_drive("stick", STICK_BYTES as u64);
         let stage = Stage::start(host, tempfile::tempdir().unwrap());
@@ -95,8 +96,8 @@ impl Stage {
         self.dom0(&format!(
             "setsid vusb-backend {arguments} </dev/null >>/var/log/backend.log 2>&1 & true"
         ));
-        let there = "xenstore-exists /local/domain/0/data/vusb-backend/version";
-        self.host.wait_until(there, TIMEOUT).unwrap();
+        let is_running = "xenstore-exists /local/domain/0/data/vusb-backend/version";
+        self.host.wait_until(is_running, TIMEOUT).unwrap();
         self.dom0("vusb controller add xen:u1 --name ours");
     }
 
@@ -122,16 +123,17 @@ impl Stage {
         }
     }
 
-    /// Attaches a device to the guest. Returns how long it took until the guest could use it.
+    /// Attaches a device to the guest. Returns the time from the command until the guest has the
+    /// device node. With [`Side::Dom0`], waits until dom0's driver is bound and returns zero.
     pub(crate) fn attach(&self, side: Side, device: Device) -> Duration {
-        let wanted = |it: &vusb_rig::sysfs::GuestUsbDevice| it.drivers == [device.driver];
-        let here = self.host.wait_for_usb(wanted, TIMEOUT).unwrap();
+        let has_driver = |it: &vusb_rig::sysfs::GuestUsbDevice| it.drivers == [device.driver];
+        let in_dom0 = self.host.wait_for_usb(has_driver, TIMEOUT).unwrap();
         let command = match side {
             Side::Dom0 => return Duration::ZERO,
             Side::Qusb => {
                 format!(
                     "xl usbdev-attach u1 hostbus={} hostaddr={} controller=0 port={}",
-                    here.bus, here.address, device.port
+                    in_dom0.bus, in_dom0.address, device.port
                 )
             }
             Side::Vusb => {
@@ -142,9 +144,9 @@ impl Stage {
             }
         };
         std::thread::scope(|scope| {
-            let there = format!("until [ -e {} ]; do usleep 2000; done", device.node);
+            let poll = format!("until [ -e {} ]; do usleep 2000; done", device.node);
             let guest = scope.spawn(move || {
-                self.guest.sh(&there, TIMEOUT).unwrap().ok().unwrap();
+                self.guest.sh(&poll, TIMEOUT).unwrap().ok().unwrap();
                 Instant::now()
             });
             // Gives the guest's shell time to start polling.
@@ -155,7 +157,7 @@ impl Stage {
         })
     }
 
-    /// Detaches a device, and waits until dom0 has it again.
+    /// Detaches a device, and waits until dom0 can use it again.
     pub(crate) fn detach(&self, side: Side, device: Device) {
         match side {
             Side::Dom0 => return,
@@ -166,8 +168,8 @@ impl Stage {
         };
         let gone = format!("[ ! -e {} ]", device.node);
         self.guest.wait_until(&gone, TIMEOUT).unwrap();
-        let back = format!("[ -e {} ]", device.node);
-        self.host.wait_until(&back, TIMEOUT).unwrap();
+        let present = format!("[ -e {} ]", device.node);
+        self.host.wait_until(&present, TIMEOUT).unwrap();
     }
 
     /// Starts a second guest. Each of the two guests gets a stick through vusb-backend.
@@ -199,7 +201,7 @@ impl Stage {
         self.host.sh(command, TIMEOUT).unwrap().ok().unwrap()
     }
 
-    /// The backend's process; `None` if dom0 uses the device itself.
+    /// The backend's process ID; `None` if dom0 uses the device itself.
     pub(crate) fn process(&self, side: Side) -> Option<String> {
         let command = match side {
             Side::Dom0 => return None,
@@ -217,14 +219,14 @@ fn program(name: &str) -> PathBuf {
     path
 }
 
-/// Listens on a socket, and echoes what it receives.
+/// Listens on a Unix socket, accepts one connection, and echoes what it receives.
 fn echo(path: &Path) {
-    let socket = UnixListener::bind(path).unwrap();
+    let listener = UnixListener::bind(path).unwrap();
     std::thread::spawn(move || {
-        let (mut line, _) = socket.accept().unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
         let mut bytes = [0; 512];
-        while let Ok(count @ 1..) = line.read(&mut bytes) {
-            line.write_all(&bytes[..count]).unwrap();
+        while let Ok(count @ 1..) = stream.read(&mut bytes) {
+            stream.write_all(&bytes[..count]).unwrap();
         }
     });
 }

@@ -2,7 +2,7 @@
 //!
 //! PVUSB has no speed above high speed. A SuperSpeed device is exported as a high-speed device,
 //! with the descriptors of one. PVUSB cannot carry remote wake-up signals either, so the attribute
-//! is removed: otherwise Linux would suspend a keyboard and never hear from it again.
+//! is removed: otherwise Linux would suspend an idle keyboard, and no key press could wake it.
 
 use thiserror::Error;
 use vusb_host::descriptors::{self, Descriptors, TransferType};
@@ -13,7 +13,7 @@ use vusb_usbif::urb::Direction;
 use super::job::Configuration;
 
 /// Length of a device descriptor in bytes (USB 2.0, table 9-8).
-const DEVICE: usize = 18;
+const DEVICE_LENGTH: usize = 18;
 /// Offsets of `wTotalLength` and `bmAttributes` in a configuration descriptor (USB 2.0, table
 /// 9-10).
 const TOTAL_LENGTH: usize = 2;
@@ -25,9 +25,9 @@ const REMOTE_WAKEUP: u8 = 1 << 5;
 const MASS_STORAGE: u8 = 8;
 const BULK_ONLY: u8 = 0x50;
 /// The bits of `wMaxPacketSize` that hold the size (USB 2.0, table 9-13).
-const PACKET_SIZE: u16 = 0x7ff;
+const PACKET_SIZE_MASK: u16 = 0x7ff;
 
-/// The speed and descriptors of a device that a guest sees.
+/// The speed and descriptors that a guest sees of a device.
 #[derive(Clone, Debug)]
 pub struct GuestView {
     speed: Speed,
@@ -73,7 +73,8 @@ impl GuestView {
         if version < 2 && speed == Speed::High {
             return Err(ExportError::TooFast);
         }
-        let (device, rest) = raw.split_at_checked(DEVICE).ok_or_else(|| malformed("too short"))?;
+        let (device, rest) =
+            raw.split_at_checked(DEVICE_LENGTH).ok_or_else(|| malformed("too short"))?;
         let mut device = device.to_vec();
         let mut configurations = split_configurations(rest)?;
         if downgraded {
@@ -114,7 +115,8 @@ impl GuestView {
         self.configurations.get(usize::from(index)).map(Vec::as_slice)
     }
 
-    /// The configuration with this `bConfigurationValue`; `None` if there is none.
+    /// The configuration with this `bConfigurationValue`; `None` if the device has none. Value 0 is
+    /// the unconfigured state, without interfaces.
     pub fn configuration_by_value(&self, value: u8) -> Option<Configuration> {
         if value == 0 {
             return Some(Configuration { value, interfaces: Vec::new() });
@@ -126,24 +128,26 @@ impl GuestView {
         Some(Configuration { value, interfaces: numbers })
     }
 
-    /// The configuration that the device was in when it was opened; configuration 0 if it had none.
+    /// The configuration that was active when the device was opened; configuration 0 if none was.
     pub fn initial_configuration(&self) -> Configuration {
         self.configuration_by_value(self.active)
             .unwrap_or(Configuration { value: 0, interfaces: Vec::new() })
     }
 
-    /// The packet size in bytes of a bulk endpoint of a configuration, as the guest sees it. `None`
-    /// if the endpoint does not exist or is not a bulk endpoint.
+    /// The packet size in bytes of a bulk endpoint, as the guest sees it. `value` is the
+    /// `bConfigurationValue`. `None` if the configuration has no such bulk endpoint, or if its
+    /// packet size is 0.
     pub fn bulk_packet_size(&self, value: u8, endpoint: u8) -> Option<usize> {
         let settings = &self.parsed.configuration(value)?.settings;
         let mut endpoints = settings.iter().flat_map(|it| &it.endpoints);
         let found =
             endpoints.find(|it| it.address == endpoint && it.transfer == TransferType::Bulk)?;
-        Some(usize::from(found.max_packet & PACKET_SIZE)).filter(|size| *size > 0)
+        Some(usize::from(found.max_packet & PACKET_SIZE_MASK)).filter(|size| *size > 0)
     }
 
-    /// The endpoint for the data of a mass storage command in this direction, if `commands` is the
-    /// endpoint for command blocks of a bulk-only interface of a configuration.
+    /// The endpoint that carries the data of a mass storage command in this direction. `value` is
+    /// the `bConfigurationValue`, and `commands` the endpoint that the command block was sent to.
+    /// `None` unless that is an endpoint of a bulk-only interface.
     pub fn mass_storage_endpoint(
         &self,
         value: u8,

@@ -1,12 +1,17 @@
-//! Turns what was found in QEMU into hardware: indexes, names and models. `kinds.rs` adds the kinds
-//! of devices.
+//! Turns what was found in QEMU into hardware: indexes, names and models. `kinds.rs` determines the
+//! kinds of devices.
 //!
-//! The id of a controller that vusb added contains its index and name. A controller of another tool
-//! keeps the index and name that the record has for its PCI address, or for its model if it is a
-//! part of the machine without such an address. Without a record, its index is the one in the alias
-//! of libvirt (`usb` is 0, `usb2` is 2) or libxl (`xenusb-2`), or else the lowest free one. Free
-//! indexes are given out in the order in which the controllers were created, so that a controller
-//! that is added later gets a higher index, whatever its slot.
+//! The index of a controller comes from the first of these sources that has one:
+//!
+//! 1. Its id, if vusb added it: the id contains index and name.
+//! 2. The record, by model and PCI address. A part of the machine that is not on PCI is found by
+//!    its model alone.
+//! 3. Another tool's alias: `usb` is 0 and `usb2` is 2 for libvirt, `xenusb-2` is 2 for libxl.
+//! 4. The lowest free index. The controllers take these in the order in which QEMU created them, so
+//!    that one that is added later gets a higher index, whatever its slot.
+//!
+//! Its name is the recorded name for this index, or else the one in vusb's id, or else the id that
+//! another tool gave it, or else `hci` with a number.
 
 mod kinds;
 
@@ -33,7 +38,7 @@ pub(super) struct View {
     pub(super) devices: BTreeMap<Address, Handle>,
 }
 
-/// How to address one object.
+/// How to address one controller or device.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Handle {
     /// Empty if the object has none.
@@ -51,7 +56,7 @@ impl Handle {
     }
 }
 
-/// Assembles the hardware.
+/// Assembles the hardware, and how to address each part of it in QEMU.
 pub(super) fn assemble(scan: &Scan, details: &Details, recorded: &Hardware) -> (Observed, View) {
     let mut assembly =
         Assembly { recorded, details, observed: Observed::default(), view: View::default() };
@@ -63,13 +68,16 @@ pub(super) fn assemble(scan: &Scan, details: &Details, recorded: &Hardware) -> (
     (assembly.observed, assembly.view)
 }
 
-/// The model of a controller.
+/// The model of a controller; [`Model::OtherUsb`] if its driver is not known.
 fn shown_model(scanned: &ScannedController) -> Model {
     model_of(&scanned.driver).unwrap_or(Model::OtherUsb)
 }
 
 /// The ports and companions of a controller. `None` if it has no ports.
-fn controller(scan: &Scan, scanned: &ScannedController) -> Option<(RootPorts, Vec<Companion>)> {
+fn ports_and_companions(
+    scan: &Scan,
+    scanned: &ScannedController,
+) -> Option<(RootPorts, Vec<Companion>)> {
     let model = shown_model(scanned);
     let uniform = |ports: u8| Some(RootPorts::uniform(model, NonZeroU8::new(ports)?));
     let ports = match (model, scanned.port_counts) {
@@ -80,7 +88,7 @@ fn controller(scan: &Scan, scanned: &ScannedController) -> Option<(RootPorts, Ve
             let range = model.port_range();
             uniform(scanned.ports.filter(|ports| range.contains(ports)).unwrap_or(1))?
         }
-        // Every bus has a first port. Whether there are more than those in use is not known.
+        // Port 1 always exists. It is not known whether there are ports above those in use.
         (Model::OtherUsb, _) => uniform(highest_port(scanned).clamp(1, *model.port_range().end()))?,
         _ => uniform(*model.port_range().end())?,
     };
@@ -97,7 +105,7 @@ fn controller(scan: &Scan, scanned: &ScannedController) -> Option<(RootPorts, Ve
     Some((ports, companions))
 }
 
-/// The highest of its own ports that is in use; 0 if none is.
+/// The highest root port in use; 0 if none is.
 fn highest_port(scanned: &ScannedController) -> u8 {
     let ports = scanned.devices.iter().filter_map(|device| {
         let port = device.dev.usb.as_ref()?.port.as_ref().ok()?;
@@ -116,10 +124,11 @@ fn foreign(scanned: &ScannedController) -> Foreign {
     Foreign { driver: scanned.driver.clone(), id: scanned.id.clone(), devices: devices.collect() }
 }
 
-/// A rule that may determine the index of a controller.
+/// A rule that determines the index of some controllers.
 type IndexRule<'a> = &'a dyn Fn(&ScannedController) -> Option<Index>;
 
-/// Gives each controller its index. A recorded controller that was not found keeps its own.
+/// Assigns each controller an index. A recorded controller that was not found keeps its index,
+/// unless the id of another controller contains that index.
 fn assign_indexes<'a>(
     scanned: &[&'a ScannedController],
     recorded: &Hardware,
@@ -132,7 +141,7 @@ fn assign_indexes<'a>(
     let known = |scanned: &ScannedController| recorded_index(scanned, recorded);
     let aliased = |scanned: &ScannedController| alias_index(&scanned.id);
     // In order of precedence, each with whether it may assign a recorded index. An alias may not:
-    // it does not prove that this is the recorded controller, which may come back.
+    // the recorded controller may be another one, which may come back.
     let rules: [(IndexRule<'_>, bool); 3] = [(&own, true), (&known, true), (&aliased, false)];
     for (rule, may_be_recorded) in rules {
         rest.retain(|scanned| {
@@ -148,17 +157,17 @@ fn assign_indexes<'a>(
     assigned
 }
 
-/// The index of the recorded controller of the same model at the same PCI address. For a part of
-/// the machine that is not on PCI, it is the first recorded one of the same model without an
+/// The index of the recorded controller of the same model at the same PCI address. A part of the
+/// machine that is not on PCI corresponds to the first recorded controller of its model without an
 /// address.
 fn recorded_index(scanned: &ScannedController, recorded: &Hardware) -> Option<Index> {
     let pci = pci_address(scanned);
     let model = shown_model(scanned);
-    let same = |controller: &&Controller| {
+    let is_same = |controller: &&Controller| {
         let can_be_compared = pci.is_some() || model.is_built_in();
         controller.pci == pci && controller.model == model && can_be_compared
     };
-    recorded.controllers().find(same).map(|controller| controller.index)
+    recorded.controllers().find(is_same).map(|controller| controller.index)
 }
 
 /// The index in another tool's alias: libvirt's alias for index 0 is `usb` and for index N `usbN`;
@@ -189,13 +198,13 @@ struct Assembly<'a> {
 impl Assembly<'_> {
     fn add_controller(&mut self, scan: &Scan, scanned: &ScannedController, index: Index) {
         let model = shown_model(scanned);
-        let Some((ports, companions)) = controller(scan, scanned) else {
+        let Some((ports, companions)) = ports_and_companions(scan, scanned) else {
             self.observed.foreign.push(foreign(scanned));
             return;
         };
         let own = parse_controller_id(&scanned.id).and_then(|id| id.name.parse::<Name>().ok());
         let recorded = self.recorded.controller(index).map(|controller| controller.name.clone());
-        // An id that is a recorded name belongs to that controller or device, which may come back.
+        // Another item is recorded under this name, and may come back.
         let id = scanned.id.parse().ok().filter(|name| self.recorded.named(name).is_none());
         let name = self.free_name([recorded, own.clone(), id], "hci");
         let mut new = Controller::new(index, name.clone(), model, ports);
@@ -228,7 +237,8 @@ impl Assembly<'_> {
 
     fn add_device(&mut self, bus: Index, scanned: &ScannedDevice) {
         let Some(usb) = &scanned.dev.usb else { return };
-        // QEMU's port paths can be one level longer than an address. Such devices are not shown.
+        // QEMU's port paths can be one level longer than those of an address. Devices at that level
+        // are not shown.
         let Ok(port) = usb.port else { return };
         let at = Address { bus, port };
         let own = parse_device_id(&scanned.dev.id).and_then(|name| name.parse::<Name>().ok());
@@ -247,11 +257,11 @@ impl Assembly<'_> {
             |name: &Name| matches!(self.recorded.named(name), Some(Item::Controller(_)));
         let id = scanned.dev.id.parse().ok().filter(|name| !is_controller(name));
         let name = self.free_name([own.clone(), recorded, id], kind.name());
-        let several = (scanned.dev.driver == "usb-host")
+        let ambiguous = (scanned.dev.driver == "usb-host")
             .then(|| kinds::given_selector(&scanned.dev, &self.details.passed_paths))
             .flatten()
             .filter(Selector::may_match_several);
-        if let Some(selector) = several {
+        if let Some(selector) = ambiguous {
             self.observed.notes.push(format!(
                 "{name}: QEMU takes any device of this machine that matches {selector}"
             ));
@@ -262,7 +272,8 @@ impl Assembly<'_> {
             Kind::Host(host) => host.bus_address,
             _ => None,
         };
-        // A device that QEMU has although the model rules it out is shown by its driver.
+        // The model may rule out this kind of device in this port, although QEMU has it. It is then
+        // shown by its driver.
         let plugged = self.observed.hardware.plug(at, device(kind)).is_ok()
             || self.observed.hardware.plug(at, device(other)).is_ok();
         if !plugged {
@@ -302,7 +313,7 @@ impl Assembly<'_> {
     }
 }
 
-/// Whether it is the USB part of a CD drive that the guest does not see yet: adding a drive takes
+/// Whether the device is the USB part of a CD drive that is not attached yet: adding a drive takes
 /// several commands, and the last one attaches it.
 fn is_unfinished(dev: &Dev) -> bool {
     dev.driver == CD_BRIDGE && dev.usb.as_ref().is_some_and(|usb| !usb.attached)
@@ -334,9 +345,8 @@ mod tests {
         assert!(!with("usb-storage", false));
     }
 
-    /// There is a note if QEMU takes any device that matches.
     #[test]
-    fn conditions_that_several_devices_can_meet_are_noted() {
+    fn a_selector_that_several_devices_can_match_is_noted() {
         let notes = |properties: &[(&str, &str)]| {
             let mut xhci = scanned("qemu-xhci", "x", 1);
             let usb = Usb { port: Ok("1".parse().unwrap()), attached: true };
@@ -355,9 +365,9 @@ mod tests {
         assert_eq!(notes(&[]), note("hostbus=any"));
     }
 
-    /// The bus address by which a host device was given is reported separately.
+    /// Only for host devices: those with the driver `usb-host`.
     #[test]
-    fn the_bus_address_of_a_host_device_is_known() {
+    fn the_bus_address_of_a_host_device_is_reported() {
         let device = |port: &str, driver: &str| ScannedDevice {
             dev: Dev {
                 usb: Some(Usb { port: Ok(port.parse().unwrap()), attached: true }),
@@ -410,8 +420,8 @@ mod tests {
         controllers.map(|controller| format!("{} {}", controller.index, controller.name)).collect()
     }
 
-    /// An id of vusb comes before the record, the record before an alias, and an alias does not
-    /// take a recorded index.
+    /// vusb's own id takes precedence over the record, and the record over an alias. An alias does
+    /// not take a recorded index.
     #[test]
     fn indexes_have_an_order_of_precedence() {
         let mut recorded = Hardware::new();
@@ -454,8 +464,9 @@ mod tests {
         assert_eq!(ours, ["a", "b"]);
     }
 
-    /// The ICH9 companions belong to the EHCI controller whose bus they serve. A controller with
-    /// impossible companions is shown without them: an EHCI has 6 ports.
+    /// The ICH9 companions belong to the EHCI controller whose bus they serve. A controller is
+    /// shown without its companions if its model cannot have them: an EHCI has 6 ports, and the
+    /// last companion here would start at the seventh.
     #[test]
     fn companions_belong_to_the_bus_that_they_serve() {
         let companion = |driver: &str, bus: &str, first_port: u8| ScannedController {
@@ -484,7 +495,8 @@ mod tests {
         assert_eq!(companions.collect::<Vec<_>>(), [vec![0, 2, 4], vec![], vec![0], vec![]]);
     }
 
-    /// A controller that is part of a machine, or whose driver is not known, takes devices.
+    /// Devices are also shown on a controller that is part of the machine, or whose driver is not
+    /// known. A device whose port path is too long is not.
     #[test]
     fn every_usb_bus_is_a_controller() {
         let port = |port: Result<&str, &str>| Usb {
@@ -510,25 +522,25 @@ mod tests {
         assert_eq!(of("sysbus-ohci", Some(2)), "sysbus-ohci 2");
         assert_eq!(of("sysbus-ohci", Some(99)), "sysbus-ohci 1");
         assert_eq!(of("musb-hdrc", None), "other-usb 1");
-        // This model is a PCI device elsewhere.
+        // On other machines, this model is a PCI device.
         assert_eq!(of("qemu-xhci", None), "qemu-xhci 4");
     }
 
-    /// Only the ports in use and the first one are known to exist.
+    /// No port above the highest one in use is known to exist. Port 1 always exists.
     #[test]
-    fn an_unknown_controller_has_the_ports_in_use() {
+    fn a_controller_with_an_unknown_driver_ends_at_the_highest_port_in_use() {
         let mut unknown = ScannedController { pci: None, ..scanned("musb-hdrc", "", 1) };
         let usb = Usb { port: Ok("3.1".parse().unwrap()), attached: true };
         unknown.devices =
             vec![ScannedDevice { dev: Dev { usb: Some(usb), ..Dev::default() }, qom_path: None }];
-        assert_eq!(controller(&Scan::default(), &unknown).unwrap().0.count(), 3);
+        assert_eq!(ports_and_companions(&Scan::default(), &unknown).unwrap().0.count(), 3);
         unknown.devices.clear();
-        assert_eq!(controller(&Scan::default(), &unknown).unwrap().0.count(), 1);
+        assert_eq!(ports_and_companions(&Scan::default(), &unknown).unwrap().0.count(), 1);
     }
 
     /// A controller without a PCI address keeps its recorded index and name.
     #[test]
-    fn a_part_of_the_machine_is_recognized() {
+    fn a_recorded_part_of_the_machine_is_recognized() {
         let xhci = || ScannedController { pci: None, ..scanned("sysbus-xhci", "", 1) };
         let mut recorded = Hardware::new();
         let first = assembled(vec![xhci()], &recorded);

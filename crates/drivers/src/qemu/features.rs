@@ -12,18 +12,18 @@ use super::scan::Pci;
 use super::session::Session;
 use crate::driver::Error;
 
-/// Up to this number of drivers are queried by name. For more, the lists of all drivers are
-/// cheaper: an answer by name costs QEMU 0.2 ms, and the two lists cost 0.7 ms (measured with
-/// version 7.2).
+/// The maximum number of drivers that are queried by name. For more, the lists of all USB and PCI
+/// drivers are cheaper: a query by name costs QEMU 0.2 ms, and the two lists together cost 0.7 ms
+/// (measured with version 7.2).
 const MAX_QUERIES_BY_NAME: usize = 3;
 
-/// What is known so far. A driver that was not queried is assumed to be available: QEMU refuses to
-/// add what it does not have.
+/// The features that were queried so far. A driver that was not queried is assumed to be available:
+/// if it is not, QEMU refuses the step.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Features {
     /// Whether QEMU has a driver, by the driver's name.
     drivers: BTreeMap<String, bool>,
-    /// `pc-i440fx-7.2`. Empty until it was queried.
+    /// The machine type, for instance `pc-i440fx-7.2`. Empty until it is queried.
     pub(super) machine: String,
     pub(super) pci: Pci,
 }
@@ -36,7 +36,7 @@ impl Features {
         Features { drivers: has.collect(), ..Features::default() }
     }
 
-    /// Queries the machine type. It is only needed for messages.
+    /// Queries the machine type, unless it is known already. It is only used in messages.
     pub(super) fn query_machine(&mut self, session: &mut Session) -> Result<(), Error> {
         if self.machine.is_empty() {
             let arguments = json!({"path": "/machine", "property": "type"});
@@ -50,7 +50,7 @@ impl Features {
         Ok(())
     }
 
-    /// Queries which of these models and kinds QEMU has, unless that is known already.
+    /// Queries which of these models and kinds QEMU has, as far as that is not known already.
     pub(super) fn query_drivers(
         &mut self,
         session: &mut Session,
@@ -119,10 +119,10 @@ impl Features {
         }
     }
 
-    /// Why no controller can be added if there is no free slot, and what to do about it.
+    /// Why the guest has no free PCI slot for another controller, and what to do about it.
     pub(super) fn no_slot_reason(&self) -> Reason {
         const BRIDGE: &str = "a bridge (`-device pci-bridge,id=bridge0,chassis_nr=100`)";
-        // QEMU's `-global` for this is only known to the ACPI of `pc`.
+        // Only on `pc` does this property of `PIIX4_PM` decide whether hot plug works.
         let is_pc = ["pc-i440fx", "pc-0", "pc-1"].iter().any(|pc| self.machine.starts_with(pc));
         match self.pci {
             Pci::Absent if self.machine == "microvm" => {

@@ -27,12 +27,13 @@ pub struct XenScheme {
     pub(super) access: XenAccess,
 }
 
-/// The suffixes of a guest's name during a migration: on the receiving host, and on the sending
-/// host (`xl_migrate.c`). Neither of the two domains can be given devices.
+/// The suffixes that `xl migrate` adds to a guest's name (`xl_migrate.c`): on the receiving host
+/// until the guest runs there, and on the sending host afterwards. No device can be attached to
+/// either domain.
 const MIGRATING: [&str; 2] = ["--incoming", "--migratedaway"];
 
 impl XenScheme {
-    /// The Xen at these locations.
+    /// The scheme for the xenstored and the QMP sockets at these locations.
     pub fn new(locations: Locations) -> XenScheme {
         let Locations { host, xenstored, xen_qmp, .. } = locations;
         let qmp = xen_qmp.unwrap_or_else(|| XenAccess::QMP.into());
@@ -79,7 +80,7 @@ impl Scheme for XenScheme {
         Ok(operand.to_owned())
     }
 
-    /// A guest that is given by its number is known by its name, which it keeps when it restarts.
+    /// Replaces a domain id with the domain's name, which stays the same when the guest restarts.
     fn canonical(&self, operand: &str, limits: &Limits) -> Result<String, Error> {
         if !is_domain_id(operand) {
             return Ok(operand.to_owned());
@@ -92,7 +93,8 @@ impl Scheme for XenScheme {
         Ok(Box::new(Xen::at(operand, &self.access, options.limits.clone(), options.force)))
     }
 
-    /// xenstore knows which guests exist. While it cannot be reached, no guest counts as gone.
+    /// A guest is gone if xenstore does not have it. While xenstore cannot be reached, no guest
+    /// counts as gone.
     fn is_gone(&self, _: &str, error: &Error) -> bool {
         matches!(error, Error::Missing { .. })
     }
@@ -159,8 +161,8 @@ impl Scheme for XenScheme {
         Some(ModelFacts { name: source.map(|source| source.to_string()), hot })
     }
 
-    /// The guests that libxl knows, by name. A guest that is being migrated counts on the machine
-    /// where it runs.
+    /// Watches the guests that libxl knows, by name. During a migration, a guest is listed on the
+    /// machine where it runs.
     fn watch(&self, options: &WatchOptions) -> Result<Option<Box<dyn GuestWatch>>, Error> {
         watch::watch(&self.access, options).map(Some)
     }
@@ -183,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_one_line_and_not_a_path() {
+    fn a_name_is_not_empty_and_has_no_line_break_and_no_slash() {
         let scheme = XenScheme::new(Host::system().into());
         let parse = |text: &str| scheme.parse(text, Path::new("/"));
         assert_eq!(parse("web1").unwrap(), "web1");
@@ -193,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_without_xen_is_surveyed_as_such() {
+    fn a_survey_reports_that_xen_is_not_running() {
         let root = tempfile::tempdir().unwrap();
         let locations = Locations {
             xenstored: Some(root.path().join("no-socket")),

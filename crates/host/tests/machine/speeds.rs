@@ -108,7 +108,7 @@ fn invalid_descriptors_allow_only_the_native_speed() {
 
 #[test]
 fn descriptors_are_parsed() {
-    let bytes = device(
+    let mut bytes = device(
         0x0781,
         0x5581,
         &[configuration(
@@ -127,9 +127,7 @@ fn descriptors_are_parsed() {
             ],
         )],
     );
-    // `setting` has counted three endpoints. The companion and the vendor-specific descriptor are
-    // not endpoints.
-    let mut bytes = bytes;
+    // `setting` counts each of the three descriptors as an endpoint. Only the first one is.
     let hid = bytes.windows(4).position(|it| it == [9, 4, 4, 0]).unwrap();
     bytes[hid + 4] = 1;
     let read = parse(&bytes).unwrap();
@@ -146,7 +144,7 @@ fn descriptors_are_parsed() {
     assert_eq!(keys.endpoints[0].address, 0x83);
     assert_eq!(keys.endpoints[0].transfer, TransferType::Interrupt);
     assert_eq!(keys.endpoints[0].max_packet, 8);
-    // Only bulk endpoints have streams: the bits have another meaning in other companions.
+    // Only bulk endpoints have streams: other companions use these bits differently.
     assert_eq!(keys.endpoints[0].streams, 0);
 }
 
@@ -183,9 +181,9 @@ fn malformed_descriptors_are_rejected_with_a_position() {
         ("inside of a configuration", one(&[configuration(2, 0, &[])]), 27),
         ("endpoint 0", one(&[setting(0, 0, VENDOR, &[endpoint(0x80, 2, 64)])]), 36),
     ];
-    for (words, bytes, offset) in cases {
+    for (message, bytes, offset) in cases {
         let error = parse(&bytes).unwrap_err();
-        assert!(error.to_string().contains(words), "{words}: {error}");
+        assert!(error.to_string().contains(message), "{message}: {error}");
         assert_eq!(error.offset, offset, "{error}");
     }
 }
@@ -200,7 +198,8 @@ fn any_settings() -> impl Strategy<Value = Vec<AnySetting>> {
     proptest::collection::vec(setting, 0..6)
 }
 
-fn built(settings: &[AnySetting]) -> Vec<u8> {
+/// The descriptors of a device with these settings, in one configuration.
+fn descriptors_of(settings: &[AnySetting]) -> Vec<u8> {
     let settings: Vec<Vec<u8>> = (0u8..)
         .zip(settings)
         .map(|(number, (class, endpoints))| {
@@ -218,7 +217,7 @@ fn built(settings: &[AnySetting]) -> Vec<u8> {
 proptest! {
     #[test]
     fn settings_and_endpoints_round_trip(settings in any_settings()) {
-        let read = parse(&built(&settings)).unwrap();
+        let read = parse(&descriptors_of(&settings)).unwrap();
         let settings_read = &read.configurations[0].settings;
         prop_assert_eq!(settings_read.len(), settings.len());
         for (read, (class, endpoints)) in settings_read.iter().zip(&settings) {
@@ -231,7 +230,7 @@ proptest! {
 
     #[test]
     fn every_truncation_is_rejected(settings in any_settings(), cut in 1usize..400) {
-        let bytes = built(&settings);
+        let bytes = descriptors_of(&settings);
         let cut = cut.min(bytes.len());
         prop_assert!(parse(&bytes[..bytes.len() - cut]).is_err());
     }
@@ -240,7 +239,7 @@ proptest! {
     fn damaged_descriptors_never_allow_more_than_the_native_speed(
         settings in any_settings(), at in any::<prop::sample::Index>(), byte: u8,
     ) {
-        let mut bytes = built(&settings);
+        let mut bytes = descriptors_of(&settings);
         let at = at.index(bytes.len());
         bytes[at] = byte;
         if let Ok(read) = parse(&bytes) {

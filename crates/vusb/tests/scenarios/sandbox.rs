@@ -1,5 +1,5 @@
-//! The environment of a test, in a temporary folder: simulated guests, records, and a machine whose
-//! USB devices are in a simulated sysfs.
+//! The environment of a test, in a temporary folder: simulated guests, their records, and a machine
+//! with a simulated sysfs.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -17,7 +17,7 @@ use vusb::{
     Outcome, Plan, Registry, StartOptions, StateDir,
 };
 
-/// The library with the options of a command.
+/// The library, with the options that each call gets.
 #[derive(Clone)]
 pub(crate) struct Vusb {
     pub(crate) context: Context,
@@ -138,7 +138,7 @@ pub(crate) struct Sandbox {
 
 impl Sandbox {
     pub(crate) fn new() -> Sandbox {
-        // In memory if possible: saving a record waits for the disk.
+        // In memory if possible: each saved record is synced to disk.
         let memory = Path::new("/dev/shm");
         let in_memory = tempfile::tempdir_in(memory).ok();
         let sandbox = Sandbox { dir: in_memory.unwrap_or_else(|| tempfile::tempdir().unwrap()) };
@@ -157,7 +157,7 @@ impl Sandbox {
         self.dir.path()
     }
 
-    /// The library, as a command in this folder uses it.
+    /// The library, as a command run in this folder uses it.
     pub(crate) fn vusb(&self) -> Vusb {
         library(self.path(), Duration::from_secs(5))
     }
@@ -176,13 +176,13 @@ impl Sandbox {
         self.vusb().domain(&format!("sim:{name}.sim")).unwrap()
     }
 
-    /// The file of a simulated guest.
+    /// The content of a simulated guest's file, or that of a new guest if it does not exist.
     pub(crate) fn sim(&self, name: &str) -> Value {
         let text = fs::read_to_string(self.at(&format!("{name}.sim"))).unwrap_or_default();
         serde_json::from_str(&text).unwrap_or_else(|_| json!({"sim": 1, "hardware": []}))
     }
 
-    /// Changes the file of a simulated guest directly.
+    /// Sets a field in the file of a simulated guest.
     pub(crate) fn set(&self, name: &str, field: &str, value: Value) {
         let path = self.at(&format!("{name}.sim"));
         let mut sim: Value = fs::read_to_string(&path).map_or_else(
@@ -193,7 +193,7 @@ impl Sandbox {
         fs::write(&path, sim.to_string()).unwrap();
     }
 
-    /// Sets the faults of a guest: pairs of a step and a fault.
+    /// Sets the faults of a guest, as pairs of a step and a fault.
     pub(crate) fn faults(&self, name: &str, faults: &[(&str, &str)]) {
         let fault = |(step, fault): &(&str, &str)| json!({"step": step, "fault": fault});
         self.set(name, "faults", faults.iter().map(fault).collect());
@@ -204,7 +204,7 @@ impl Sandbox {
         self.set(name, "hardware", json!([]));
     }
 
-    /// The files of the records.
+    /// The paths of the records, sorted.
     pub(crate) fn records(&self) -> Vec<PathBuf> {
         let Ok(entries) = fs::read_dir(self.at("state")) else { return Vec::new() };
         let paths = entries.map(|it| it.unwrap().path());
@@ -214,38 +214,38 @@ impl Sandbox {
         paths
     }
 
-    /// A file of the guest `web` beside its record.
+    /// The path of the file with this extension beside the record of the guest `web`.
     pub(crate) fn state_file(&self, extension: &str) -> PathBuf {
         let mut records = self.records().into_iter();
-        let is_its = |path: &PathBuf| {
+        let is_of_web = |path: &PathBuf| {
             path.file_name().is_some_and(|it| it.to_str().unwrap().starts_with("sim-web.sim-"))
         };
-        records.find(is_its).unwrap().with_extension(extension)
+        records.find(is_of_web).unwrap().with_extension(extension)
     }
 
-    /// The record of a guest, with its pending change if there is one.
+    /// The newer one of a guest's record and its intent, as JSON.
     pub(crate) fn record(&self, name: &str) -> Value {
         let stem = format!("sim-{name}.sim-");
         let entries = fs::read_dir(self.at("state")).unwrap().map(|it| it.unwrap().path());
-        let is_its = |path: &PathBuf| {
+        let is_of_guest = |path: &PathBuf| {
             let name = path.file_name().unwrap().to_str().unwrap();
             name.starts_with(&stem) && (name.ends_with(".json") || name.ends_with(".intent"))
         };
         let read = |path: PathBuf| -> Value {
             serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
         };
-        entries.filter(is_its).map(read).max_by_key(|it| it["change"].as_u64()).unwrap()
+        entries.filter(is_of_guest).map(read).max_by_key(|it| it["change"].as_u64()).unwrap()
     }
 
-    /// The content of every file of the records and the guests, to check that nothing was changed.
+    /// The content of every file in the sandbox, to check that nothing was changed.
     pub(crate) fn bytes(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let mut all = Vec::new();
-        let mut open = vec![self.path().to_owned()];
-        while let Some(dir) = open.pop() {
+        let mut unread = vec![self.path().to_owned()];
+        while let Some(dir) = unread.pop() {
             for entry in fs::read_dir(dir).unwrap() {
                 let path = entry.unwrap().path();
                 match (path.is_symlink(), path.is_dir()) {
-                    (false, true) => open.push(path),
+                    (false, true) => unread.push(path),
                     (false, false) => all.push((path.clone(), fs::read(&path).unwrap())),
                     _ => {}
                 }
@@ -297,7 +297,7 @@ impl Sandbox {
         fs::write(dir.join("speed"), mbits).unwrap();
     }
 
-    /// Lets this machine use the device in port `1-{port}`, or not.
+    /// Sets whether this machine's kernel may use the device in port `1-{port}`.
     pub(crate) fn authorize(&self, port: u8, authorized: bool) {
         let dir = self.at(&format!("machine/sys/devices/pci0000:00/0000:00:14.0/usb1/1-{port}"));
         fs::write(dir.join("authorized"), u8::from(authorized).to_string()).unwrap();
@@ -309,7 +309,7 @@ impl Sandbox {
         fs::write(dir.join("bDeviceClass"), class).unwrap();
     }
 
-    /// Makes the device in port `1-{port}` this machine's only keyboard.
+    /// Makes the device in port `1-{port}` a keyboard. It is protected while it is the only one.
     pub(crate) fn keyboard(&self, port: u8) {
         let dir = self.at(&format!("machine/sys/devices/pci0000:00/0000:00:14.0/usb1/1-{port}"));
         let interface = dir.join(format!("1-{port}:1.0"));
@@ -324,8 +324,8 @@ impl Sandbox {
         }
     }
 
-    /// Makes the device in port `1-{port}` one that the kernel has not configured yet, and that
-    /// declares one interface.
+    /// Puts the device in port `1-{port}` into the state before the kernel configures it. Its
+    /// descriptors have one interface, with this class, subclass and protocol.
     pub(crate) fn unconfigured(&self, port: u8, class: [u8; 3]) {
         let dir = self.at(&format!("machine/sys/devices/pci0000:00/0000:00:14.0/usb1/1-{port}"));
         let [class, subclass, protocol] = class;
@@ -353,7 +353,7 @@ impl Sandbox {
         self.vusb().device_remove(&self.guest(name), &device.parse()?)
     }
 
-    /// A summary of the guest's USB hardware: `hci0[1 stick attached; 2 hub0 missing]`.
+    /// The guest's USB hardware in one line: `hci0[1 stick attached; 2 hub0 missing]`.
     pub(crate) fn shows(&self, name: &str) -> String {
         let view = self.vusb().list(&self.guest(name)).unwrap();
         let controllers = view.controllers.iter().map(|controller| {
@@ -372,7 +372,7 @@ pub(crate) fn library(folder: &Path, wait: Duration) -> Vusb {
     library_with(folder, wait, |host| Registry::builtin(host.into()))
 }
 
-/// As [`library`], with these drivers.
+/// As [`library`], with the drivers that `registry` returns.
 pub(crate) fn library_with(
     folder: &Path,
     wait: Duration,
@@ -386,7 +386,7 @@ pub(crate) fn library_with(
     }
 }
 
-/// The location of the requested item: `hci0:1`.
+/// The location that was chosen for the requested item: `hci0:1`.
 pub(crate) fn at(outcome: &Outcome) -> String {
     outcome.chosen.as_ref().map(ToString::to_string).unwrap_or_default()
 }
@@ -396,7 +396,7 @@ pub(crate) fn steps(outcome: &Outcome) -> Vec<String> {
     outcome.steps.iter().map(ToString::to_string).collect()
 }
 
-/// A controller of this model.
+/// A spec of a controller of this model.
 pub(crate) fn model(name: &str) -> ControllerSpec {
     ControllerSpec { model: Some(name.parse().unwrap()), ..ControllerSpec::default() }
 }

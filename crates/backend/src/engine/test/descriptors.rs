@@ -25,11 +25,12 @@ pub(super) fn super_speed() -> Vec<u8> {
     device(0x0310, 9, &endpoints, 2)
 }
 
-/// A device with one configuration, number 1, with one interface, number 0.
-fn device(version: u16, packet: u8, endpoints: &[u8], count: u8) -> Vec<u8> {
+/// A mass storage device with configuration 1, which has interface 0 with these endpoints. `packet`
+/// is `bMaxPacketSize0`.
+fn device(version: u16, packet: u8, endpoints: &[u8], endpoint_count: u8) -> Vec<u8> {
     let [low, high] = version.to_le_bytes();
     let device = [18, 1, low, high, 0, 0, 0, packet, 0x81, 7, 0x81, 0x55, 0, 1, 1, 2, 3, 1];
-    let interface = [9, 4, 0, 0, count, 8, 6, 80, 0];
+    let interface = [9, 4, 0, 0, endpoint_count, 8, 6, 80, 0];
     let total = (9 + interface.len() + endpoints.len()) as u8;
     let configuration = [9, 2, total, 0, 1, 1, 0, 0xa0, 50];
     let all = [&device[..], &configuration, &interface, endpoints].concat();

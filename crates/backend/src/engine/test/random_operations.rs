@@ -1,5 +1,5 @@
 //! Random sequences of operations by the guest, the devices, the host and the toolstack, checked
-//! against an independent model. (Property test.)
+//! against an independent model.
 //!
 //! Invariants:
 //!
@@ -7,19 +7,19 @@
 //!   twice.)
 //! * Nothing is written outside the memory that a request has granted, beyond the reported length,
 //!   or after the response. (Checked by `memory`.)
-//! * While a read with short-not-ok is in flight, no later read is submitted.
+//! * While a read with short-not-ok is in flight, no later read of its endpoint is submitted.
 //! * The data of an endpoint arrives complete and in order: nothing is lost or duplicated.
 //! * The guest and the backend are woken if and only if they sleep and there is work for them.
 //!   (Checked by `world`.)
-//! * A device is released only when all its requests are answered, and all devices are released
-//!   when the controller ends.
+//! * A device is released only after all its requests are answered. When the controller ends, all
+//!   devices are released.
 //! * The engine's data structures do not grow without bound.
 
 mod reference_model;
 
 use proptest::prelude::*;
 use vusb_host::usbfs::{Kind as UsbKind, Status as Usb, SubmitError};
-use vusb_usbif::urb::{Direction, Kind, Transfer};
+use vusb_usbif::urb::{Direction, Kind, RING_SLOTS, Transfer};
 
 use super::super::Failure;
 use super::device::Device;
@@ -30,17 +30,19 @@ use super::world::{
 use reference_model::Model;
 use vusb_xen::usb::RequestedDevice;
 
-/// The number of ports that are used.
+/// The highest port that the operations use.
 const PORTS: u8 = 3;
 /// The lengths that the guest reads and writes, in bytes.
 const LENGTHS: [usize; 7] = [13, 31, 512, 1000, 4096, 8192, 17408];
 
+/// An operation. A `u8` is a port. The first `usize` of `Unlink`, `Finish` and `EndJob` selects one
+/// of the candidates, modulo their number.
 #[derive(Clone, Debug)]
 enum Op {
     Send(u8, Request),
     Unlink(usize),
     /// The device in a port completes the oldest transfer of one endpoint, after it has moved this
-    /// many 256ths of the data.
+    /// many 256ths of the data (the last field).
     Finish(u8, usize, Usb, usize),
     /// Sets how many bytes of an endpoint's oldest transfer have been moved when that transfer is
     /// discarded.
@@ -52,6 +54,7 @@ enum Op {
     KernelEndsAll,
     SetDevice(u8, bool),
     SetOtherDevice(u8),
+    /// Whether the kernel has no memory for transfers of the device in a port.
     Shortage(u8, bool),
     EndJob(usize, Result<(), Failure>),
     Round,
@@ -66,6 +69,7 @@ enum Request {
     ClearHalt,
     Get(u16),
     Put(u16),
+    /// The length, and whether a short read is an error (`short_not_ok`).
     Read(usize, bool),
     Write(usize),
     InterruptRead,
@@ -80,7 +84,8 @@ fn request() -> impl Strategy<Value = Request> {
         1 => Just(Request::ClearHalt),
         2 => (0_u16..300).prop_map(Request::Get),
         1 => (0_u16..300).prop_map(Request::Put),
-        8 => (length(), any::<bool>()).prop_map(|(bytes, train)| Request::Read(bytes, train)),
+        8 => (length(), any::<bool>())
+            .prop_map(|(bytes, short_not_ok)| Request::Read(bytes, short_not_ok)),
         8 => length().prop_map(Request::Write),
         2 => Just(Request::InterruptRead),
         1 => Just(Request::Isochronous),
@@ -92,19 +97,21 @@ fn port() -> impl Strategy<Value = u8> {
 }
 
 fn device_op() -> impl Strategy<Value = Op> {
-    let ended = prop_oneof![
+    let status = prop_oneof![
         6 => Just(Usb::Ok),
         1 => Just(Usb::Stalled),
         1 => Just(Usb::Overflow),
         1 => Just(Usb::Protocol(71)),
         1 => Just(Usb::Gone),
     ];
-    let part = prop_oneof![Just(256), 0..=256_usize];
+    let moved = prop_oneof![Just(256), 0..=256_usize];
     prop_oneof![
-        16 => (port(), any::<usize>(), ended, part).prop_map(|(a, b, c, d)| Op::Finish(a, b, c, d)),
+        16 => (port(), any::<usize>(), status, moved)
+            .prop_map(|(port, which, status, moved)| Op::Finish(port, which, status, moved)),
         2 => (port(), 0..9000_usize).prop_map(|(port, bytes)| Op::SetMoved(port, bytes)),
         1 => port().prop_map(Op::KernelCancels),
-        2 => (port(), prop::bool::weighted(0.3)).prop_map(|(port, it)| Op::Shortage(port, it)),
+        2 => (port(), prop::bool::weighted(0.3))
+            .prop_map(|(port, short)| Op::Shortage(port, short)),
     ]
 }
 
@@ -120,7 +127,8 @@ fn host_op() -> impl Strategy<Value = Op> {
         1 => port().prop_map(Op::Unplug),
         1 => port().prop_map(Op::UnplugSlowly),
         2 => Just(Op::KernelEndsAll),
-        2 => (port(), prop::bool::weighted(0.7)).prop_map(|(port, it)| Op::SetDevice(port, it)),
+        2 => (port(), prop::bool::weighted(0.7))
+            .prop_map(|(port, requested)| Op::SetDevice(port, requested)),
         1 => port().prop_map(Op::SetOtherDevice),
     ]
 }
@@ -157,9 +165,9 @@ impl Runner {
         match *op {
             Op::Send(port, request) => self.send(port, request),
             Op::Unlink(which) => self.unlink(which),
-            Op::Finish(port, which, status, part) => self.finish(port, which, status, part),
-            Op::SetMoved(port, bytes) => self.with(port, |it| it.set_moved(bytes)),
-            Op::KernelCancels(port) => self.with(port, Device::kernel_cancels_all),
+            Op::Finish(port, which, status, moved) => self.finish(port, which, status, moved),
+            Op::SetMoved(port, bytes) => self.with_device(port, |it| it.set_moved(bytes)),
+            Op::KernelCancels(port) => self.with_device(port, Device::kernel_cancels_all),
             Op::PlugIn(port) if world.device(port).is_none() => {
                 world.plug_in(port);
                 world.engine.devices_changed(|_| true);
@@ -177,7 +185,7 @@ impl Runner {
                 world.engine.set_device(at(port), Some(device));
             }
             Op::Shortage(port, short) => {
-                self.with(port, |it| it.set_refusal(short.then_some(SubmitError::NoMemory)));
+                self.with_device(port, |it| it.set_refusal(short.then_some(SubmitError::NoMemory)));
             }
             Op::EndJob(which, result) if !world.jobs.is_empty() => {
                 world.end_job(which % world.jobs.len(), result);
@@ -189,9 +197,9 @@ impl Runner {
         }
     }
 
-    fn with(&self, port: u8, what: impl FnOnce(&Device)) {
+    fn with_device(&self, port: u8, action: impl FnOnce(&Device)) {
         if let Some(device) = self.world.device(port) {
-            what(&device);
+            action(&device);
         }
     }
 
@@ -203,7 +211,7 @@ impl Runner {
 
     /// The guest sends a request, if the ring has space.
     fn send(&mut self, port: u8, request: Request) {
-        if self.world.urbs.in_flight() == 16 {
+        if self.world.urbs.in_flight() == RING_SLOTS {
             return;
         }
         let (world, number) = (&mut self.world, self.model.number());
@@ -234,35 +242,37 @@ impl Runner {
         self.model.sent(id, port, endpoint);
     }
 
+    /// The guest unlinks one of its unanswered transfers, if the ring has space.
     fn unlink(&mut self, which: usize) {
         let targets = self.model.transfers();
-        if self.world.urbs.in_flight() < 16 && !targets.is_empty() {
+        if self.world.urbs.in_flight() < RING_SLOTS && !targets.is_empty() {
             let id = self.world.unlink(targets[which % targets.len()]);
             self.model.unlink_sent(id);
         }
     }
 
-    fn finish(&mut self, port: u8, which: usize, status: Usb, part: usize) {
+    fn finish(&mut self, port: u8, which: usize, status: Usb, moved: usize) {
         let Some(device) = self.world.device(port) else { return };
-        let heads = device.oldest_per_endpoint();
-        let Some(at) = heads.get(which.checked_rem(heads.len()).unwrap_or(0)).copied() else {
+        let oldest = device.oldest_per_endpoint();
+        let Some(at) = oldest.get(which.checked_rem(oldest.len()).unwrap_or(0)).copied() else {
             return;
         };
         let (space, is_in, kind) = {
             let urb = device.urb(at);
-            let head = if urb.kind == UsbKind::Control { 8 } else { 0 };
-            (urb.buffer.len() - head, urb.is_in(), urb.kind.clone())
+            let setup = if urb.kind == UsbKind::Control { 8 } else { 0 };
+            (urb.buffer.len() - setup, urb.is_in(), urb.kind.clone())
         };
         if let UsbKind::Iso(packets) = kind {
             let results: Vec<_> = packets.iter().map(|it| (it.length / 2, status)).collect();
             return device.complete_iso(at, Usb::Ok, &results);
         }
         // A successful write is always complete.
-        let part = if status == Usb::Ok && !is_in { 256 } else { part };
-        device.complete_from_stream(at, status, space * part / 256);
+        let moved = if status == Usb::Ok && !is_in { 256 } else { moved };
+        device.complete_from_stream(at, status, space * moved / 256);
     }
 
-    /// Everything succeeds for a while. Then all requests must be answered.
+    /// Completes jobs and transfers successfully for some rounds. Then all requests must be
+    /// answered.
     fn settle(&mut self) {
         for _ in 0..40 {
             self.step(&Op::KernelEndsAll);
@@ -277,8 +287,8 @@ impl Runner {
         assert!(self.model.is_empty(), "a request is not answered");
     }
 
-    /// The controller ends. From here on, jobs end and the kernel ends the transfers of unplugged
-    /// devices; nothing else happens.
+    /// Ends the controller. From here on, jobs succeed and the kernel ends the transfers of
+    /// unplugged devices, but no other transfer completes by itself.
     fn end(mut self) {
         self.world.engine.clear_devices();
         for _ in 0..8 {
