@@ -19,11 +19,14 @@
 //! device.
 //!
 //! If several qubes want the same device, Qubes asks, and so does the rule that is made from them.
+//! What a qube may not have, it does not get by an assignment either.
 
-use vusb_model::rules::IdPattern;
+use vusb_model::rules::{IdPattern, InterfaceClass, Match};
 use vusb_model::selector::BusId;
 
-use super::{Draft, Drafts};
+use super::draft::{Drafts, Verb};
+use super::entry::{Condition, Entry};
+use super::usbguard::all_of;
 use crate::error::Problem;
 use crate::libvirt::xml;
 
@@ -37,24 +40,22 @@ pub(super) fn read(text: &str) -> Result<Drafts, Problem> {
         return Err(Problem::new(0..0, "the element `qubes` is missing: this is not a qubes.xml"));
     }
     let mut drafts = Drafts::default();
-    let mut backends: Vec<&str> = Vec::new();
     let domains = xml::child(root, "domains").into_iter().flat_map(|it| xml::all(it, "domain"));
-    for domain in domains {
-        let property = |name: &str| {
-            let all = xml::child(domain, "properties").into_iter();
-            let mut all = all.flat_map(|it| xml::all(it, "property"));
-            all.find(|it| it.attribute("name") == Some(name)).map(xml::content)
-        };
-        if domain.attribute("class") == Some("AdminVM") {
-            // Domain 0 has no name, and gets no devices.
-            continue;
+    let mut qubes = Vec::new();
+    // Domain 0 has no name, and gets no devices.
+    for domain in domains.filter(|it| it.attribute("class") != Some("AdminVM")) {
+        match property(domain, "name").filter(|it| !it.is_empty()) {
+            Some(name) => qubes.push((name, domain)),
+            None => drafts.lose("domains", "a qube without a name is left out"),
         }
-        let Some(name) = property("name").filter(|it| !it.is_empty()) else {
-            drafts.lose("domains", "a qube without a name is left out");
-            continue;
-        };
-        denied(&mut drafts, &name, &property("devices_denied").unwrap_or_default());
-        let usb = xml::all(domain, "devices").filter(|it| it.attribute("class") == Some("usb"));
+    }
+    // These come first, because they hold against all assignments.
+    for (name, domain) in &qubes {
+        denied(&mut drafts, name, &property(*domain, "devices_denied").unwrap_or_default());
+    }
+    let mut backends: Vec<&str> = Vec::new();
+    for (name, domain) in &qubes {
+        let usb = xml::all(*domain, "devices").filter(|it| it.attribute("class") == Some("usb"));
         for (number, device) in usb.flat_map(|it| xml::all(it, "device")).enumerate() {
             let from = format!("{name}, device {}", number + 1);
             if let Some(backend) = device.attribute("backend-domain").filter(|it| *it != "dom0") {
@@ -62,9 +63,10 @@ pub(super) fn read(text: &str) -> Result<Drafts, Problem> {
                     backends.push(backend);
                 }
             }
-            assigned(&mut drafts, &from, &name, device);
+            assigned(&mut drafts, &from, name, device);
         }
     }
+    drafts.ask_if_several_want_it();
     for backend in backends {
         let what = "its devices and ports are those of that qube, and not of this machine: the \
                     rules are for where its USB controllers are";
@@ -73,38 +75,47 @@ pub(super) fn read(text: &str) -> Result<Drafts, Problem> {
     Ok(drafts)
 }
 
+fn property(domain: roxmltree::Node<'_, '_>, name: &str) -> Option<String> {
+    let all = xml::child(domain, "properties").into_iter();
+    let mut all = all.flat_map(|it| xml::all(it, "property"));
+    all.find(|it| it.attribute("name") == Some(name)).map(xml::content)
+}
+
 /// The interfaces that a qube may not have.
 fn denied(drafts: &mut Drafts, qube: &str, text: &str) {
     let all: Vec<char> = text.chars().filter(|it| !it.is_whitespace()).collect();
     let from = format!("{qube}, devices_denied");
-    let mut draft = Draft {
-        name: format!("{qube} denied"),
-        domains: vec![qube.to_owned()],
-        ..Draft::new(from.clone(), "deny")
-    };
-    let mut is_any = false;
+    let mut entry = Entry::new(&from, Verb::Deny, vec![qube.to_owned()]);
+    entry.call(&format!("{qube} denied"));
+    let (mut has, mut is_any, mut broader): (Vec<InterfaceClass>, _, _) =
+        (Vec::new(), false, Vec::new());
     for pattern in all.chunks(INTERFACE) {
         let text: String = pattern.iter().collect();
-        match kind(&text) {
-            Kind::Usb(kind) => draft.has.push(kind),
-            Kind::Any => is_any = true,
+        let found = match kind(&text) {
+            Kind::Usb(kind) => Some(kind),
+            Kind::Any => None,
             Kind::Broader(kind) => {
-                drafts.lose(&from, format!("`{text}`: more devices are denied"));
-                match kind {
-                    Some(kind) => draft.has.push(kind),
-                    None => is_any = true,
-                }
+                broader.push(format!("`{text}`"));
+                kind
             }
-            Kind::Other => drafts.lose(&from, format!("`{text}` is not a kind of USB interface")),
+            Kind::Other => {
+                drafts.lose(&from, format!("`{text}` is not a kind of USB interface"));
+                continue;
+            }
+        };
+        match found.and_then(|it| it.parse().ok()) {
+            Some(kind) => has.push(kind),
+            None => is_any = true,
         }
     }
-    if is_any {
-        // Without a key, the rule matches every device.
-        draft.has.clear();
+    if has.is_empty() && !is_any {
+        return;
     }
-    if is_any || !draft.has.is_empty() {
-        drafts.all.push(draft);
-    }
+    // Without a key, the rule matches every device.
+    let has = if is_any { Vec::new() } else { has };
+    entry.add(Condition::Same(Match { has, ..Match::default() }));
+    broader.into_iter().for_each(|it| entry.add(Condition::lost(it)));
+    entry.finish(drafts);
 }
 
 /// What a pattern of seven characters stands for.
@@ -122,11 +133,12 @@ enum Kind {
 fn kind(pattern: &str) -> Kind {
     let (bus, codes) = pattern.split_at(pattern.chars().next().map_or(0, char::len_utf8));
     let is_code = |it: char| it == '*' || it.is_ascii_hexdigit();
-    if !matches!(bus, "u" | "*" | "?")
-        || codes.len() != INTERFACE - 1
-        || !codes.chars().all(is_code)
-    {
+    // Other letters stand for other buses.
+    if !matches!(bus, "u" | "*" | "?") && bus.bytes().all(|it| it.is_ascii_lowercase()) {
         return Kind::Other;
+    }
+    if codes.len() != INTERFACE - 1 || !codes.chars().all(is_code) {
+        return Kind::Broader(None);
     }
     let codes = codes.to_ascii_lowercase();
     let parts: Vec<&str> = [0..2, 2..4, 4..6].into_iter().filter_map(|it| codes.get(it)).collect();
@@ -143,72 +155,73 @@ fn kind(pattern: &str) -> Kind {
 
 /// An assignment.
 fn assigned(drafts: &mut Drafts, from: &str, qube: &str, device: roxmltree::Node<'_, '_>) {
-    let action = match device.attribute("mode") {
+    let verb = match device.attribute("mode") {
         // Before Qubes 4.3, every stored assignment is attached when the qube starts.
-        None => "attach",
-        Some("auto-attach") => "attach",
+        None => Verb::Attach,
+        Some("auto-attach") => Verb::Attach,
         Some("required") => {
             drafts.lose(from, "the qube starts without the device too");
-            "attach"
+            Verb::Attach
         }
-        Some("ask-to-attach") => "ask",
-        Some("manual") => "allow",
+        Some("ask-to-attach") => Verb::Ask,
+        Some("manual") => Verb::Allow,
         Some(other) => {
             drafts.lose(from, format!("the mode `{other}` is not known: it is left out"));
             return;
         }
     };
-    let mut draft = Draft { domains: vec![qube.to_owned()], ..Draft::new(from.to_owned(), action) };
     let port = device.attribute("id").unwrap_or("*");
-    if port != "*" {
-        // In the names of QubesDB, an underscore stands for a dot.
-        let port = port.replace('_', ".");
-        if port.parse::<BusId>().is_err() {
-            drafts.lose(from, "its port is not a USB port: it is left out");
-            return;
-        }
-        draft.port.push(port);
-    }
     let identity = device.attribute("identity").unwrap_or("*");
-    if identity != "*" {
-        if let Err(why) = identified(drafts, from, &mut draft, identity) {
-            drafts.lose(from, format!("{why}: it is left out"));
-            return;
-        }
+    if port == "*" && identity == "*" {
+        drafts.lose(from, "it is about every device: it is left out");
+        return;
     }
     if device.children().any(|it| xml::is(it, "option")) {
         drafts.lose(from, "options are left out");
     }
-    if draft.port.is_empty() && draft.id.is_empty() {
-        drafts.lose(from, "it is about every device: it is left out");
-        return;
+    let mut entry = Entry::new(from, verb, vec![qube.to_owned()]);
+    if port != "*" {
+        entry.add(in_port(port));
     }
-    draft.name = format!("{qube} {}", [draft.port.join(" "), draft.id.join(" ")].join(" "));
-    add(drafts, draft);
+    if identity != "*" {
+        match identified(drafts, from, identity) {
+            Some(conditions) => conditions.into_iter().for_each(|it| entry.add(it)),
+            None => {
+                let text: String = identity.chars().take(80).collect();
+                entry.add(Condition::lost(format!("`{text}` does not identify a device")));
+            }
+        }
+    }
+    let keys = entry.keys();
+    let ports = keys.port.iter().map(ToString::to_string);
+    let words: Vec<String> = ports.chain(keys.id.iter().map(ToString::to_string)).collect();
+    entry.call(&format!("{qube} {}", words.join(" ")));
+    entry.finish(drafts);
 }
 
-/// Reads `0951:1666:4C53:u080650`: vendor, product, serial number and interfaces.
-fn identified(
-    drafts: &mut Drafts,
-    from: &str,
-    draft: &mut Draft,
-    identity: &str,
-) -> Result<(), String> {
-    let wrong = || {
-        format!("`{}` does not identify a device", identity.chars().take(80).collect::<String>())
-    };
-    let mut parts = identity.splitn(3, ':');
-    let (vendor, product) = (parts.next().unwrap_or_default(), parts.next().ok_or_else(wrong)?);
-    let is_id = |it: &str| it.len() == 4 && it.bytes().all(|it| it.is_ascii_hexdigit());
-    if !is_id(vendor) || !is_id(product) {
-        return Err(wrong());
+fn in_port(text: &str) -> Condition {
+    // In the names of QubesDB, an underscore stands for a dot.
+    let text = text.replace('_', ".");
+    let port = text.parse::<BusId>().ok().and_then(|it| it.to_string().parse().ok());
+    match port {
+        Some(port) => Condition::Same(Match { port: vec![port], ..Match::default() }),
+        None => Condition::lost("its port is not a USB port"),
     }
+}
+
+/// Reads `0951:1666:4C53:u080650`: vendor, product, serial number and interfaces. `None` if it is
+/// none.
+fn identified(drafts: &mut Drafts, from: &str, identity: &str) -> Option<[Condition; 3]> {
+    let mut parts = identity.splitn(3, ':');
+    let (vendor, product) = (parts.next()?, parts.next()?);
     // A serial number may have a colon; an interface has none.
-    let (serial, interfaces) =
-        parts.next().unwrap_or_default().rsplit_once(':').ok_or_else(wrong)?;
-    let id = format!("{}:{}", vendor.to_ascii_lowercase(), product.to_ascii_lowercase());
-    draft.id.push(match serial {
-        "" | "unknown" => id,
+    let (serial, interfaces) = parts.next()?.rsplit_once(':')?;
+    let id: IdPattern = format!("{vendor}:{product}").parse().ok()?;
+    id.product?;
+    let (id, serial) = match serial {
+        "" | "unknown" => {
+            (id, Condition::lost("that a device has no serial number cannot be matched"))
+        }
         serial => {
             if serial.contains('_') {
                 drafts.lose(
@@ -217,43 +230,31 @@ fn identified(
                      not show",
                 );
             }
-            format!("{id}:{serial}")
+            (format!("{id}:{serial}").parse().ok()?, Condition::Always)
         }
-    });
-    if draft.id.iter().any(|it| it.parse::<IdPattern>().is_err()) {
-        return Err(wrong());
-    }
+    };
+    let id = Condition::Same(Match { id: vec![id], ..Match::default() });
+    let mut kinds: Vec<InterfaceClass> = Vec::new();
     let all: Vec<char> = interfaces.chars().collect();
     for interface in all.chunks(INTERFACE) {
         match kind(&interface.iter().collect::<String>()) {
             Kind::Usb(kind) if kind.len() == "08:06:50".len() => {
-                if !draft.only.contains(&kind) {
-                    draft.only.push(kind);
+                let kind = kind.parse().ok()?;
+                if !kinds.contains(&kind) {
+                    kinds.push(kind);
                 }
             }
-            // The interface was unknown when the device was assigned.
-            Kind::Any => {}
-            _ => return Err(wrong()),
+            Kind::Any => {
+                let unknown = Condition::lost("its interfaces were not known when it was assigned");
+                return Some([id, serial, unknown]);
+            }
+            _ => return None,
         }
     }
-    Ok(())
-}
-
-/// Adds an assignment. Several qubes that want the same device are a question.
-fn add(drafts: &mut Drafts, draft: Draft) {
-    let is_same = |it: &&mut Draft| {
-        it.action != "deny" && (&it.port, &it.id, &it.only) == (&draft.port, &draft.id, &draft.only)
+    let interfaces = match kinds.as_slice() {
+        [] => Condition::lost("its interfaces were not known when it was assigned"),
+        [_] => Condition::Same(Match { only: kinds, ..Match::default() }),
+        several => all_of(several),
     };
-    let Some(other) = drafts.all.iter_mut().find(is_same) else {
-        drafts.all.push(draft);
-        return;
-    };
-    if other.action == "allow" && draft.action == "allow" {
-        other.domains.extend(draft.domains);
-        return;
-    }
-    // The question offers all of these qubes, including those that `allow` the device.
-    other.action = "ask";
-    other.domains.extend(draft.domains);
-    other.from = format!("{}; {}", other.from, draft.from);
+    Some([id, serial, interfaces])
 }

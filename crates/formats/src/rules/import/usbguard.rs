@@ -1,11 +1,30 @@
 //! USBGuard's `rules.conf`, usbguard-rules.conf(5).
 //!
 //! ```text
-//! allow id 0781:5581 serial "4C53" name "Ultra" hash "…" with-interface 08:06:50
+//! allow id 0781:5581 serial "4C53" with-interface 08:06:50
 //! block with-interface one-of { 03:00:* 03:01:* }
 //! ```
+//!
+//! Sources: usbguard, `src/Library/RuleParser/Grammar.hpp` (the syntax) and
+//! `src/Library/public/usbguard/Rule.hpp` (the operators). A device that no rule matches is blocked
+//! unless `usbguard-daemon.conf` says otherwise (`ImplicitPolicyTarget`).
+//!
+//! | attribute | here |
+//! |---|---|
+//! | `id`, `serial`, `via-port` | the same |
+//! | `with-interface` | the same for `one-of`, `match-all`, one value of `all-of`, one full value of `equals`; otherwise wider |
+//! | `name` | wider: any part of the names of vendor and product, whatever the case |
+//! | `with-connect-type` | wider: `removable` also follows what a hub reports |
+//! | `hash`, `parent-hash`, `if` | cannot be expressed |
+//! | `label` | is no condition |
+//!
+//! USBGuard also counts the interfaces of a kind. A rule only knows which kinds a device has.
 
-use super::{Draft, Drafts, anywhere};
+use vusb_model::rules::{IdPattern, InterfaceClass, Match, PortPattern, Removable};
+use vusb_model::selector::BusId;
+
+use super::draft::{Drafts, Verb, anywhere};
+use super::entry::{Condition, Entry};
 use crate::error::Problem;
 
 /// A word of a line.
@@ -23,8 +42,22 @@ struct Values {
     all: Vec<String>,
 }
 
+impl Values {
+    fn one(value: String) -> Values {
+        Values { operator: "equals".to_owned(), all: vec![value] }
+    }
+
+    /// The value, if there is one and the attribute has to be equal to it.
+    fn single(&self) -> Option<&str> {
+        match self.all.as_slice() {
+            [one] if self.operator != "none-of" => Some(one),
+            _ => None,
+        }
+    }
+}
+
 pub(super) fn read(text: &str) -> Result<Drafts, Problem> {
-    let mut drafts = Drafts { first_decides: true, ..Drafts::default() };
+    let mut drafts = Drafts::first_decides();
     let mut begin = 0;
     for (number, line) in text.split('\n').enumerate() {
         let span = begin..begin + line.len();
@@ -32,30 +65,41 @@ pub(super) fn read(text: &str) -> Result<Drafts, Problem> {
         let wrong = |what: String| Problem::new(span.clone(), what);
         let tokens = tokens(line).map_err(wrong)?;
         let mut tokens = tokens.into_iter().peekable();
-        let action = match tokens.next() {
+        let verb = match tokens.next() {
             None => continue,
-            Some(Token::Word(word)) if word == "allow" => "allow",
-            Some(Token::Word(word)) if word == "block" || word == "reject" => "deny",
+            Some(Token::Word(word)) if word == "allow" => Verb::Allow,
+            Some(Token::Word(word)) if word == "block" || word == "reject" => Verb::Deny,
             Some(_) => return Err(wrong("a rule begins with allow, block or reject".to_owned())),
         };
         let from = format!("line {}", number + 1);
-        let mut attributes = Vec::new();
-        while let Some(token) = tokens.next() {
-            let Token::Word(name) = token else {
-                return Err(wrong("the name of an attribute was expected".to_owned()));
-            };
-            // A bare pair of ids is an attribute `id`, as in `allow 1234:5678`.
-            if name.contains(':') {
-                let values = Values { operator: "equals".to_owned(), all: vec![name] };
-                attributes.push(("id".to_owned(), values));
-                continue;
-            }
-            let values = values(&mut tokens).map_err(|what| wrong(format!("{name}: {what}")))?;
-            attributes.push((name, values));
-        }
-        entry(&mut drafts, Draft::new(from, action), attributes);
+        let attributes = attributes(tokens).map_err(wrong)?;
+        entry(&from, verb, &attributes).finish(&mut drafts);
     }
     Ok(drafts)
+}
+
+type Tokens = std::iter::Peekable<std::vec::IntoIter<Token>>;
+
+fn attributes(mut tokens: Tokens) -> Result<Vec<(String, Values)>, String> {
+    let mut all: Vec<(String, Values)> = Vec::new();
+    while let Some(token) = tokens.next() {
+        let Token::Word(name) = token else {
+            return Err("the name of an attribute was expected".to_owned());
+        };
+        // A bare pair of ids is an attribute `id`, as in `allow 1234:5678`.
+        let (name, values) = if name.contains(':') {
+            ("id".to_owned(), Values::one(name))
+        } else {
+            let values = values(&mut tokens).map_err(|what| format!("{name}: {what}"))?;
+            (name, values)
+        };
+        // USBGuard refuses this too.
+        if all.iter().any(|(it, _)| *it == name) {
+            return Err(format!("`{name}` is given twice"));
+        }
+        all.push((name, values));
+    }
+    Ok(all)
 }
 
 /// The words of a line.
@@ -67,24 +111,17 @@ fn tokens(line: &str) -> Result<Vec<Token>, String> {
             '#' => break,
             '{' => tokens.push(Token::Open),
             '}' => tokens.push(Token::Close),
-            '"' => {
-                let mut text = String::new();
-                loop {
-                    match rest.next() {
-                        Some('"') => break,
-                        Some('\\') => text.extend(rest.next()),
-                        Some(it) => text.push(it),
-                        None => return Err("a string has no end".to_owned()),
-                    }
-                }
-                tokens.push(Token::Text(text));
-            }
+            '"' => tokens.push(Token::Text(text(&mut rest)?)),
             it if it.is_whitespace() => {}
             it => {
                 let mut word = String::from(it);
                 let part = |it: &char| !it.is_whitespace() && !"{}\"#".contains(*it);
                 while let Some(it) = rest.next_if(part) {
                     word.push(it);
+                    // The argument of a condition may contain anything, even other attributes.
+                    if it == '(' {
+                        argument(&mut rest, &mut word)?;
+                    }
                 }
                 tokens.push(Token::Word(word));
             }
@@ -93,7 +130,63 @@ fn tokens(line: &str) -> Result<Vec<Token>, String> {
     Ok(tokens)
 }
 
-fn values(tokens: &mut std::iter::Peekable<std::vec::IntoIter<Token>>) -> Result<Values, String> {
+type Chars<'a> = std::iter::Peekable<std::str::Chars<'a>>;
+
+/// The rest of a string, after its opening quotation mark.
+fn text(rest: &mut Chars<'_>) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 4];
+    loop {
+        match rest.next() {
+            Some('"') => return Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            Some('\\') => bytes.push(escaped(rest)?),
+            Some(it) => bytes.extend(it.encode_utf8(&mut buffer).bytes()),
+            None => return Err("a string has no end".to_owned()),
+        }
+    }
+}
+
+/// The byte of an escape sequence, after its backslash.
+fn escaped(rest: &mut Chars<'_>) -> Result<u8, String> {
+    let first = rest.next();
+    let mut number = |mut text: String, radix: u32, length: usize| {
+        while text.len() < length {
+            let Some(digit) = rest.next_if(|it| it.is_digit(radix)) else { break };
+            text.push(digit);
+        }
+        u8::from_str_radix(&text, radix).ok()
+    };
+    let byte = match first {
+        Some('x') => number(String::new(), 16, 2),
+        Some(it) if it.is_ascii_digit() => number(it.to_string(), 10, 3),
+        Some('a') => Some(0x07),
+        Some('b') => Some(0x08),
+        Some('t') => Some(b'\t'),
+        Some('n') => Some(b'\n'),
+        Some('v') => Some(0x0b),
+        Some('f') => Some(0x0c),
+        Some('r') => Some(b'\r'),
+        Some(it @ ('"' | '\'' | '\\')) => u8::try_from(it).ok(),
+        _ => None,
+    };
+    byte.ok_or_else(|| "a string has an invalid escape sequence".to_owned())
+}
+
+/// The rest of the argument of a condition, after its opening parenthesis. A backslash escapes the
+/// closing one.
+fn argument(rest: &mut Chars<'_>, word: &mut String) -> Result<(), String> {
+    loop {
+        let next = rest.next().ok_or("the argument of a condition has no end")?;
+        word.push(next);
+        match next {
+            ')' => return Ok(()),
+            '\\' => word.extend(rest.next()),
+            _ => {}
+        }
+    }
+}
+
+fn values(tokens: &mut Tokens) -> Result<Values, String> {
     const OPERATORS: [&str; 6] =
         ["equals", "equals-ordered", "all-of", "one-of", "none-of", "match-all"];
     let is_operator =
@@ -109,7 +202,8 @@ fn values(tokens: &mut std::iter::Peekable<std::vec::IntoIter<Token>>) -> Result
             loop {
                 match tokens.next() {
                     Some(Token::Word(it) | Token::Text(it)) => all.push(it),
-                    Some(Token::Close) => return Ok(Values { operator, all }),
+                    Some(Token::Close) if !all.is_empty() => return Ok(Values { operator, all }),
+                    Some(Token::Close) => return Err("it has no value".to_owned()),
                     _ => return Err("a list has no end".to_owned()),
                 }
             }
@@ -119,154 +213,197 @@ fn values(tokens: &mut std::iter::Peekable<std::vec::IntoIter<Token>>) -> Result
 }
 
 /// One rule.
-fn entry(drafts: &mut Drafts, mut draft: Draft, attributes: Vec<(String, Values)>) {
-    let from = draft.from.clone();
-    let denies = draft.action == "deny";
-    let mut serial = None;
-    // Conditions that cannot be expressed: a deny rule denies more devices without them, and an
-    // allow rule is left out.
-    let mut inexact: Vec<String> = Vec::new();
-    let mut except = None;
+fn entry(from: &str, verb: Verb, attributes: &[(String, Values)]) -> Entry {
+    let mut entry = Entry::new(from, verb, Vec::new());
+    entry.call(&format!("{verb} {from}"));
+    let find = |name: &str| attributes.iter().find(|(it, _)| it == name).map(|(_, it)| it);
+    // The other conditions depend on whether the rule is about one device.
+    identity(find("id"), find("serial")).into_iter().for_each(|it| entry.add(it));
+    if let Some(name) = find("name").and_then(Values::single) {
+        entry.call(name);
+    }
     for (name, values) in attributes {
-        let one = match values.all.as_slice() {
-            [one] if values.operator != "none-of" => Some(one.clone()),
-            _ => None,
-        };
-        match (name.as_str(), one) {
-            ("id", one) => match ids(&values, one.is_some()) {
-                Some(ids) => draft.id = ids,
-                None => inexact.push("these ids cannot be matched".to_owned()),
-            },
-            ("serial", Some(one)) if one.is_empty() => {}
-            ("serial", Some(one)) => serial = Some(one),
-            ("name", Some(one)) => {
-                draft.name = one.clone();
-                draft.text.extend(anywhere(&one));
-            }
-            ("via-port", Some(one)) if is_port(&one) => draft.port.push(one),
-            ("with-interface", _) => {
-                let mut loose = Vec::new();
-                except = interfaces(&mut draft, &values, &mut inexact, &mut loose);
-                loose.iter().for_each(|what| drafts.lose(&from, what));
-            }
-            ("with-connect-type", Some(one)) => match one.as_str() {
-                "hotplug" => draft.removable = Some(true),
-                "hardwired" => draft.removable = Some(false),
-                _ => {}
-            },
-            // A hash identifies a device in addition to its ids.
-            ("hash" | "parent-hash", _) => {
-                drafts.lose(&from, format!("`{name}` is not compared"));
-            }
-            ("label", _) => {}
-            ("if", _) => inexact.push("conditions cannot be matched".to_owned()),
-            _ => inexact.push(format!("this `{name}` cannot be matched")),
-        }
+        let condition = condition(name, values, entry.keys());
+        entry.add(condition);
     }
-    if let Some(serial) = serial {
-        match draft.id.as_slice() {
-            [id] if !id.contains('*') => draft.id = vec![format!("{id}:{serial}")],
-            _ => inexact.push("a serial number without an id cannot be matched".to_owned()),
-        }
-    }
-    if draft.name.is_empty() {
-        draft.name = format!("{} {from}", draft.action);
-    }
-    finish(drafts, draft, except, &inexact, denies);
+    entry
 }
 
-fn finish(
-    drafts: &mut Drafts,
-    draft: Draft,
-    except: Option<Vec<String>>,
-    inexact: &[String],
-    denies: bool,
-) {
-    let from = draft.from.clone();
-    let lists = [&draft.id, &draft.port, &draft.has, &draft.only, &draft.text];
-    let is_empty = lists.iter().all(|it| it.is_empty()) && draft.removable.is_none();
-    for what in inexact {
-        let effect = match (denies, is_empty) {
-            (false, _) => "the rule is left out",
-            (true, true) => "the rule is left out, and nothing is denied instead",
-            (true, false) => "more devices are denied",
-        };
-        drafts.lose(&from, format!("{what}: {effect}"));
+/// An attribute. `keys` are those of `id` and `serial`.
+fn condition(name: &str, values: &Values, keys: &Match) -> Condition {
+    let cannot = || Condition::lost(format!("this `{name}` cannot be matched"));
+    let single = values.single();
+    match (name, single) {
+        // In `keys`.
+        ("id" | "serial", _) => Condition::Always,
+        // A label is for people and other programs.
+        ("label", _) => Condition::Always,
+        ("name", Some(one)) => match anywhere(one) {
+            Some(glob) => Condition::Wider(
+                Match { text: vec![glob], ..Match::default() },
+                "a rule finds a name anywhere in the names of vendor and product".to_owned(),
+            ),
+            None => cannot(),
+        },
+        ("via-port", Some(one)) => port(one).unwrap_or_else(cannot),
+        ("with-interface", _) => interfaces(values, keys),
+        ("with-connect-type", Some(one)) => connect_type(one),
+        ("hash" | "parent-hash", _) => Condition::lost(format!("`{name}` cannot be compared")),
+        ("if", _) => Condition::lost("conditions cannot be matched"),
+        _ => cannot(),
     }
-    if !inexact.is_empty() && (!denies || is_empty) {
-        return;
+}
+
+/// The attributes `id` and `serial`, which are one key of a rule.
+fn identity(id: Option<&Values>, serial: Option<&Values>) -> Vec<Condition> {
+    let mut all = Vec::new();
+    let mut ids = Vec::new();
+    match id.map(self::ids) {
+        None => {}
+        Some(Some(found)) => ids = found,
+        Some(None) => all.push(Condition::lost("these ids cannot be matched")),
     }
-    if let Some(has) = except {
-        let what = "a device with one of these interfaces is denied, and not left to later rules";
-        drafts.lose(&from, what);
-        drafts.all.push(Draft {
-            name: format!("{} not", draft.name),
-            has,
-            only: Vec::new(),
-            action: "deny",
-            is_exception: true,
-            ..draft.clone()
-        });
+    if let Some(serial) = serial {
+        match serial.single().and_then(|it| with_serial(&ids, it)) {
+            Some(found) => ids = found,
+            None => all.push(Condition::lost(match serial.single() {
+                Some("") => "that a device has no serial number cannot be matched",
+                Some(_) if ids.is_empty() => "a serial number without an id cannot be matched",
+                _ => "this `serial` cannot be matched",
+            })),
+        }
     }
-    match (is_empty, draft.action) {
-        // A rule for every device becomes what applies to a device that no rule matches.
-        (true, "allow") => drafts.unmatched = drafts.unmatched.or(Some("allow")),
-        (true, _) => drafts.unmatched = drafts.unmatched.or(Some("deny")),
-        (false, _) => drafts.all.push(draft),
+    if !ids.is_empty() {
+        all.push(Condition::Same(Match { id: ids, ..Match::default() }));
     }
+    all
 }
 
 /// The ids, any of which may match; empty if every id matches. `None` if this cannot be expressed.
-fn ids(values: &Values, is_one: bool) -> Option<Vec<String>> {
-    if !is_one && values.operator != "one-of" {
+fn ids(values: &Values) -> Option<Vec<IdPattern>> {
+    if values.single().is_none() && !matches!(values.operator.as_str(), "one-of" | "match-all") {
         return None;
     }
-    let all: Vec<&String> = values.all.iter().filter(|it| *it != "*:*").collect();
-    let valid = |it: &&String| it.parse::<vusb_model::rules::IdPattern>().is_ok();
-    let everything = all.len() < values.all.len();
-    match (everything, all.iter().all(valid)) {
-        (true, _) => Some(Vec::new()),
-        (false, true) => Some(all.into_iter().cloned().collect()),
-        (false, false) => None,
+    if values.all.iter().any(|it| it == "*:*") {
+        return Some(Vec::new());
+    }
+    let id = |it: &String| it.parse().ok().filter(|it: &IdPattern| it.serial.is_none());
+    values.all.iter().map(id).collect()
+}
+
+/// The ids with a serial number. `None` if this cannot be expressed: a character that the list of
+/// devices shows differently would never match.
+fn with_serial(ids: &[IdPattern], serial: &str) -> Option<Vec<IdPattern>> {
+    let is_plain = serial.chars().all(|it| it.is_ascii_graphic() || it == ' ');
+    let id = |it: &IdPattern| format!("{it}:{serial}").parse().ok();
+    let all: Option<Vec<IdPattern>> = ids.iter().map(id).collect();
+    all.filter(|it| is_plain && !it.is_empty())
+}
+
+/// A port as the kernel names it.
+fn port(text: &str) -> Option<Condition> {
+    let is_exact = |it: &BusId| it.to_string() == text;
+    text.parse::<BusId>().ok().filter(is_exact)?;
+    let port: Vec<PortPattern> = vec![text.parse().ok()?];
+    Some(Condition::Same(Match { port, ..Match::default() }))
+}
+
+/// The type of a port by the firmware. The kernel derives from it whether a device is removable
+/// (`set_usb_port_removable` in `drivers/usb/core/hub.c`), and asks the hub if there is none.
+fn connect_type(text: &str) -> Condition {
+    let value = match text {
+        "hotplug" => Removable::Removable,
+        "hardwired" | "not used" => Removable::Fixed,
+        _ => return Condition::lost(format!("the type \"{text}\" of a port cannot be matched")),
+    };
+    let keys = Match { removable: vec![value], ..Match::default() };
+    Condition::Wider(keys, "`removable` also follows what a hub reports".to_owned())
+}
+
+/// A kind of interface.
+struct InterfaceKind {
+    class: InterfaceClass,
+    /// Whether the class stands for the same interfaces.
+    is_same: bool,
+    /// Whether it has no wildcard.
+    is_full: bool,
+}
+
+/// Reads `08:06:50`, `08:06:*` or `08:*:*`; `08:*:50` can only be expressed as `08`.
+fn kind(text: &str) -> Option<InterfaceKind> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let [class, subclass, protocol] = parts.as_slice() else { return None };
+    let is_code = |it: &str| it.len() == 2 && it.bytes().all(|it| it.is_ascii_hexdigit());
+    let is_valid = |it: &str| it == "*" || is_code(it);
+    if !is_code(class) || !is_valid(subclass) || !is_valid(protocol) {
+        return None;
+    }
+    let known = match (*subclass, *protocol) {
+        ("*", _) => (*class).to_owned(),
+        (subclass, "*") => format!("{class}:{subclass}"),
+        _ => text.to_owned(),
+    };
+    Some(InterfaceKind {
+        class: known.parse().ok()?,
+        is_same: *subclass != "*" || *protocol == "*",
+        is_full: *subclass != "*" && *protocol != "*",
+    })
+}
+
+/// The kinds of interfaces.
+fn interfaces(values: &Values, keys: &Match) -> Condition {
+    let kinds: Option<Vec<InterfaceKind>> = values.all.iter().map(|it| kind(it)).collect();
+    let Some(kinds) = kinds else {
+        return Condition::lost("these interfaces cannot be matched");
+    };
+    let is_same = kinds.iter().all(|it| it.is_same);
+    let is_full = kinds.iter().all(|it| it.is_full);
+    let mut classes: Vec<InterfaceClass> = Vec::new();
+    for kind in kinds {
+        if !classes.contains(&kind.class) {
+            classes.push(kind.class);
+        }
+    }
+    let has = Match { has: classes.clone(), ..Match::default() };
+    let only = Match { only: classes.clone(), ..Match::default() };
+    let wider = |keys: Match, why: &str| Condition::Wider(keys, why.to_owned());
+    let exact = |keys: Match| {
+        if is_same {
+            Condition::Same(keys)
+        } else {
+            wider(keys, "a protocol without its subclass cannot be matched")
+        }
+    };
+    match (values.operator.as_str(), classes.len()) {
+        ("one-of", _) | ("all-of", 1) => exact(has),
+        ("match-all", _) => exact(only),
+        ("all-of", _) => wider(has, "several interfaces at once cannot be matched"),
+        ("none-of", _) => Condition::Except(
+            Match::default(),
+            vec![has],
+            "a device with one of these interfaces is denied, and not left to later rules",
+        ),
+        // `equals`. With a wildcard, it is about the number of interfaces.
+        (_, _) if !is_full => wider(only, "how many interfaces a device has cannot be matched"),
+        (_, 1) => Condition::Same(only),
+        ("equals", _) if is_one_device(keys) => all_of(&classes),
+        (_, _) => wider(only, "a device with only some of these interfaces matches too"),
     }
 }
 
-fn is_port(text: &str) -> bool {
-    text.parse::<vusb_model::rules::PortPattern>().is_ok()
+/// Whether each id has a product, so that an exception hardly concerns other devices.
+fn is_one_device(keys: &Match) -> bool {
+    !keys.id.is_empty() && keys.id.iter().all(|it| it.product.is_some())
 }
 
-/// Reads the kinds of interfaces. Returns those that a device must not have.
-fn interfaces(
-    draft: &mut Draft,
-    values: &Values,
-    inexact: &mut Vec<String>,
-    loose: &mut Vec<String>,
-) -> Option<Vec<String>> {
-    let kind = |text: &String| text.trim_end_matches(":*").to_owned();
-    let kinds: Vec<String> = values.all.iter().map(kind).collect();
-    let valid = |it: &String| it.parse::<vusb_model::rules::InterfaceClass>().is_ok();
-    if !kinds.iter().all(valid) {
-        inexact.push("these interfaces cannot be matched".to_owned());
-        return None;
-    }
-    let several = kinds.len() > 1;
-    match (values.operator.as_str(), draft.action) {
-        ("one-of", _) => draft.has = kinds,
-        ("match-all", _) => draft.only = kinds,
-        ("none-of", "allow") => return Some(kinds),
-        ("none-of", _) => inexact.push("a missing interface cannot be matched".to_owned()),
-        ("all-of", _) if !several => draft.has = kinds,
-        ("all-of", _) => {
-            inexact.push("several interfaces at once cannot be matched".to_owned());
-            draft.has = kinds;
-        }
-        // `equals`: exactly these.
-        (_, _) => {
-            if several {
-                loose.push("a device with only some of these interfaces matches too".to_owned());
-            }
-            draft.only = kinds;
-        }
-    }
-    None
+/// A device with interfaces of exactly these kinds.
+pub(super) fn all_of(kinds: &[InterfaceClass]) -> Condition {
+    let only = |only: Vec<InterfaceClass>| Match { only, ..Match::default() };
+    let without =
+        |kind: &InterfaceClass| only(kinds.iter().filter(|it| *it != kind).cloned().collect());
+    Condition::Except(
+        only(kinds.to_vec()),
+        kinds.iter().map(without).collect(),
+        "a device with only some of these interfaces is denied, and not left to other rules",
+    )
 }
