@@ -45,10 +45,12 @@ impl Formats {
         self.iter().find(|format| format.name() == name).cloned()
     }
 
-    /// The format that a file's name implies by its extension.
+    /// The format that a file's name implies by its extension, in upper or lower case.
     pub fn for_path(&self, path: &Path) -> Option<Format> {
         let extension = path.extension()?.to_str()?;
-        self.iter().rfind(|format| format.extensions().contains(&extension)).cloned()
+        let has =
+            |it: &&Format| it.extensions().iter().any(|own| own.eq_ignore_ascii_case(extension));
+        self.iter().rfind(has).cloned()
     }
 
     /// The format that a text looks like, by its content.

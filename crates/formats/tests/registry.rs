@@ -148,6 +148,14 @@ fn a_format_is_found_by_name_by_path_and_by_content() {
     assert_eq!(path("/etc/pve/qemu-server/100.conf").as_deref(), Some("pve"));
     assert_eq!(formats.recognize("#a note\nostype: l26\n").unwrap().name(), "pve");
     assert_eq!(path("web1.cfg").as_deref(), Some("toy"), "the last that was registered");
+    for format in &Formats::builtin() {
+        for extension in format.extensions() {
+            for extension in [extension.to_uppercase(), extension.replace('m', "M")] {
+                let found = Formats::builtin().for_path(Path::new(&format!("WEB1.{extension}")));
+                assert_eq!(found.as_ref(), Some(format), "{extension}");
+            }
+        }
+    }
     assert_eq!((path("web1"), path("web1.ova"), path(".xml")), (None, None, None));
     assert_eq!(formats.recognize("toy\n").unwrap().name(), "toy");
     assert_eq!(formats.recognize("").as_ref(), None);
