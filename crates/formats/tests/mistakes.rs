@@ -235,6 +235,23 @@ usbversion = 3
     "#);
 }
 
+/// The ports that a companion can have are those of an EHCI.
+#[test]
+fn a_companion_has_two_of_six_ports() {
+    let text = |port: &str| {
+        format!(
+            "[[controller]]\nmodel = \"ich9-ehci1\"\n\
+             companions = [{{ model = \"ich9-uhci1\", first_port = {port} }}]\n"
+        )
+    };
+    for port in ["-1", "256"] {
+        let error = error(&text(port));
+        assert!(error.contains("must be a number from 0 to 4: an EHCI has 6 ports"), "{error}");
+    }
+    let error = error(&text("'2'"));
+    assert!(error.contains("a number without quotes"), "{error}");
+}
+
 #[test]
 fn a_number_has_no_quotes() {
     let text = r#"[[controller]]

@@ -96,7 +96,7 @@ fn a_device_that_libvirt_passes_to_qemu_keeps_its_port() {
       1  audio0  audio  configured, not vusb's
       2  rat  mouse  usbversion=2  configured, not vusb's
     ---- stderr
-    web1.xml:9:5: this argument bypasses libvirt; its port stays free, and it is not changed here
+    web1.xml:9:5: this argument bypasses libvirt, which keeps no port for it; it is not changed here
     ");
     let before = env.read("web1.xml");
     env.run("device add web1.xml tablet").prints("usb:3").says("bypasses libvirt");

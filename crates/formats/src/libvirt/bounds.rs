@@ -33,7 +33,7 @@ pub(super) fn check(text: &str) -> Result<(), Problem> {
         if let Some((at, _)) = text.match_indices(mark).nth(MAX_MARKS) {
             return Err(Problem::new(
                 at..at + 1,
-                format!("the {MAX_MARKS}th `{mark}`: no domain has this many"),
+                format!("this is more than {MAX_MARKS} times `{mark}`: no domain has this many"),
             ));
         }
     }
@@ -89,7 +89,7 @@ fn check_encoding(text: &str) -> Result<(), Problem> {
     }
     let at = start + "<?xml".len() + key + before.len() + 1;
     let encoding: String = encoding.chars().take(40).collect();
-    let what = format!("the declared encoding is {encoding}; only UTF-8 is supported");
+    let what = format!("the declared encoding is {encoding}; only UTF-8 and ASCII are supported");
     Err(Problem::new(at..at + encoding.len(), what)
         .help(format!("convert it with iconv -f {encoding} -t UTF-8, then change the declaration")))
 }
@@ -146,7 +146,7 @@ fn next_markup(text: &str, at: usize) -> Result<Option<Markup>, Problem> {
 
 /// The length and shape of the tag at the start of the text. `None` if it is not terminated.
 fn tag(rest: &str) -> Option<(usize, Shape)> {
-    let (mut quote, mut attributes, mut before) = (None, 0, b'<');
+    let (mut quote, mut attributes, mut declared, mut before) = (None, 0, 0, b'<');
     for (at, byte) in rest.bytes().enumerate() {
         match (quote, byte) {
             (None, b'"' | b'\'') => {
@@ -155,11 +155,13 @@ fn tag(rest: &str) -> Option<(usize, Shape)> {
             }
             (Some(open), _) if open == byte => quote = None,
             (None, b'>') => {
-                let declared = rest.get(..at)?.matches("xmlns").count();
                 return Some((
                     at + 1,
                     Shape::Open { attributes, declared, closed: before == b'/' },
                 ));
+            }
+            (None, b'x') if rest.get(at..).is_some_and(|it| it.starts_with("xmlns")) => {
+                declared += 1;
             }
             _ => {}
         }

@@ -231,9 +231,9 @@ impl<'d> Domain<'d> {
         let usb =
             |node: &Node<'_>| node.attribute("value").is_some_and(|value| value.contains("usb"));
         if let Some(node) = self.commandline().into_iter().find(usb) {
-            let what =
-                "this argument bypasses libvirt; its port stays free, and it is not changed here";
-            let help = "use an element of <devices> instead: libvirt does not keep its port free";
+            let what = "this argument bypasses libvirt, which keeps no port for it; it is not changed here";
+            let help =
+                "use an element of <devices> instead: libvirt may give its port to another device";
             self.warnings.push(Problem::new(node.range(), what).help(help));
         }
     }

@@ -127,9 +127,15 @@ fn companion(mut fields: Fields<'_>) -> Result<Companion, Problem> {
     let Some(model) = known else {
         return Err(model.refuse("a companion must be ich9-uhci1, ich9-uhci2 or ich9-uhci3"));
     };
-    // A companion has two ports, so the last possible pair starts two ports before the end.
-    let first_port = fields.integer("first_port", 0..=MAX_PORTS - 2)?;
-    let first_port = first_port.ok_or_else(|| missing("first_port", fields.span()))?;
+    let field = fields.take("first_port");
+    let field = field.ok_or_else(|| missing("first_port", fields.span()))?;
+    // The rules check that the ports exist. A number that does not even fit is reported here.
+    let first_port = field.integer(0..=255).map_err(|problem| match field.value() {
+        DeValue::Integer(_) => field.refuse(
+            "`first_port` must be a number from 0 to 4: an EHCI has 6 ports, and 2 of them are the companion's",
+        ),
+        _ => problem,
+    })?;
     fields.finish("a companion", &["model", "first_port"])?;
     Ok(Companion { model, first_port })
 }

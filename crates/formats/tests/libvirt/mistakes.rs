@@ -317,7 +317,7 @@ fn an_undeclared_entity() {
 #[test]
 fn another_encoding() {
     assert_snapshot!(error("<?xml version='1.0' encoding='ISO-8859-1'?>\n<domain type='kvm'/>\n"), @r#"
-        error: the declared encoding is ISO-8859-1; only UTF-8 is supported
+        error: the declared encoding is ISO-8859-1; only UTF-8 and ASCII are supported
          --> web1.xml:1:31
           |
         1 | <?xml version='1.0' encoding='ISO-8859-1'?>
