@@ -93,6 +93,9 @@ pub const OF_BLOCK_NODE: &str = "blockdev.";
 /// Options of the character device of a device start with this in [`ItemSource::properties`].
 pub const OF_CHARDEV: &str = "chardev.";
 
+/// The number of the back end of a sound card that names none, in [`ItemSource::properties`].
+pub const AUDIO_NUMBER: &str = "audiodev.number";
+
 /// The driver of a sound card's `-audiodev` in [`ItemSource::properties`].
 pub const AUDIO_DRIVER: &str = "audiodev.driver";
 

@@ -311,6 +311,16 @@ fn new_disks_and_readers_get_free_numbers() {
 }
 
 #[test]
+fn what_libvirt_refuses_is_not_written() {
+    // It would not know which back end the sound card has.
+    let audios = "    <audio id='1' type='none'/>\n    <audio id='2' type='spice'/>\n";
+    let card = device("a", "audio");
+    let edits = [Edit::AddDevice(at("0:1"), &card)];
+    assert_eq!(rejected(&domain(audios), &edits).what, "the sound card a");
+    edited(&domain("    <audio id='2' type='spice'/>\n"), &edits);
+}
+
+#[test]
 fn an_inexpressible_edit_is_an_error() {
     let text = domain("");
     let what = |kind: &str| rejected(&text, &[Edit::AddDevice(at("0:1"), &device("a", kind))]).what;

@@ -1,6 +1,6 @@
 //! What each element means: a manual page of the format.
 
-use vusb_formats::config::{Field, Property};
+use vusb_formats::config::{AUDIO_DRIVER, AUDIO_NUMBER, Field, Property};
 use vusb_model::device::{
     Audio, Chardev, HostRef, Hub, ImageFormat, Input, Kind, Mac, Media, Mtp, Net, NetBackend,
     Other, Redir, Serial, Storage,
@@ -499,6 +499,53 @@ fn the_other_kinds() {
     assert_eq!(name.as_deref(), Some("net0"));
     let (kind, ..) = device(&format!("<interface type='network'>{card}</interface>\n"));
     assert_eq!(kind, Kind::Net(Net { backend: NetBackend::Existing("hostnet0".to_owned()), mac }));
+}
+
+/// The back end of a sound card: its number and its driver, and what `qemu-args` refuses.
+#[test]
+fn a_sound_card_gets_the_back_end_that_libvirt_gives_it() {
+    let back_end = |elements: &str| {
+        let config = read(&domain(elements));
+        let of = |wanted: &str| {
+            let all = &config.devices[0].properties;
+            all.iter().find(|(key, _)| *key == wanted).map(|(_, value)| value.clone())
+        };
+        let first = config.unsupported.first().map(|it| it.brief().to_owned());
+        let refused = first.map(|it| it.split_once("does not support ").unwrap().1.to_owned());
+        (of(AUDIO_NUMBER), of(AUDIO_DRIVER), refused)
+    };
+    let card = "<sound model='usb'/>";
+    let display = |kind: &str| format!("{card}<graphics type='{kind}'/>");
+    // libvirt adds one, of a type that fits the display.
+    assert_eq!(back_end(card), (None, Some(text("none")), None));
+    assert_eq!(back_end(&display("vnc")), (None, Some(text("none")), None));
+    assert_eq!(back_end(&display("spice")), (None, Some(text("spice")), None));
+    assert_eq!(back_end(&display("sdl")), (None, Some(text("sdl")), None));
+    let several = format!("{}<graphics type='spice'/>", display("vnc"));
+    for unknown in [&display("dbus"), &several] {
+        let (number, driver, refused) = back_end(unknown);
+        assert_eq!((number, driver), (None, None));
+        let wanted = "the automatic audio back end for these displays of sound0";
+        assert_eq!(refused.as_deref(), Some(wanted));
+    }
+    // The only one, whatever its id.
+    let alsa = format!("{}<audio id='3' type='alsa'/>", display("spice"));
+    assert_eq!(back_end(&alsa), (Some(Property::Number(3)), Some(text("alsa")), None));
+    // libvirt does not start these.
+    for (elements, what) in [
+        (
+            format!("{card}<audio id='1' type='none'/><audio id='2' type='none'/>"),
+            "open choice between several audio back ends",
+        ),
+        (
+            "<sound model='usb'><audio id='2'/></sound><audio id='1' type='none'/>".to_owned(),
+            "missing audio back end 2",
+        ),
+        ("<sound model='usb'><audio id='2'/></sound>".to_owned(), "missing audio back end 2"),
+    ] {
+        let refused = back_end(&elements).2;
+        assert_eq!(refused, Some(format!("the {what} of sound0")));
+    }
 }
 
 #[test]

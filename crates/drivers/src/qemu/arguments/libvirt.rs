@@ -14,7 +14,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
-use vusb_formats::config::{AUDIO_DRIVER, MULTIFUNCTION, OF_BLOCK_NODE, OF_CHARDEV, Property};
+use vusb_formats::config::{
+    AUDIO_DRIVER, AUDIO_NUMBER, MULTIFUNCTION, OF_BLOCK_NODE, OF_CHARDEV, Property,
+};
 use vusb_formats::libvirt::alias;
 use vusb_model::address::{Address, PortPath};
 use vusb_model::device::{DiskSerial, ImageFormat, Kind, Media, NetBackend, Storage};
@@ -367,8 +369,12 @@ impl DeviceWriter<'_> {
             Kind::Serial(serial) => chardev(object, "serial", &serial.chardev),
             Kind::Redir(redir) => chardev(object, "redir", &redir.chardev),
             Kind::Audio(audio) => {
-                let own = "audio1".to_owned();
-                let id = audio.audiodev.clone().unwrap_or(own);
+                let number = self.properties().find_map(|(key, property)| match property {
+                    Property::Number(number) if *key == AUDIO_NUMBER => Some(*number),
+                    _ => None,
+                });
+                let own = || format!("audio{}", number.unwrap_or(1));
+                let id = audio.audiodev.clone().unwrap_or_else(own);
                 let known = self.properties().find(|(key, _)| *key == AUDIO_DRIVER);
                 let driver = match known {
                     Some((_, Property::Text(driver))) => driver.as_str(),

@@ -1,6 +1,6 @@
 //! QEMU's arguments for each kind of hardware, against QEMU's and libvirt's documentation.
 
-use vusb_formats::config::Property;
+use vusb_formats::config::{AUDIO_DRIVER, AUDIO_NUMBER, Property};
 use vusb_model::address::Address;
 use vusb_model::hardware::{Controller, Device, Hardware, PciAddress};
 use vusb_model::models::{Companion, CompanionModel, Model, RootPorts};
@@ -526,6 +526,26 @@ fn devices_are_written_as_libvirt_does() {
     assert_eq!(
         host[1],
         r#"-device {"driver":"usb-host","hostdevice":"/dev/bus/usb/001/004","id":"ua-stick","bus":"ua-hci0.0","port":"1"}"#
+    );
+}
+
+/// A sound card that names no back end has the only one of the domain, whatever its number.
+#[test]
+fn a_sound_card_gets_the_back_end_of_its_domain() {
+    let mut properties = DeviceProperties::new();
+    let own = vec![
+        (AUDIO_NUMBER, Property::Number(3)),
+        (AUDIO_DRIVER, Property::Text("alsa".to_owned())),
+    ];
+    properties.insert("sound0".parse().unwrap(), own);
+    let lines = ["0 usb qemu-xhci 4/4", "0:1 sound0 audio"];
+    let written = libvirt(&lines, &["0:1"], &properties, "pci.0");
+    assert_eq!(
+        written[1..],
+        [
+            r#"-audiodev {"driver":"alsa","id":"audio3"}"#,
+            r#"-device {"driver":"usb-audio","audiodev":"audio3","id":"sound0","bus":"usb.0","port":"1"}"#,
+        ]
     );
 }
 

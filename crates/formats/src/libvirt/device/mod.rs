@@ -17,19 +17,19 @@
 //! A device that the model has no kind for becomes [`Kind::Other`] with the name of QEMU's driver.
 //! It occupies its port and is kept, but cannot be recreated.
 
+mod audio;
 mod disk;
 mod hostdev;
 mod other;
 mod redir;
 mod stream;
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use vusb_model::device::{Kind, Other};
 
 use super::names::has_user_alias;
-use super::numbers::{UsedNumbers, decimal};
+use super::numbers::UsedNumbers;
 use super::xml::{Attr, Node, all, attr, child};
 use crate::config::{AUDIO_DRIVER, Property};
 use crate::error::Problem;
@@ -135,8 +135,8 @@ pub(super) struct DeviceReader<'d> {
     readers: UsedNumbers,
     /// The smart cards, each with the index of its reader.
     cards: Vec<(u32, Node<'d>)>,
-    /// The audio back ends, by their ids.
-    audios: BTreeMap<u32, Node<'d>>,
+    /// The audio back ends.
+    audios: audio::Backends<'d>,
     hostdevs: usize,
     nets: usize,
     filesystems: usize,
@@ -159,15 +159,13 @@ impl<'d> DeviceReader<'d> {
         let network_cards = devices().flat_map(|devices| all(devices, "interface"));
         let passed_through = network_cards
             .filter(|card| card.attribute("type") == Some("hostdev") && !has_user_alias(*card));
-        let audios = devices().flat_map(|devices| all(devices, "audio"));
-        let audios = audios.filter_map(|it| Some((decimal(it.attribute("id")?)?, it)));
         Ok(DeviceReader {
             input_bus,
             duplicates: DuplicateIds::of(domain),
             filter: filter.map(redir::filter).transpose()?.flatten(),
             readers: UsedNumbers::default(),
             cards: Vec::new(),
-            audios: audios.collect(),
+            audios: audio::Backends::of(domain),
             hostdevs: passed_through.count(),
             nets: 0,
             filesystems: 0,
@@ -194,7 +192,7 @@ impl<'d> DeviceReader<'d> {
                     numbered(node, &mut self.nets, node.attribute("type") != Some("hostdev"));
                 other::net(node, number)
             }
-            "sound" => other::sound(node, next(&mut self.sounds), &self.audios),
+            "sound" => audio::sound(node, next(&mut self.sounds), &self.audios),
             "hostdev" => {
                 let number = numbered(node, &mut self.hostdevs, true);
                 hostdev::read(node, number, &self.duplicates)

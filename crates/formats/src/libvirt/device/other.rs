@@ -1,15 +1,13 @@
-//! Inputs, hubs, network and sound cards, folders and smart card readers.
+//! Inputs, hubs, network cards, folders and smart card readers.
 
-use std::collections::BTreeMap;
-
-use vusb_model::device::{Audio, Hub, Input, Kind, Mac, Mtp, Net, NetBackend};
+use vusb_model::device::{Hub, Input, Kind, Mac, Mtp, Net, NetBackend};
 use vusb_model::models::UsbVersion;
 
-use super::{InputBus, UsbDevice, bootindex, flag};
-use crate::config::{AUDIO_DRIVER, Property};
+use super::{InputBus, UsbDevice, bootindex};
+use crate::config::Property;
 use crate::error::Problem;
 use crate::libvirt::numbers::{UsedNumbers, decimal};
-use crate::libvirt::xml::{Node, attr, child, elements};
+use crate::libvirt::xml::{Node, attr, child};
 
 /// `<input>`. libvirt does not set QEMU's `usb_version`, whose default is 2.
 pub(super) fn input<'d>(
@@ -82,40 +80,6 @@ pub(super) fn net<'d>(node: Node<'d>, number: usize) -> Result<Option<UsbDevice<
     let mut device = UsbDevice::new(Kind::Net(Net { backend, mac }), alias).at(Some(model));
     device.remarks.extend(remark);
     Ok(Some(device.with("bootindex", bootindex(node)?)))
-}
-
-/// `<sound>`. QEMU knows its `<audio id='N'>` as `audioN`.
-pub(super) fn sound<'d>(
-    node: Node<'d>,
-    number: usize,
-    audios: &BTreeMap<u32, Node<'d>>,
-) -> Result<Option<UsbDevice<'d>>, Problem> {
-    let model = attr(node, "model").filter(|model| model.value == "usb");
-    let Some(model) = model else {
-        return Ok(None);
-    };
-    let audio =
-        child(node, "audio").and_then(|audio| audio.attribute("id")).and_then(decimal::<u32>);
-    let audiodev = audio.map(|id| format!("audio{id}"));
-    // A sound card that names no back end uses the first one, which libvirt adds if there is none.
-    let definition = audios.get(&audio.unwrap_or(1)).copied();
-    let driver = definition.and_then(|it| it.attribute("type")).map(|kind| match kind {
-        "pulseaudio" => "pa",
-        other => other,
-    });
-    let multi = attr(node, "multichannel").map(|text| flag(&text, ["yes", "no"])).transpose()?;
-    let device = UsbDevice::new(Kind::Audio(Audio { audiodev }), format!("sound{number}"));
-    let driver = driver.map(|driver| Property::Text(driver.to_owned()));
-    let device = device.at(Some(model)).with("multi", multi.map(Property::Flag));
-    let mut device = device.with(AUDIO_DRIVER, driver);
-    let settings = |it: &Node<'d>| {
-        elements(*it).next().is_some()
-            || it.attributes().any(|it| !["id", "type"].contains(&it.name()))
-    };
-    device.unsupported.extend(
-        definition.filter(settings).map(|it| (it, "settings of its audio back end".to_owned())),
-    );
-    Ok(Some(device))
 }
 
 /// `<filesystem>` with the driver mtp. The guest sees the name in its `<target dir=...>`.
