@@ -5,6 +5,7 @@ use vusb_model::device::Kind;
 use vusb_model::hardware::Device;
 use vusb_model::selector::{BusAddress, UsbId};
 
+use super::device::card_readers;
 use super::element::Style;
 use super::express::{self, FreeNumbers};
 use super::names::disk_number;
@@ -23,9 +24,9 @@ pub struct HostSource {
 }
 
 /// The element of a device at an address, with a user alias that consists of `ua-` and the device's
-/// name. A disk gets the first name that no disk in `domains` has: the texts of the running and of
-/// the stored configuration. A host device is named by `source`, if it is given, and otherwise by
-/// its selector.
+/// name. A disk gets the first name that no disk in `domains` has, and a smart card reader the first
+/// index that no reader there has: the texts of the running and of the stored configuration. A host
+/// device is named by `source`, if it is given, and otherwise by its selector.
 ///
 /// # Errors
 /// libvirt cannot express the device.
@@ -38,7 +39,7 @@ pub fn device_element(
     let element = match (&device.kind, source) {
         (Kind::Host(host), Some(source)) => express::host_device(at, &device.name, host, source)?,
         _ => {
-            let free = FreeNumbers { disk: free_disk(domains), reader: 0 };
+            let free = free_numbers(domains);
             let (element, lost) = express::device(at, device, free)?;
             match lost.into_iter().next() {
                 Some(lost) => return Err(lost),
@@ -49,11 +50,14 @@ pub fn device_element(
     Ok(element.render(&Style::libvirt(), ""))
 }
 
-/// The lowest number of a disk name that none of the domains has.
-fn free_disk(domains: &[&str]) -> u32 {
-    let mut used = UsedNumbers::default();
+/// The lowest numbers that none of the domains has.
+fn free_numbers(domains: &[&str]) -> FreeNumbers {
+    let (mut used, mut readers) = (UsedNumbers::default(), UsedNumbers::default());
     for text in domains {
         let Ok(document) = xml::parse(text) else { continue };
+        for reader in card_readers(document.root_element()) {
+            readers.insert(reader);
+        }
         let devices = all(document.root_element(), "devices").flat_map(elements);
         let disks = devices.filter(|node| is(*node, "disk"));
         for node in disks {
@@ -63,5 +67,5 @@ fn free_disk(domains: &[&str]) -> u32 {
             });
         }
     }
-    used.free(None)
+    FreeNumbers { disk: used.free(None), reader: readers.free(None) }
 }

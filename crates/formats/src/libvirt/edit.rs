@@ -27,11 +27,11 @@ use vusb_model::spec::ControllerSpec;
 use super::address::usb_address_element;
 use super::all_devices;
 use super::console;
+use super::device::card_readers;
 use super::domain::{DeclaredBy, Domain, Entry};
 use super::element::{Element, Style, escaped};
-use super::express::{self, FreeNumbers};
+use super::express::{self, Numbers};
 use super::names::{Alias, alias_of, disk_number, model_name};
-use super::numbers::{UsedNumbers, decimal};
 use super::write::rank;
 use super::xml::{self, Node, all, attr, child, elements, is};
 use crate::config::{Edit, Inexpressible};
@@ -46,6 +46,10 @@ pub(crate) fn edit(text: &str, edits: &[Edit<'_>]) -> Result<String, Inexpressib
     let document = xml::parse(text).map_err(unreadable)?;
     let domain = Domain::read(document.root_element()).map_err(unreadable)?;
     let mut editor = Editor::new(text, &domain);
+    editor.numbers.keep(edits.iter().filter_map(|edit| match edit {
+        Edit::AddDevice(_, device) => Some(*device),
+        _ => None,
+    }));
     for edit in edits {
         editor.edit(edit)?;
     }
@@ -61,10 +65,8 @@ struct Editor<'t, 'd> {
     splices: Splices,
     /// Elements to add to `<devices>`.
     new: Vec<Element>,
-    /// The numbers of the disk names in use.
-    disks: UsedNumbers,
-    /// The indexes of the smart card readers in use.
-    readers: UsedNumbers,
+    /// The numbers of the disk names and of the smart card readers in use.
+    numbers: Numbers,
     /// The controllers to remove.
     removed_controllers: BTreeSet<usize>,
     /// How many `<serial>` elements are removed.
@@ -76,28 +78,21 @@ impl<'t, 'd> Editor<'t, 'd> {
         let devices = || all(domain.root, "devices").flat_map(elements);
         let disks = devices().filter(|node| is(*node, "disk"));
         let disks = disks.filter_map(|node| disk_number(child(node, "target")?.attribute("dev")?));
-        let readers = domain.devices.iter().filter_map(|entry| {
-            let name = entry.spec.name.as_ref().filter(|_| entry.spec.kind == Kind::Ccid);
-            let index =
-                entry.declared_by.element().and_then(|node| decimal(node.attribute("index")?));
-            index.or_else(|| decimal(name?.as_str().strip_prefix("ccid")?))
-        });
         let mut editor = Editor {
             text,
             domain,
             splices: Splices::default(),
             new: Vec::new(),
-            disks: UsedNumbers::default(),
-            readers: UsedNumbers::default(),
+            numbers: Numbers::default(),
             removed_controllers: BTreeSet::new(),
             removed_serials: 0,
         };
         disks.for_each(|disk| {
-            editor.disks.insert(disk);
+            editor.numbers.disks.insert(disk);
         });
-        readers.for_each(|reader| {
-            editor.readers.insert(reader);
-        });
+        for reader in card_readers(domain.root) {
+            editor.numbers.readers.insert(reader);
+        }
         editor
     }
 
@@ -208,28 +203,13 @@ impl<'t, 'd> Editor<'t, 'd> {
             self.keep_console()?;
         }
         self.check_audio(device)?;
-        let free = self.free_for(device);
+        let free = self.numbers.take(device);
         let (element, lost) = express::device(address, device, free)?;
         if let Some(lost) = lost.into_iter().next() {
             return Err(lost);
         }
-        match device.kind {
-            Kind::Storage(_) => self.disks.insert(free.disk),
-            Kind::Ccid => self.readers.insert(free.reader),
-            _ => true,
-        };
         self.new.push(element);
         Ok(())
-    }
-
-    /// Numbers for a device: those in its name, if it is an automatic one and they are free;
-    /// otherwise the lowest free ones.
-    fn free_for(&mut self, device: &Device) -> FreeNumbers {
-        let number = |stem: &str| device.name.as_str().strip_prefix(stem).and_then(decimal);
-        FreeNumbers {
-            disk: self.disks.free(number("usb-disk")),
-            reader: self.readers.free(number("ccid")),
-        }
     }
 
     /// Checks that the domain has at most one audio back end if a sound card is added. The card

@@ -1,5 +1,7 @@
 //! Hardware expressed as libvirt's elements.
 
+use std::collections::BTreeMap;
+
 use vusb_model::address::{Address, Index, PortPath};
 use vusb_model::device::{
     Chardev, HUB_PORTS, HostRef, ImageFormat, Kind, Media, NetBackend, Storage,
@@ -15,6 +17,7 @@ use super::controller::is_companion;
 use super::device_element::HostSource;
 use super::element::Element;
 use super::names::{Alias, alias_of, disk_name, model_name};
+use super::numbers::{UsedNumbers, decimal};
 use crate::config::Inexpressible;
 
 fn inexpressible<T>(what: impl Into<String>, why: impl Into<Reason>) -> Result<T, Inexpressible> {
@@ -148,11 +151,69 @@ pub(super) fn usb_address(bus: Index, port: PortPath) -> Element {
     Element::new("address").with("type", "usb").with("bus", bus).with("port", port)
 }
 
-/// Free numbers for the name of the next disk and for the next smart card reader.
+/// Numbers for the name of a disk and for a smart card reader. A device that is neither uses none.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct FreeNumbers {
     pub(super) disk: u32,
     pub(super) reader: u32,
+}
+
+/// The numbers of disk names and of smart card readers, of existing and of new devices.
+#[derive(Debug, Default)]
+pub(super) struct Numbers {
+    pub(super) disks: UsedNumbers,
+    pub(super) readers: UsedNumbers,
+    /// The numbers in the names of new disks and readers, which no other new device gets.
+    kept: BTreeMap<(&'static str, u32), Name>,
+}
+
+impl Numbers {
+    /// Keeps the numbers in the automatic names of these new devices for them, if they are free.
+    pub(super) fn keep<'n>(&mut self, devices: impl Iterator<Item = &'n Device>) {
+        for device in devices {
+            let Some((stem, number)) = automatic_number(device) else { continue };
+            let numbers = if stem == CARD_READER { &mut self.readers } else { &mut self.disks };
+            if numbers.insert(number) {
+                self.kept.insert((stem, number), device.name.clone());
+            }
+        }
+    }
+
+    /// The numbers for a new device: those that are kept for it, and otherwise the lowest free
+    /// ones.
+    pub(super) fn take(&mut self, device: &Device) -> FreeNumbers {
+        let kept = automatic_number(device).filter(|it| self.kept.get(it) == Some(&device.name));
+        let mut free = FreeNumbers::default();
+        if let Some(key) = kept {
+            self.kept.remove(&key);
+        }
+        let kept = kept.map(|(_, number)| number);
+        match device.kind {
+            Kind::Storage(_) => {
+                free.disk = kept.unwrap_or_else(|| self.disks.free(None));
+                self.disks.insert(free.disk);
+            }
+            Kind::Ccid => {
+                free.reader = kept.unwrap_or_else(|| self.readers.free(None));
+                self.readers.insert(free.reader);
+            }
+            _ => {}
+        }
+        free
+    }
+}
+
+/// The stem of the alias of a smart card reader.
+const CARD_READER: &str = "ccid";
+
+/// The number in the name of a disk or a smart card reader, if libvirt assigns names of this form.
+fn automatic_number(device: &Device) -> Option<(&'static str, u32)> {
+    let stem = match device.kind {
+        Kind::Storage(_) => "usb-disk",
+        Kind::Ccid => CARD_READER,
+        _ => return None,
+    };
+    Some((stem, device.name.as_str().strip_prefix(stem).and_then(decimal)?))
 }
 
 /// The element of a device with its address, and what it does not express.

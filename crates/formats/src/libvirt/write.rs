@@ -13,7 +13,7 @@ use vusb_model::models::{ControllerType, Model, UsbVersion};
 
 use super::address::{PciBuses, root_bus};
 use super::element::{Element, Style};
-use super::express::{self, FreeNumbers};
+use super::express::{self, Numbers};
 use crate::config::{Generated, Inexpressible};
 
 /// The default memory, in KiB.
@@ -132,7 +132,8 @@ fn usb(guest: &Guest, hardware: &Hardware, lost: &mut Vec<Inexpressible>) -> Vec
         });
     }
     let mut elements = Vec::new();
-    let mut free = FreeNumbers::default();
+    let mut numbers = Numbers::default();
+    numbers.keep(hardware.devices().map(|(_, device)| device));
     let implied = of_device_model(guest, hardware);
     for controller in hardware.controllers() {
         if Some(controller.index) == implied {
@@ -158,10 +159,8 @@ fn usb(guest: &Guest, hardware: &Hardware, lost: &mut Vec<Inexpressible>) -> Vec
         for (port, device) in controller.devices() {
             let address = Address { bus: index(controller.index), port };
             lost.extend(lost_version(device));
-            match express::device(address, device, free) {
+            match express::device(address, device, numbers.take(device)) {
                 Ok((element, losses)) => {
-                    free.disk += u32::from(matches!(device.kind, Kind::Storage(_)));
-                    free.reader += u32::from(matches!(device.kind, Kind::Ccid));
                     elements.push(element);
                     lost.extend(losses);
                 }

@@ -311,6 +311,16 @@ fn new_disks_and_readers_get_free_numbers() {
 }
 
 #[test]
+fn a_new_device_does_not_get_the_number_in_the_name_of_another() {
+    let devices = [device("a", "ccid"), device("ccid0", "ccid")];
+    let [first, second] = &devices;
+    let edits = [Edit::AddDevice(at("0:1"), first), Edit::AddDevice(at("0:2"), second)];
+    let config = super::read(&edited(&domain(""), &edits));
+    let names = config.spec.devices.iter().map(|it| it.name.as_ref().unwrap().to_string());
+    assert_eq!(names.collect::<Vec<_>>(), ["a", "ccid0"]);
+}
+
+#[test]
 fn what_libvirt_refuses_is_not_written() {
     // It would not know which back end the sound card has.
     let audios = "    <audio id='1' type='none'/>\n    <audio id='2' type='spice'/>\n";

@@ -549,6 +549,15 @@ fn a_sound_card_gets_the_back_end_that_libvirt_gives_it() {
 }
 
 #[test]
+fn readers_without_an_index_get_the_lowest_that_no_other_names() {
+    let text =
+        "<controller type='ccid'/><controller type='ccid' index='0'/><controller type='ccid'/>";
+    let config = read(&domain(text));
+    let names = config.spec.devices.iter().map(|it| it.name.as_ref().unwrap().to_string());
+    assert_eq!(names.collect::<Vec<_>>(), ["ccid1", "ccid0", "ccid2"]);
+}
+
+#[test]
 fn a_smart_card_implies_its_reader() {
     let (kind, name, _, remarks) = device("<smartcard mode='host'/>\n");
     assert_eq!((kind, name.as_deref()), (Kind::Ccid, Some("ccid0")));

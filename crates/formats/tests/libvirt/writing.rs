@@ -1,5 +1,6 @@
 //! Generated domains.
 
+use vusb_formats::libvirt::device_element;
 use vusb_formats::{ConfigFormat as _, Libvirt};
 use vusb_model::address::Address;
 use vusb_model::guest::{Guest, Hypervisor, Virtualization};
@@ -7,7 +8,7 @@ use vusb_model::hardware::{Hardware, PciAddress};
 use vusb_model::models::{Companion, Model, RootPorts};
 
 use super::edits::{at, controller, device};
-use super::read;
+use super::{domain, read};
 
 fn hardware(
     controllers: &[vusb_model::hardware::Controller],
@@ -186,6 +187,48 @@ fn everything_inexpressible_is_listed() {
             "hci5, a single ich9-uhci2",
         ]
     );
+}
+
+/// Whatever their order, readers and disks keep the numbers in their names.
+#[test]
+fn several_readers_get_indexes_of_their_own() {
+    let hardware = hardware(
+        &[controller("0", "usb", Model::QemuXhci, 8)],
+        &[
+            ("0:1", "card", "ccid"),
+            ("0:2", "ccid1", "ccid"),
+            ("0:3", "ccid0", "ccid"),
+            ("0:4", "stick", "storage:/a.img"),
+            ("0:5", "usb-disk0", "storage:/b.img"),
+        ],
+    );
+    let (text, lost) = write(&Guest::default(), &hardware);
+    assert_eq!(lost, Vec::<String>::new());
+    for device in read(&text).spec.devices {
+        let at = device.port.unwrap().to_string().parse().unwrap();
+        let bus: vusb_model::address::Index = "0".parse().unwrap();
+        let (_, wanted) =
+            hardware.devices().find(|(it, _)| *it == Address { bus, port: at }).unwrap();
+        assert_eq!(device.name.as_ref(), Some(&wanted.name), "{text}");
+    }
+    let count = |word: &str| text.matches(word).count();
+    for index in 0..3 {
+        assert_eq!(count(&format!("type='ccid' index='{index}'")), 1, "{text}");
+    }
+}
+
+#[test]
+fn a_new_reader_of_a_running_domain_gets_a_free_index() {
+    let element = |domains: &[&str]| {
+        device_element(at("0:1"), &device("ua-reader", "ccid"), None, domains).unwrap()
+    };
+    assert!(element(&[]).contains("type='ccid' index='0'"));
+    let live = domain("<controller type='ccid' index='0'/>");
+    let stored = domain(
+        "<controller type='ccid'/><smartcard mode='host'><address type='ccid' controller='1' slot='0'/></smartcard>",
+    );
+    let added = element(&[&live, &stored]);
+    assert!(added.contains("type='ccid' index='2'"), "{added}");
 }
 
 #[test]

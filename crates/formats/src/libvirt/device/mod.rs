@@ -29,8 +29,7 @@ use std::ops::Range;
 use vusb_model::device::{Kind, Other};
 
 use super::names::has_user_alias;
-use super::numbers::UsedNumbers;
-use super::xml::{Attr, Node, all, attr, child};
+use super::xml::{Attr, Node, all, attr, child, elements, is};
 use crate::config::{AUDIO_DRIVER, Property};
 use crate::error::Problem;
 
@@ -132,7 +131,7 @@ pub(super) struct DeviceReader<'d> {
     /// The redirection filter of all `redirdev`, in QEMU's form.
     filter: Option<String>,
     /// The indexes of the smart card readers so far.
-    readers: UsedNumbers,
+    readers: other::Readers,
     /// The smart cards, each with the index of its reader.
     cards: Vec<(u32, Node<'d>)>,
     /// The audio back ends.
@@ -163,7 +162,7 @@ impl<'d> DeviceReader<'d> {
             input_bus,
             duplicates: DuplicateIds::of(domain),
             filter: filter.map(redir::filter).transpose()?.flatten(),
-            readers: UsedNumbers::default(),
+            readers: other::Readers::of(devices().flat_map(elements)),
             cards: Vec::new(),
             audios: audio::Backends::of(domain),
             hostdevs: passed_through.count(),
@@ -232,6 +231,19 @@ impl<'d> DeviceReader<'d> {
         }
         added
     }
+}
+
+/// The indexes of the smart card readers of a domain, including those that libvirt adds for its
+/// cards.
+pub(super) fn card_readers(domain: Node<'_>) -> Vec<u32> {
+    let devices = || all(domain, "devices").flat_map(elements);
+    let mut readers = other::Readers::of(devices());
+    let controllers = devices().filter(|it| is(*it, "controller"));
+    let named = controllers.filter_map(|it| other::ccid(it, &mut readers).ok()?);
+    let numbers: Vec<u32> =
+        named.filter_map(|it| it.alias.strip_prefix("ccid")?.parse().ok()).collect();
+    let cards = devices().filter(|it| is(*it, "smartcard")).map(other::reader_of);
+    numbers.into_iter().chain(cards).collect()
 }
 
 /// Returns the next number of a count.

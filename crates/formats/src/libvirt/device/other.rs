@@ -7,7 +7,7 @@ use super::{InputBus, UsbDevice, bootindex};
 use crate::config::Property;
 use crate::error::Problem;
 use crate::libvirt::numbers::{UsedNumbers, decimal};
-use crate::libvirt::xml::{Node, attr, child};
+use crate::libvirt::xml::{Node, attr, child, is};
 
 /// `<input>`. libvirt does not set QEMU's `usb_version`, whose default is 2.
 pub(super) fn input<'d>(
@@ -103,22 +103,52 @@ pub(super) fn mtp<'d>(node: Node<'d>, number: usize) -> Result<Option<UsbDevice<
     Ok(Some(device))
 }
 
-/// `<controller type='ccid'>`: a reader for smart cards. `used` has the indexes of the readers
-/// before it.
+/// The indexes of smart card readers.
+#[derive(Debug, Default)]
+pub(super) struct Readers {
+    /// Those of the elements so far.
+    seen: UsedNumbers,
+    /// Those that any element has.
+    taken: UsedNumbers,
+}
+
+impl Readers {
+    /// The indexes that `devices` name. libvirt gives the others to elements without one.
+    pub(super) fn of<'d>(devices: impl Iterator<Item = Node<'d>>) -> Readers {
+        let mut readers = Readers::default();
+        let readers_of = devices.filter(|it| is(*it, "controller") && is_ccid(*it));
+        for index in readers_of.filter_map(|it| decimal(it.attribute("index")?)) {
+            readers.taken.insert(index);
+        }
+        readers
+    }
+
+    /// Adds a reader without an element. Returns whether its index was free.
+    pub(super) fn insert(&mut self, index: u32) -> bool {
+        self.taken.insert(index);
+        self.seen.insert(index)
+    }
+}
+
+fn is_ccid(controller: Node<'_>) -> bool {
+    controller.attribute("type") == Some("ccid")
+}
+
+/// `<controller type='ccid'>`: a reader for smart cards.
 pub(super) fn ccid<'d>(
     node: Node<'d>,
-    used: &mut UsedNumbers,
+    readers: &mut Readers,
 ) -> Result<Option<UsbDevice<'d>>, Problem> {
-    let Some(kind) = attr(node, "type").filter(|kind| kind.value == "ccid") else {
+    let Some(kind) = attr(node, "type").filter(|_| is_ccid(node)) else {
         return Ok(None);
     };
     let number = match attr(node, "index") {
-        None => used.free(None),
+        None => readers.taken.free(None),
         Some(text) => decimal::<u32>(text.value).ok_or_else(|| {
             text.problem(format!("`{}` is not an index: write a decimal number", text.excerpt()))
         })?,
     };
-    if !used.insert(number) {
+    if !readers.insert(number) {
         let at = attr(node, "index").map_or(node.range(), |index| index.span);
         return Err(Problem::new(at, format!("another reader has the index {number}")));
     }
