@@ -261,6 +261,9 @@ impl<'t, 'd> Editor<'t, 'd> {
     }
 
     fn pin_device(&mut self, number: usize, address: Address) -> Result<(), Inexpressible> {
+        if let Some(name) = &entry(&self.domain.devices, number)?.spec.name {
+            express::check_bus(address.bus, name)?;
+        }
         let node = match entry(&self.domain.devices, number)?.declared_by {
             DeclaredBy::Element(node) => node,
             DeclaredBy::SmartCard(index) => {

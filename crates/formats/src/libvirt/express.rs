@@ -44,6 +44,12 @@ pub(super) fn controller(
             "libvirt treats it as a companion of an ich9-ehci1; piix3-uhci is an independent UHCI",
         );
     }
+    if controller.index > MAX_BUS {
+        return inexpressible(
+            format!("the index {} of {}", controller.index, controller.name),
+            format!("the highest bus of a device in libvirt's schema is {MAX_BUS}"),
+        );
+    }
     let master = usb(model, controller.index)
         .and(alias(&controller.name))
         .and(pci(controller.pci.as_ref(), buses));
@@ -216,6 +222,27 @@ fn automatic_number(device: &Device) -> Option<(&'static str, u32)> {
     Some((stem, device.name.as_str().strip_prefix(stem).and_then(decimal)?))
 }
 
+/// The highest bus of a USB address. libvirt reads a decimal number, and its schema has up to three
+/// digits (`usbAddr`). `virsh edit` refuses what the schema does not have.
+pub(super) const MAX_BUS: Index = match Index::new(999) {
+    Some(index) => index,
+    None => Index::MAX,
+};
+
+/// Checks that a device can have an address on the controller with this index.
+///
+/// # Errors
+/// It cannot.
+pub(super) fn check_bus(index: Index, name: &Name) -> Result<(), Inexpressible> {
+    if index <= MAX_BUS {
+        return Ok(());
+    }
+    inexpressible(
+        format!("the index {index} of the controller of {name}"),
+        format!("the highest bus in libvirt's schema is {MAX_BUS}"),
+    )
+}
+
 /// The element of a device with its address, and what it does not express.
 ///
 /// # Errors
@@ -226,6 +253,7 @@ pub(super) fn device(
     free: FreeNumbers,
 ) -> Result<(Element, Vec<Inexpressible>), Inexpressible> {
     let name = &device.name;
+    check_bus(address.bus, name)?;
     let (element, lost) = match &device.kind {
         Kind::Host(host) => self::host(name, host)?,
         Kind::Storage(storage) => (self::storage(name, storage, free.disk)?, None),
@@ -314,6 +342,7 @@ pub(super) fn host_device(
     if let Some(lost) = lost_name(name) {
         return Err(lost);
     }
+    check_bus(at.bus, name)?;
     let address = usb_address(at.bus, at.port);
     Ok(hostdev(children).and(alias(name)).and([address]))
 }

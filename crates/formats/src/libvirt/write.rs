@@ -3,6 +3,7 @@
 //! Unknown properties of the guest get the defaults of libvirt's tools: the type `kvm`, one
 //! processor, 1 GiB of memory.
 
+use std::collections::BTreeMap;
 use std::iter::once;
 
 use vusb_model::address::{Address, Index};
@@ -123,14 +124,8 @@ fn os_type(guest: &Guest) -> Element {
 /// The elements of the controllers and devices. What they cannot express is added to `lost`.
 fn usb(guest: &Guest, hardware: &Hardware, lost: &mut Vec<Inexpressible>) -> Vec<Element> {
     let buses = PciBuses::plain(root_bus(guest));
-    let moved = moved_to_zero(guest, hardware);
-    let index = |index: Index| if Some(index) == moved { Index::ZERO } else { index };
-    if let Some(from) = moved {
-        lost.push(Inexpressible {
-            what: format!("the index {from} of the first controller"),
-            why: "libvirt adds a controller unless one has the index 0: this one gets it".into(),
-        });
-    }
+    let moved = moved(guest, hardware, lost);
+    let index = |index: Index| moved.get(&index).copied().unwrap_or(index);
     let mut elements = Vec::new();
     let mut numbers = Numbers::default();
     numbers.keep(hardware.devices().map(|(_, device)| device));
@@ -189,11 +184,47 @@ fn is_spice(kind: &Kind) -> bool {
     *chardev == Chardev::Spicevmc
 }
 
-/// The index of the first controller, if it must become 0 so that libvirt does not add a
-/// controller.
-fn moved_to_zero(guest: &Guest, hardware: &Hardware) -> Option<Index> {
-    let first = hardware.controllers().next()?.index;
-    (guest.hypervisor != Hypervisor::Xen && first != Index::ZERO).then_some(first)
+/// The indexes that become others, each with its new one. The guest does not see them, but libvirt
+/// gives PCI slots to controllers in the order of their indexes, which stays the same.
+fn moved(
+    guest: &Guest,
+    hardware: &Hardware,
+    lost: &mut Vec<Inexpressible>,
+) -> BTreeMap<Index, Index> {
+    let mut moved = BTreeMap::new();
+    let first = hardware.controllers().next().map(|it| it.index);
+    let first = first.filter(|it| guest.hypervisor != Hypervisor::Xen && *it != Index::ZERO);
+    if let Some(from) = first {
+        lost.push(Inexpressible {
+            what: format!("the index {from} of the first controller"),
+            why: "libvirt adds a controller unless one has the index 0: this one gets it".into(),
+        });
+        moved.insert(from, Index::ZERO);
+    }
+    // From the last one down, each gets its own index or the next lower free one.
+    let mut controllers: Vec<_> =
+        hardware.controllers().filter(|it| Some(it.index) != first).collect();
+    controllers.sort_by_key(|it| it.index);
+    let mut highest = Some(express::MAX_BUS);
+    let mut high = Vec::new();
+    for controller in controllers.into_iter().rev() {
+        let Some(to) = highest.map(|it| it.min(controller.index)) else { break };
+        highest = to.get().checked_sub(1).and_then(Index::new);
+        if to == controller.index {
+            continue;
+        }
+        high.push(Inexpressible {
+            what: format!("the index {} of {}", controller.index, controller.name),
+            why: format!(
+                "the highest bus of a device in libvirt's schema is {}: this controller gets the index {to}",
+                express::MAX_BUS
+            )
+            .into(),
+        });
+        moved.insert(controller.index, to);
+    }
+    lost.extend(high.into_iter().rev());
+    moved
 }
 
 fn lost_with(device: &Device, controller: &Controller) -> Inexpressible {

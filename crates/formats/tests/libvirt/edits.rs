@@ -322,6 +322,13 @@ fn a_new_device_does_not_get_the_number_in_the_name_of_another() {
 
 #[test]
 fn what_libvirt_refuses_is_not_written() {
+    // Its schema has no bus above 999.
+    let high = controller("1000", "high", Model::QemuXhci, 4);
+    assert_eq!(rejected(&domain(""), &[Edit::AddController(&high)]).what, "the index 1000 of high");
+    let text = domain("    <controller type='usb' index='4095' model='qemu-xhci'/>\n");
+    let mouse = device("a", "mouse:usbversion=2");
+    let what = rejected(&text, &[Edit::AddDevice(at("4095:1"), &mouse)]).what;
+    assert_eq!(what, "the index 4095 of the controller of a");
     // It would not know which back end the sound card has.
     let audios = "    <audio id='1' type='none'/>\n    <audio id='2' type='spice'/>\n";
     let card = device("a", "audio");

@@ -231,6 +231,31 @@ fn a_new_reader_of_a_running_domain_gets_a_free_index() {
     assert!(added.contains("type='ccid' index='2'"), "{added}");
 }
 
+/// libvirt's schema has no bus above 999 in the address of a device.
+#[test]
+fn a_controller_above_the_highest_bus_gets_another_index() {
+    let hardware = hardware(
+        &[
+            controller("0", "usb", Model::QemuXhci, 8),
+            controller("999", "usb999", Model::PciOhci, 3),
+            controller("1000", "old", Model::PciOhci, 3),
+            controller("4095", "last", Model::PciOhci, 3),
+        ],
+        &[("999:1", "hub0", "hub"), ("1000:1", "hub1", "hub"), ("4095:1", "hub2", "hub")],
+    );
+    let (text, lost) = write(&Guest::default(), &hardware);
+    let indexes = ["the index 999 of usb999", "the index 1000 of old", "the index 4095 of last"];
+    assert_eq!(lost, indexes);
+    let config = read(&text);
+    let indexes: Vec<u16> =
+        config.spec.controllers.iter().map(|one| one.index.unwrap().get()).collect();
+    // libvirt gives PCI slots in the order of the indexes.
+    assert_eq!(indexes, [0, 997, 998, 999]);
+    for bus in [997, 998, 999] {
+        assert_eq!(text.matches(&format!("bus='{bus}' port='1'")).count(), 1, "{text}");
+    }
+}
+
 #[test]
 fn the_first_controller_gets_index_0_so_that_libvirt_adds_none() {
     let hardware = hardware(
