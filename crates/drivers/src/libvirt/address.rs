@@ -40,7 +40,7 @@ impl Target {
         };
         if uri.is_xen() {
             return Err(AddressError {
-                problem: "a Xen guest is the same guest with and without libvirt".to_owned(),
+                problem: "Xen guests are not addressed through libvirt".to_owned(),
                 expected: format!("xen:{}", key.escape_debug()),
             });
         }

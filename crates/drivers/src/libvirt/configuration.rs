@@ -13,7 +13,7 @@ use vusb_model::resolve::{Resolved, resolve};
 use crate::driver::Error;
 
 /// The prefix, after `ua-`, of the names that vusb gives to items in libvirt.
-const OURS: &str = "vusb-";
+const VUSB_PREFIX: &str = "vusb-";
 
 /// A configuration.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub(super) struct Configuration {
 
 /// The name of an item of vusb in libvirt's configurations.
 pub(super) fn prefixed(name: &Name) -> Result<Name, Error> {
-    format!("{OURS}{name}").parse().map_err(|_| Error::Failed {
+    format!("{VUSB_PREFIX}{name}").parse().map_err(|_| Error::Failed {
         what: format!("naming {name} in libvirt"),
         why: "the name is too long".into(),
     })
@@ -47,7 +47,7 @@ impl Configuration {
         let config =
             Libvirt.read(&text, domain).map_err(|error| unreadable(error.brief().to_owned()))?;
         let mut capabilities = Libvirt.capabilities(&config.guest);
-        // A running guest has what its XML has, and gets nothing added.
+        // The XML of a running guest is complete: nothing may be added to it.
         capabilities.running = live;
         let mut resolved = resolve(&Hardware::new(), &config.spec, &capabilities)
             .map_err(|refused| unreadable(refused.to_string()))?;
@@ -60,20 +60,20 @@ impl Configuration {
             ours: BTreeSet::new(),
             aliases: BTreeMap::new(),
         };
-        configuration.take_names();
+        configuration.interpret_names();
         Ok(configuration)
     }
 
-    /// Finds the aliases, and which items are vusb's: their names lose the prefix, unless another
-    /// item has the rest as its name.
-    fn take_names(&mut self) {
+    /// Finds the aliases, and the items that vusb created. Removes the prefix from the names of
+    /// these, unless another item already has the shorter name.
+    fn interpret_names(&mut self) {
         let devices = self.resolved.hardware.devices();
         let alias = |name: &Name| libvirt::alias(name).unwrap_or_else(|| name.to_string());
         self.aliases = devices.map(|(at, device)| (at, alias(&device.name))).collect();
         let controllers = self.resolved.hardware.controllers().map(|it| &it.name);
         let devices = self.resolved.hardware.devices().map(|(_, it)| &it.name);
         for name in controllers.chain(devices) {
-            let Some(rest) = name.as_str().strip_prefix(OURS) else { continue };
+            let Some(rest) = name.as_str().strip_prefix(VUSB_PREFIX) else { continue };
             let renamed: Option<Name> = rest.parse().ok();
             let renamed = renamed.filter(|rest| self.hardware.rename(name, rest).is_ok());
             self.ours.insert(renamed.unwrap_or_else(|| name.clone()));
@@ -96,12 +96,12 @@ impl Configuration {
         self.aliases.values().any(|it| it == alias)
     }
 
-    /// The number of the device at an address, as edits name it.
+    /// The number by which edits refer to the device at an address.
     pub(super) fn device_number(&self, at: Address) -> Option<usize> {
         self.resolved.devices.iter().position(|placed| placed.address == at)
     }
 
-    /// The numbers of the elements of a controller, as edits name them.
+    /// The numbers by which edits refer to the elements of a controller.
     pub(super) fn controller_numbers(&self, index: Index) -> Vec<usize> {
         let all = self.resolved.controllers.iter().enumerate();
         all.filter(|(_, placed)| placed.address == index).map(|(number, _)| number).collect()
@@ -109,7 +109,7 @@ impl Configuration {
 }
 
 /// Whether two devices at the same port, one of the running guest and one of the stored
-/// configuration, are the same. A host device may be named in two ways.
+/// configuration, are the same. The two may identify a host device differently.
 pub(super) fn is_same(live: &Device, stored: &Device) -> bool {
     if live.kind == stored.kind {
         return true;

@@ -33,7 +33,7 @@ impl LibvirtScheme {
         LibvirtScheme { locations, idle: Arc::default() }
     }
 
-    /// The sockets of a connection, on this machine or below its root.
+    /// The sockets of a connection. Those of the system are below the root of this machine.
     pub(super) fn sockets(&self, uri: &Uri) -> Vec<PathBuf> {
         let root = self.locations.host.root();
         let below = |path: PathBuf| match path.strip_prefix("/") {
@@ -75,12 +75,12 @@ impl LibvirtScheme {
         Ok(domains.filter(|it| it.id >= 0).map(|domain| guest(uri, &domain)).collect())
     }
 
-    /// The domains of a connection that run, with what their XML names of this machine. Empty if
-    /// there is no daemon.
+    /// The domains of a connection that run, with the devices of this machine that their XML names.
+    /// Empty if there is no daemon.
     fn holders_on(&self, uri: &Uri, deadline: Deadline) -> Result<Vec<RunningGuest>, LibvirtError> {
         let sockets = self.sockets(uri);
         let is_root = rustix::process::geteuid().is_root();
-        // A user who asks about a device is not to be asked for a password.
+        // For a read-only connection, a user is not asked for a password.
         let connected = match is_root || uri.is_session() {
             true => Client::connect(uri, &sockets, deadline),
             false => Client::connect_read_only(uri, &sockets, deadline),
@@ -123,7 +123,7 @@ impl LibvirtScheme {
     }
 }
 
-/// A domain that runs, without what it has of this machine.
+/// A domain that runs, without the devices of this machine that it has.
 fn guest(uri: &Uri, domain: &Domain) -> RunningGuest {
     let by_name = Target { uri: uri.clone(), key: Key::Name(domain.name.clone()) };
     let operand = by_name.to_string();
@@ -212,14 +212,15 @@ impl Scheme for LibvirtScheme {
         for uri in [Uri::QEMU_SYSTEM, Uri::QEMU_SESSION] {
             match self.running_on(&uri, deadline) {
                 Ok(guests) => all.extend(guests),
-                // The others can still be listed.
+                // The domains of the other connection can still be listed.
                 Err(error) => tracing::warn!(%uri, %error, "cannot list the domains"),
             }
         }
         Ok(all)
     }
 
-    /// What the domains of the system, of its Xen, and of this user's session have, by their XML.
+    /// The domains of the system, of its Xen, and of this user's session, with the devices of this
+    /// machine that their XML names.
     fn named_by_configurations(
         &self,
         root: &Path,
@@ -230,9 +231,9 @@ impl Scheme for LibvirtScheme {
         for uri in [Uri::QEMU_SYSTEM, Uri::XEN_SYSTEM, Uri::QEMU_SESSION] {
             match self.holders_on(&uri, deadline) {
                 Ok(guests) => all.extend(guests),
-                // A daemon for all hypervisors need not have Xen.
+                // A libvirt without Xen refuses the connection.
                 Err(LibvirtError::Remote(_)) if uri.is_xen() => {}
-                Err(error) => tracing::warn!(%uri, %error, "cannot read what the domains have"),
+                Err(error) => tracing::warn!(%uri, %error, "cannot read the domains' devices"),
             }
         }
         if all.is_empty() {
@@ -241,11 +242,12 @@ impl Scheme for LibvirtScheme {
         let processes = running_qemus(root, |_| false);
         let with_process = |guest: RunningGuest| {
             // Any user can start a process with the UUID of a domain.
-            let fits = |owner: GuestOwner| owner == GuestOwner::System || owner == guest.owner;
-            let its = |it: &&RunningGuest| {
-                it.manager == Some(MANAGER) && it.uuid == guest.uuid && fits(it.owner)
+            let is_trusted =
+                |owner: GuestOwner| owner == GuestOwner::System || owner == guest.owner;
+            let is_of_guest = |it: &&RunningGuest| {
+                it.manager == Some(MANAGER) && it.uuid == guest.uuid && is_trusted(it.owner)
             };
-            let process = processes.iter().find(its).map_or(0, |it| it.process);
+            let process = processes.iter().find(is_of_guest).map_or(0, |it| it.process);
             ConfiguredGuest { guest: RunningGuest { process, ..guest }, is_complete: true }
         };
         Ok(all.into_iter().map(with_process).collect())

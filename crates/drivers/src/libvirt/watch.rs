@@ -5,7 +5,7 @@
 //! ```
 //!
 //! An event only says that something has changed: which domains run is always read from the list. A
-//! domain gets a new ID at each start, which tells that it was restarted.
+//! domain gets a new ID at each start, so a restart is noticed too.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -126,9 +126,9 @@ impl LibvirtSource {
                 continue;
             }
             is_changed = true;
-            let is_again = daemon.had_connection && daemon.client.is_none();
+            let is_reconnect = daemon.had_connection && daemon.client.is_none();
             match daemon.list(&self.scheme, self.limit, poller) {
-                Ok(()) if is_again && daemon.client.is_some() => self.guests.lost(),
+                Ok(()) if is_reconnect && daemon.client.is_some() => self.guests.lost(),
                 Ok(()) => {}
                 Err(error) => failure = failure.or(Some(error)),
             }
@@ -150,7 +150,8 @@ impl Daemon {
         }
     }
 
-    /// Lists the domains that run. If the daemon does not run, the last list is kept.
+    /// Lists the domains that run. On failure, the last list is kept. A daemon that does not run is
+    /// not an error.
     fn list(
         &mut self,
         scheme: &LibvirtScheme,
@@ -158,7 +159,7 @@ impl Daemon {
         poller: &Poller,
     ) -> Result<(), Error> {
         let deadline = Deadline::after(limit);
-        let listed = self.connected(scheme, deadline, poller).and_then(|mut client| {
+        let listed = self.connection(scheme, deadline, poller).and_then(|mut client| {
             let domains = client.domains(deadline)?;
             self.is_stale = take_events(&mut client)?;
             Ok((client, domains))
@@ -180,8 +181,8 @@ impl Daemon {
                 self.is_stale = false;
                 let is_absent =
                     matches!(error, LibvirtError::NoSocket { .. } | LibvirtError::Refused { .. });
-                let is_new = is_absent && !self.had_connection;
-                let pause = if is_new { ABSENT_DELAY } else { pause_after(self.failures) };
+                let never_seen = is_absent && !self.had_connection;
+                let pause = if never_seen { ABSENT_DELAY } else { pause_after(self.failures) };
                 self.failures = self.failures.saturating_add(1);
                 self.connect_at = Instant::now().checked_add(pause);
                 if is_absent {
@@ -198,7 +199,7 @@ impl Daemon {
     }
 
     /// Takes the existing connection, or connects.
-    fn connected(
+    fn connection(
         &mut self,
         scheme: &LibvirtScheme,
         deadline: Deadline,

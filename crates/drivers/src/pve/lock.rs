@@ -11,18 +11,20 @@ use crate::driver::Error;
 use crate::limits::Limits;
 
 /// The interval at which a held lock is tried again.
-const RETRY: Duration = Duration::from_millis(5);
+const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The lock of a guest, held until this is dropped. It is the one that `qm` takes for a change:
 /// `flock(2)` on a separate file (`PVE::AbstractConfig::lock_config`).
 #[derive(Debug)]
-pub(super) struct GuestLock(#[expect(dead_code, reason = "the lock ends with the file")] File);
+pub(super) struct GuestLock(
+    #[expect(dead_code, reason = "closing the file releases the lock")] File,
+);
 
 impl GuestLock {
     /// Takes the lock.
     ///
     /// # Errors
-    /// Another program keeps it, or the file cannot be opened.
+    /// Another program holds it, or the file cannot be opened.
     pub(super) fn take(paths: &Paths, limits: &Limits) -> Result<GuestLock, Error> {
         let path = paths.lock();
         let failed = |error: std::io::Error| Error::Failed {
@@ -44,7 +46,7 @@ impl GuestLock {
                 );
                 return Err(Error::Busy { domain: paths.domain(), why: why.into() });
             }
-            std::thread::sleep(RETRY);
+            std::thread::sleep(RETRY_INTERVAL);
         }
     }
 }

@@ -98,8 +98,8 @@ fn disk(storage: &Storage, node: &str) -> Properties {
     all
 }
 
-/// The properties of the drive that belongs to the device, if the device is only its USB part. To
-/// be added after the device.
+/// The properties of the drive behind a CD drive's USB part, to be added after that part. `None`
+/// for any other device, which is complete by itself.
 pub(super) fn drive(device: &Device) -> Option<Properties> {
     let Kind::Storage(storage) = &device.kind else { return None };
     let id = device_id(device.name.as_str());
@@ -161,7 +161,7 @@ pub(super) fn backend(device: &Device) -> Option<DeviceBackend> {
     }
 }
 
-/// The back end of vusb's own device, which has to be removed with it.
+/// The back end to remove together with a device that vusb created.
 pub(super) fn backend_to_remove(device: &Device) -> Option<DeviceBackend> {
     if has_unknown_chardev(device) {
         let own = backend_id(device.name.as_str());
@@ -170,8 +170,8 @@ pub(super) fn backend_to_remove(device: &Device) -> Option<DeviceBackend> {
     backend(device)
 }
 
-/// Whether the device's own character device is only known by its id: it has a form that QEMU does
-/// not show (a file), and it is not recorded.
+/// Whether only the id of the device's own character device is known: it is of a type that QEMU
+/// does not show in full (such as a file), and it is not recorded.
 fn has_unknown_chardev(device: &Device) -> bool {
     match &device.kind {
         Kind::Serial(Serial { chardev: Chardev::Existing(id) })
@@ -182,7 +182,7 @@ fn has_unknown_chardev(device: &Device) -> bool {
     }
 }
 
-/// Why vusb's own device could not be added again exactly as it is.
+/// Why a device that vusb created could not be recreated exactly as it is. `None` if it could.
 pub(super) fn not_restorable(device: &Device) -> Option<&'static str> {
     if has_unknown_chardev(device) {
         return Some("QEMU does not show what its character device is, and it is not recorded");
@@ -248,12 +248,12 @@ pub struct ArgumentOptions {
 }
 
 /// The slots of ICH9 groups, in order of preference: first those of the two groups in a real ICH9
-/// (datasheet, section 5.1.8), then downwards, far from the slots that QEMU gives to devices
-/// without an address.
+/// (datasheet, section 5.1.8), then others from the top down: QEMU gives the lowest free slots to
+/// devices without an address.
 const ICH9_SLOTS: [u8; 8] = [0x1d, 0x1a, 0x1b, 0x19, 0x18, 0x17, 0x16, 0x15];
 
-/// QEMU's arguments for this hardware, to be added to those of a machine without USB of its own. A
-/// QEMU that is started with them is observed to have exactly this hardware.
+/// QEMU's arguments for this hardware, to be added to those of a machine without USB of its own. In
+/// a QEMU that is started with them, vusb observes exactly this hardware.
 ///
 /// # Errors
 /// QEMU cannot be started with a paravirtual controller, a host device that is not plugged in, or a
@@ -366,7 +366,7 @@ fn command_line_device(
     }
     let mut device = device(item, bus, at.port);
     if let Kind::Host(host) = &item.kind {
-        use_lasting_conditions(&mut device, host);
+        use_stable_properties(&mut device, host);
     }
     out.extend(["-device".to_owned(), Value::Object(device).to_string()]);
     if let Some(drive) = drive(item) {
@@ -375,16 +375,16 @@ fn command_line_device(
     Ok(())
 }
 
-/// Names a host device by vendor and product if it was selected by these, and by its port
-/// otherwise. Its address, which changes with each plug, may no longer hold when the guest is
-/// started; it stays only if the port is unknown. QEMU has no condition for a serial number: the
-/// port stands in for it.
-fn use_lasting_conditions(device: &mut Properties, host: &HostRef) {
+/// Makes QEMU find a host device by vendor and product if it was selected by these, and by its port
+/// otherwise: the address changes with each plug, and may be another one when the guest is started.
+/// The address is kept only if the port is unknown. QEMU has no property for a serial number, so
+/// the port replaces that too.
+fn use_stable_properties(device: &mut Properties, host: &HostRef) {
     let port = match &host.selector {
         Selector::Port(port) => Some(port),
         _ => host.port.as_ref(),
     };
-    let conditions = match (&host.selector, port) {
+    let stable = match (&host.selector, port) {
         (Selector::Id { id, serial: None }, _) => {
             json!({"vendorid": id.vendor, "productid": id.product})
         }
@@ -392,7 +392,7 @@ fn use_lasting_conditions(device: &mut Properties, host: &HostRef) {
         (_, None) => return,
     };
     device.retain(|key, _| !matches!(key.as_str(), "hostbus" | "hostaddr"));
-    device.extend(properties(conditions));
+    device.extend(properties(stable));
 }
 
 /// The value of `-chardev`, which is not JSON: a comma in a value has to be doubled.

@@ -1,5 +1,5 @@
 //! Queries QMP for the facts that the device tree does not contain: paths in the object model, the
-//! port counts of an xHCI, the files behind drives, and the far ends of character devices.
+//! port counts of an xHCI, the files behind drives, and what character devices are connected to.
 //!
 //! Each query costs a turn of QEMU's main loop. Queries that do not depend on each other are
 //! therefore sent together.
@@ -34,11 +34,11 @@ pub(super) struct Block {
 #[derive(Debug, Default)]
 pub(super) struct Details {
     pub(super) blocks: Vec<Block>,
-    /// The far end of each character device, as QEMU prints it, by id.
+    /// What each character device is connected to, as QEMU prints it (`filename`), by id.
     pub(super) chardevs: HashMap<String, String>,
     /// The address of each socket as QEMU's `SocketAddress`, by id. Only queried for devices that
-    /// are not recorded. For a client it is the configured address. The printed form has the
-    /// connected address instead, and none at all for a Unix socket.
+    /// are not recorded. For a client, it is the configured address. `filename` contains the
+    /// connected address instead, and no address at all for a Unix socket.
     pub(super) addresses: HashMap<String, Value>,
     /// The files that vusb has passed to QEMU. Only queried if a device may use one.
     pub(super) passed: Vec<PassedFile>,
@@ -229,7 +229,7 @@ fn set_port_count(
     }
 }
 
-/// The objects without ids whose drivers are among those in the scan, the oldest first.
+/// The objects without ids that controllers and devices of the scan may be, the oldest first.
 fn list_candidates(session: &mut Session, scan: &Scan) -> Result<Vec<Object>, Error> {
     // The machine's own devices are older than those of the command line.
     const PARENTS: [&str; 2] = ["/machine/unattached", "/machine/peripheral-anon"];
@@ -402,8 +402,8 @@ mod tests {
         assert_eq!(paths, [Some("/k/2"), Some("/m/0"), Some("/k/0"), None]);
     }
 
-    /// A controller without a PCI address is found by its driver, if only one controller of a
-    /// machine can be meant.
+    /// A controller without a PCI address is found by its driver, if that is built into machines
+    /// and only one controller has it.
     #[test]
     fn a_built_in_controller_is_found_if_it_is_the_only_one() {
         let object = |qom_path: &str, driver: &str| Object {
@@ -422,8 +422,8 @@ mod tests {
         }
     }
 
-    /// A guess from the record: port counts of xHCIs under their names, files and streams if there
-    /// are devices with them.
+    /// The record tells what is probably needed: the port counts of xHCIs by their names, and files
+    /// and character devices if recorded devices use them.
     #[test]
     fn a_record_decides_what_is_prefetched() {
         let commands = |lines: &str| {

@@ -79,9 +79,9 @@ struct HostileDevice {
 }
 
 impl HostileGuest {
-    /// Makes up to 15 devices from `data`: for each a byte that chooses its form, and for a host
-    /// device the length of its product string and the string, which is ASCII without zeros: QEMU
-    /// asks libusb for that.
+    /// Makes up to 15 devices from `data`. Each takes a byte that chooses its form. One whose
+    /// product string does not come from QEMU then takes a byte for the length of the string, and
+    /// the string: ASCII without zeros, as libusb returns it.
     pub fn from_bytes(data: &[u8]) -> HostileGuest {
         let mut bytes = data.iter().copied();
         let mut devices = Vec::new();

@@ -21,8 +21,8 @@ use rustix::net::{
 };
 use vusb_host::Process;
 
-/// How long the kernel may take for the list. It answers at once.
-const LIMIT: Duration = Duration::from_secs(1);
+/// The timeout for each part of the list. The kernel normally sends it at once.
+const RECEIVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The longest part of the list in bytes: `NLMSG_GOODSIZE` is at most 8 KiB, and dumps use up to
 /// 32 KiB (Linux, `net/netlink/af_netlink.c`).
@@ -59,7 +59,7 @@ pub(super) enum MonitorClient {
 /// Who is connected to the socket at `path`.
 ///
 /// # Errors
-/// The kernel does not report it.
+/// The socket does not exist, or the kernel does not list its clients.
 pub(super) fn connected_to(path: &Path) -> io::Result<MonitorClient> {
     let file = std::fs::metadata(path)?;
     let wanted = MonitorSocket {
@@ -75,12 +75,12 @@ pub(super) fn connected_to(path: &Path) -> io::Result<MonitorClient> {
         SocketFlags::CLOEXEC,
         Some(netlink::SOCK_DIAG),
     )?;
-    set_socket_timeout(&netlink, Timeout::Recv, Some(LIMIT))?;
+    set_socket_timeout(&netlink, Timeout::Recv, Some(RECEIVE_TIMEOUT))?;
     send(&netlink, &request(), SendFlags::empty())?;
     let mut buffer = vec![0; MAX_PART];
     loop {
         let (length, _) = recv(&netlink, buffer.as_mut_slice(), RecvFlags::empty())?;
-        match part(buffer.get(..length).unwrap_or_default(), &wanted)? {
+        match search(buffer.get(..length).unwrap_or_default(), &wanted)? {
             Part::Found(peer) => {
                 return Ok(MonitorClient::Program(Process::with_socket(Path::new("/"), peer)));
             }
@@ -90,7 +90,7 @@ pub(super) fn connected_to(path: &Path) -> io::Result<MonitorClient> {
     }
 }
 
-/// The monitor's socket, which is looked for in the list.
+/// What identifies the monitor's socket in the list.
 struct MonitorSocket<'a> {
     path: &'a [u8],
     device: u32,
@@ -115,24 +115,26 @@ fn request() -> Vec<u8> {
     message
 }
 
-/// What a part of the list contains.
+/// The result of searching a part of the list.
 enum Part {
     /// The inode of the peer.
     Found(u32),
+    /// The socket is not in this part, and another one follows.
     More,
+    /// The socket is not in this part, which is the last one.
     End,
 }
 
 /// Looks for the accepted socket in a part of the list.
-fn part(mut bytes: &[u8], wanted: &MonitorSocket<'_>) -> io::Result<Part> {
-    while let (Some(length), Some(kind)) = (word(bytes, 0), half(bytes, 4)) {
+fn search(mut bytes: &[u8], wanted: &MonitorSocket<'_>) -> io::Result<Part> {
+    while let (Some(length), Some(kind)) = (u32_at(bytes, 0), u16_at(bytes, 4)) {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         let message = bytes.get(HEADER..length).unwrap_or_default();
         match kind {
             NLMSG_DONE => return Ok(Part::End),
             NLMSG_ERROR => return Err(io::ErrorKind::Unsupported.into()),
             SOCK_DIAG_BY_FAMILY => {
-                if let Some(peer) = peer(message, wanted) {
+                if let Some(peer) = accepted_peer(message, wanted) {
                     return Ok(Part::Found(peer));
                 }
             }
@@ -144,20 +146,20 @@ fn part(mut bytes: &[u8], wanted: &MonitorSocket<'_>) -> io::Result<Part> {
 }
 
 /// The inode of the peer, if the message is about an accepted socket of this path.
-fn peer(message: &[u8], wanted: &MonitorSocket<'_>) -> Option<u32> {
-    let is_accepted = word(message, 4)? != 0;
+fn accepted_peer(message: &[u8], wanted: &MonitorSocket<'_>) -> Option<u32> {
+    let is_accepted = u32_at(message, 4)? != 0;
     let (mut is_wanted, mut peer) = (false, None);
     let mut attributes = message.get(HEADER..)?;
-    while let (Some(length), Some(kind)) = (half(attributes, 0), half(attributes, 2)) {
+    while let (Some(length), Some(kind)) = (u16_at(attributes, 0), u16_at(attributes, 2)) {
         let length = usize::from(length).max(4);
         let value = attributes.get(4..length)?;
         match kind {
             UNIX_DIAG_NAME => is_wanted |= value.strip_suffix(&[0]).unwrap_or(value) == wanted.path,
             UNIX_DIAG_VFS => {
-                is_wanted |=
-                    word(value, 0) == Some(wanted.inode) && word(value, 4) == Some(wanted.device);
+                is_wanted |= u32_at(value, 0) == Some(wanted.inode)
+                    && u32_at(value, 4) == Some(wanted.device);
             }
-            UNIX_DIAG_PEER => peer = word(value, 0).filter(|inode| *inode != 0),
+            UNIX_DIAG_PEER => peer = u32_at(value, 0).filter(|inode| *inode != 0),
             _ => {}
         }
         attributes = attributes.get(aligned(length)..).unwrap_or_default();
@@ -170,12 +172,12 @@ const fn aligned(length: usize) -> usize {
     length.saturating_add(3) & !3
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     let bytes = bytes.get(at..at.checked_add(4)?)?;
     Some(u32::from_ne_bytes(bytes.try_into().ok()?))
 }
 
-fn half(bytes: &[u8], at: usize) -> Option<u16> {
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     let bytes = bytes.get(at..at.checked_add(2)?)?;
     Some(u16::from_ne_bytes(bytes.try_into().ok()?))
 }
@@ -209,7 +211,7 @@ mod tests {
         message[4] = SOCK_DIAG_BY_FAMILY.to_ne_bytes()[0];
         message[5] = SOCK_DIAG_BY_FAMILY.to_ne_bytes()[1];
         for length in 0..message.len() {
-            assert!(matches!(part(&message[..length], &wanted), Ok(Part::More)));
+            assert!(matches!(search(&message[..length], &wanted), Ok(Part::More)));
         }
     }
 }

@@ -6,16 +6,17 @@
 //! unplug ──▶ remove-fd
 //! ```
 //!
-//! A QEMU that runs as another user, or in a folder or mount namespace of its own, cannot open what
-//! this user can. So a file is passed when QEMU has failed to open it. In another root directory,
-//! the same path may be another file: there the file is passed at once, or the device is refused.
+//! A QEMU that runs as another user, or in a root directory or mount namespace of its own, may not
+//! be able to open what this user can. So a file is passed when QEMU has failed to open it. In
+//! another root directory, the same path may be another file: there the file is passed at once. An
+//! image that cannot be passed there is refused.
 //!
 //! An image is only passed if no other user could replace it (`safe_open.rs`), and if it refers to
 //! no other files: QEMU would resolve a relative name of a backing file against [`FOLDER`].
 //!
 //! Each descriptor in QEMU has a text (`opaque` in QEMU's `qapi/misc.json`). It names the device
-//! that the file is for and the path, so that an observation shows the path. QEMU opens a copy for
-//! the device, so the set can be removed at any time; it is kept for its text.
+//! that the file is for and the path, so that an observation shows the path. QEMU duplicates the
+//! descriptor for the device, so the set can be removed at any time; it is kept for its text.
 
 use std::collections::HashMap;
 use std::fs;
@@ -51,7 +52,7 @@ pub(super) struct PassedFile {
 
 impl PassedFile {
     /// The path that QEMU opens.
-    fn in_qemu(&self) -> String {
+    fn path_in_qemu(&self) -> String {
         format!("{FOLDER}{}", self.set)
     }
 
@@ -59,7 +60,7 @@ impl PassedFile {
     pub(super) fn use_in_backend(&self, backend: &mut DeviceBackend) {
         let DeviceBackend::Block(node) = backend else { return };
         if let Some(file) = node.get_mut("file").and_then(Value::as_object_mut) {
-            file.insert("filename".to_owned(), self.in_qemu().into());
+            file.insert("filename".to_owned(), self.path_in_qemu().into());
         }
     }
 
@@ -67,12 +68,12 @@ impl PassedFile {
     pub(super) fn use_in_device(&self, properties: &mut Properties) {
         if properties.remove("hostbus").is_some() {
             properties.remove("hostaddr");
-            properties.insert("hostdevice".to_owned(), self.in_qemu().into());
+            properties.insert("hostdevice".to_owned(), self.path_in_qemu().into());
         }
     }
 }
 
-/// Whether a path that QEMU has may be a descriptor set.
+/// Whether a path in QEMU names a descriptor set.
 pub(super) fn is_set(path: &str) -> bool {
     path.starts_with(FOLDER)
 }
@@ -80,7 +81,7 @@ pub(super) fn is_set(path: &str) -> bool {
 /// The paths on this machine of the files that vusb has passed, by the paths that QEMU has for
 /// them.
 pub(super) fn paths(files: &[PassedFile]) -> HashMap<String, String> {
-    files.iter().map(|file| (file.in_qemu(), file.path.clone())).collect()
+    files.iter().map(|file| (file.path_in_qemu(), file.path.clone())).collect()
 }
 
 /// The files that vusb has passed. An older QEMU without descriptor sets has none.
@@ -101,8 +102,9 @@ fn parse(answer: &Value) -> Vec<PassedFile> {
     sets.filter_map(file).collect()
 }
 
-/// Whether a process may find another file at a path than this process: its root directory differs.
-/// False if that is unknown. Mount namespaces are not compared: vusbd's unit has one of its own.
+/// Whether a process has another root directory than this process, so that the same path may be
+/// another file there. False if that is unknown. Mount namespaces are not compared: vusbd's unit
+/// has one of its own.
 fn has_other_root(pid: i32) -> bool {
     let root = Path::new("/proc").join(pid.to_string()).join("root");
     match (fs::metadata(root), fs::metadata("/")) {
@@ -114,7 +116,7 @@ fn has_other_root(pid: i32) -> bool {
 /// Opens what QEMU would open.
 ///
 /// # Errors
-/// Why it is not passed, as a sentence about vusb.
+/// Why it is not passed. The text follows "vusb has not passed the file:".
 fn open(kind: &Kind, path: &Path, write: bool) -> Result<OwnedFd, String> {
     let Kind::Storage(storage) = kind else {
         return safe_open::usb_node(path).map_err(|why| why.to_string());
@@ -153,8 +155,8 @@ pub(super) fn is_in_other_root(session: &Session) -> bool {
 }
 
 /// Passes the file of a device to QEMU, and adds it to `passed`, the files that QEMU has. The inner
-/// error says why it was not passed, as a sentence about vusb. It is `None` if QEMU opens no file
-/// for the device, or if the path is not text.
+/// error says why it was not passed, in the form of [`open`]'s. It is `None` if QEMU opens no file
+/// for the device, or if the path is not UTF-8.
 pub(super) fn pass(
     session: &mut Session,
     passed: &mut Vec<PassedFile>,
@@ -195,7 +197,7 @@ pub(super) fn take_back(
         passed.drain(..).partition(|file| file.device == id);
     *passed = others;
     for file in of_device {
-        // QEMU may have removed it with the last user.
+        // QEMU may have removed the set when its last user closed it.
         let _: Result<Value, CommandError> =
             session.execute("remove-fd", json!({"fdset-id": file.set}))?;
     }

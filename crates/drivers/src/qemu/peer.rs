@@ -17,9 +17,9 @@ pub(super) fn connected(path: &str) -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
-/// The identity of the process that listens on a socket: its process ID and start time, and the
-/// boot. `None` if it is not a QEMU: a socket that was passed to QEMU by another program has that
-/// program's credentials.
+/// The identity of the QEMU with this process ID: the ID, its start time, and the boot. `None` if
+/// the process is not a QEMU. The credentials of a socket can name such a process: the program that
+/// created the socket and passed it to QEMU.
 pub(super) fn process(pid: i32) -> Option<GuestIdentity> {
     // The process chooses its name, which need not be UTF-8.
     let command = fs::read(format!("/proc/{pid}/comm")).ok()?;
@@ -61,10 +61,10 @@ mod tests {
     const VARIABLE: &str = "VUSB_TEST_SERVE";
 
     /// A process that is called `qemu-system-x86_64` and serves a QMP socket until it is killed.
-    struct Program(Child);
+    struct FakeQemu(Child);
 
-    impl Program {
-        fn start(folder: &Path, socket: &Path) -> Program {
+    impl FakeQemu {
+        fn start(folder: &Path, socket: &Path) -> FakeQemu {
             let program = folder.join("qemu-system-x86_64");
             symlink(env::current_exe().unwrap(), &program).unwrap();
             let child = Command::new(program)
@@ -72,18 +72,18 @@ mod tests {
                 .env(VARIABLE, socket)
                 .stdout(Stdio::null())
                 .spawn();
-            Program(child.unwrap())
+            FakeQemu(child.unwrap())
         }
     }
 
-    impl Drop for Program {
+    impl Drop for FakeQemu {
         fn drop(&mut self) {
             self.0.kill().unwrap();
             self.0.wait().unwrap();
         }
     }
 
-    /// Not a test: the process of [`Program`]. It answers every command in the same way.
+    /// Not a test: the process of [`FakeQemu`]. It answers every command in the same way.
     #[test]
     fn helper_that_serves() {
         let Some(path) = env::var_os(VARIABLE) else { return };
@@ -113,7 +113,7 @@ mod tests {
         let mut watch = QemuScheme.watch(&options).unwrap().unwrap();
         assert_eq!(watch.running().unwrap(), [""; 0]);
 
-        let program = Program::start(folder.path(), &socket);
+        let program = FakeQemu::start(folder.path(), &socket);
         let web1 = socket.to_str().unwrap().to_owned();
         assert_eq!(watch.wait(LONG).unwrap(), [GuestEvent::Started(web1.clone())]);
         let mut qemu = Qemu::at(&socket, LONG);
@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(process(pid), None);
     }
 
-    /// A process is a QEMU by the name of its program.
+    /// A QEMU is recognized by the name of its program.
     #[test]
     fn a_qemu_has_an_identity() {
         let folder = tempfile::tempdir().unwrap();
@@ -163,7 +163,7 @@ mod tests {
             let mut child = Command::new(loader);
             child.arg(&program).arg("-").stdin(Stdio::piped()).stdout(Stdio::piped());
             let mut child = child.spawn().unwrap();
-            // An answer shows that the loader has been executed.
+            // The echo shows that the loader has been executed.
             child.stdin.as_mut().unwrap().write_all(b".").unwrap();
             child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
             let identity = process(i32::try_from(child.id()).unwrap());

@@ -19,7 +19,7 @@
 //!             addr 0.1, port 1, speed 480, name QEMU USB Tablet, attached
 //! ```
 //!
-//! Lines of other forms are ignored: there are more than are needed here, and new versions add
+//! Lines of other forms are ignored: QEMU prints more than is needed here, and new versions add
 //! more. The newest device is listed first.
 //!
 //! The text contains the product strings of host devices. QEMU prints a line break in one as it is,
@@ -31,7 +31,7 @@
 //! * QEMU prints the string last among what belongs to a device, so nothing after it describes the
 //!   device.
 //!
-//! The end of a string of a device that is not attached is not known. Therefore
+//! If the device is not attached, the end of its string is not known. Therefore
 //! [`confirm`](super::confirm) compares the tree with QEMU's object model.
 
 use vusb_model::address::PortPath;
@@ -114,7 +114,7 @@ enum Open {
     Dev(Dev),
 }
 
-/// Whether QEMU shows a product string that does not come from QEMU for devices of this driver.
+/// Whether the product strings of this driver's devices come from outside QEMU.
 pub(super) fn has_untrusted_product(driver: &str) -> bool {
     matches!(driver, "usb-host" | "usb-redir")
 }
@@ -172,7 +172,7 @@ pub(super) fn parse(text: &str) -> Option<Bus> {
     }
 }
 
-/// Whether the next USB line ends in a product string that does not come from QEMU.
+/// Whether the next USB line ends in a product string from outside QEMU.
 fn expects_untrusted_product(open: &Open) -> bool {
     matches!(open, Open::Dev(dev) if dev.usb.is_none() && has_untrusted_product(&dev.driver))
 }
@@ -189,8 +189,8 @@ fn split_line(text: &str, untrusted: bool) -> (&str, &str) {
 /// The end of the line of an attached device whose product string begins in the first `length`
 /// bytes of the text. `None` if it is not the line of a USB device, or not of an attached one.
 ///
-/// It is the last `, attached` that can follow the string. The device after it cannot have one
-/// there: more text than the longest string is before it.
+/// It is the last `, attached` that is near enough to follow the string. That of the next device is
+/// too far away, because the text before it is longer than the longest string.
 fn attached_end(text: &str, length: usize) -> Option<usize> {
     const NAME: &str = ", name ";
     let first = text.get(..length)?;
@@ -350,7 +350,7 @@ bus: main-system-bus
         root.devices[0].buses[0].devices.clone()
     }
 
-    /// Strings of 31 bytes that would end the bus, move the device, or take the keyboard.
+    /// Strings of up to 31 bytes that could end the bus, move the device, or hide the keyboard.
     #[test]
     fn the_product_string_of_an_attached_device_is_not_parsed() {
         for product in [

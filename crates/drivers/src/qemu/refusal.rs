@@ -7,12 +7,12 @@ use vusb_host::Host;
 use vusb_model::device::Kind;
 use vusb_model::list::few;
 
-/// The cause of a refusal, as a sentence.
+/// The cause of a refusal, as a clause that follows QEMU's description of it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// Another process has locked the image. The sentence is about the image.
+    /// Another process has locked the image. "It" is the image.
     Locked(String),
-    /// QEMU's user may not open the file. The sentence is about QEMU.
+    /// QEMU's user may not open the file. "It" is QEMU.
     Denied(String),
 }
 
@@ -39,7 +39,7 @@ pub(super) fn is_not_opened(desc: &str) -> bool {
     not_opened.iter().any(|part| desc.contains(part))
 }
 
-/// What QEMU opens for a device, and whether for writing.
+/// The file that QEMU opens for a device, and whether it is opened for writing.
 pub(super) fn opened(kind: &Kind) -> Option<(PathBuf, bool)> {
     match kind {
         Kind::Storage(storage) => Some((Path::new(&storage.file).to_owned(), !storage.readonly)),

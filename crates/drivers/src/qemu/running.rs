@@ -4,7 +4,7 @@
 //!  /proc/PID/cmdline ──split──▶ arguments ──▶ name, monitors, who started it ──▶ RunningGuest
 //! ```
 //!
-//! No socket is connected to. Sockets of the same mount namespace are assumed: a QEMU in a
+//! No connection is made. Paths are looked up in the mount namespace of this process: a QEMU in a
 //! container may have its monitor at a path that does not exist here, and is then listed without an
 //! address.
 
@@ -21,22 +21,22 @@ use super::peer::process;
 use crate::scheme::{GuestOwner, RunningGuest};
 use crate::text;
 
-/// The longest command line that is read, in bytes. The kernel's limit for a single argument is
-/// 128 KiB (`MAX_ARG_STRLEN` in `include/uapi/linux/binfmts.h`), and long ones have a few hundred
-/// arguments of 100 bytes.
+/// How much of a command line is read, in bytes. A long one has a few hundred arguments of 100
+/// bytes. The kernel allows 128 KiB for a single argument (`MAX_ARG_STRLEN` in
+/// `include/uapi/linux/binfmts.h`).
 const MAX_COMMAND_LINE: u64 = 1 << 20;
 
-/// The longest file of `-readconfig` that is read, in bytes. Proxmox VE's for q35 has 2 KiB.
+/// How much of a file of `-readconfig` is read, in bytes. Proxmox VE's for q35 has 2 KiB.
 const MAX_CONFIG_FILE: u64 = 64 << 10;
 
-/// How many monitors of a command line are looked for. libvirt and Proxmox VE have one or two.
+/// How many monitors of a command line are read. libvirt and Proxmox VE have one or two.
 const MAX_MONITORS: usize = 16;
 
-/// How much of the `status` of a process is read, in bytes. The users are before the list of
+/// How much of the `status` of a process is read, in bytes. The user IDs are before the list of
 /// groups, which can be long.
 const MAX_STATUS: u64 = 4 << 10;
 
-/// The longest list of accounts that is read, in bytes.
+/// How much of the list of accounts is read, in bytes.
 const MAX_ACCOUNTS: u64 = 1 << 20;
 
 /// The permission bit of a program that runs as its owner (`inode(7)`).
@@ -46,8 +46,8 @@ const SET_USER_ID: u32 = 0o4000;
 /// `include/uapi/linux/audit.h`).
 const NO_LOGIN: &str = "4294967295";
 
-/// The accounts that packages create to run guests: Debian's, Ubuntu's and Arch's, and that of
-/// Fedora, RHEL, SUSE and Gentoo (libvirt's build option `qemu_user`).
+/// The accounts that packages create to run guests (libvirt's build option `qemu_user`): the first
+/// on Debian, Ubuntu and Arch, the second on Fedora, RHEL, SUSE and Gentoo.
 const GUEST_ACCOUNTS: [&str; 2] = ["libvirt-qemu", "qemu"];
 
 /// The id of the character device of libvirt's own monitor (`qemuBuildMonitorCommandLine` in
@@ -62,20 +62,20 @@ pub(crate) const PROXMOX_FOLDER: &str = "/var/run/qemu-server";
 pub(super) const INCUS_FOLDER: &str = "/run/incus/";
 
 /// Every QEMU below `root`, by process ID. Processes that cannot be read are skipped. The devices
-/// of the machine that its command line names are only read if `needs_devices`.
+/// of the machine that a command line names are only read for guests that `needs_devices` selects.
 pub(crate) fn all(root: &Path, needs_devices: impl Fn(&RunningGuest) -> bool) -> Vec<RunningGuest> {
-    those_with(root, |_| true, needs_devices)
+    matching(root, |_| true, needs_devices)
 }
 
 /// Every QEMU below `root` whose command line names devices of the machine.
 pub(crate) fn with_host_devices(root: &Path) -> Vec<RunningGuest> {
-    let mut guests = those_with(root, may_pass_through, |_| true);
+    let mut guests = matching(root, may_pass_through, |_| true);
     guests.retain(|it| !it.host_devices.is_empty() || !it.disks.is_empty());
     guests
 }
 
 /// Every QEMU below `root` whose command line is `wanted`. The others are not parsed.
-fn those_with(
+fn matching(
     root: &Path,
     wanted: impl Fn(&str) -> bool,
     needs_devices: impl Fn(&RunningGuest) -> bool,
@@ -103,14 +103,14 @@ fn guest(
     if !wanted(&text) {
         return None;
     }
-    let command = Command::parse(&bytes)?;
+    let command = CommandLine::parse(&bytes)?;
     let working = fs::read_link(folder.join("cwd")).ok();
-    let reachable = |socket: &PathBuf| {
+    let is_socket = |socket: &PathBuf| {
         let below = socket.strip_prefix("/").unwrap_or(socket);
         fs::metadata(root.join(below)).is_ok_and(|it| it.file_type().is_socket())
     };
     let monitors = command.monitors.iter().filter_map(|path| absolute(path, working.as_deref()));
-    let operand = monitors.into_iter().find(reachable);
+    let operand = monitors.into_iter().find(is_socket);
     let mut guest = RunningGuest {
         operand: operand.and_then(|path| path.into_os_string().into_string().ok()),
         name: command.name,
@@ -132,8 +132,8 @@ fn guest(
 }
 
 /// The devices of the machine that a command line names. If it is too long to be read as a whole,
-/// what was read counts only for a process of the system, which could have the device. A user's
-/// counts as empty: no real guest has such a command line.
+/// the part that was read counts only for a process of the system, which may really have the
+/// devices. For any other process, the result is empty: no real guest has such a command line.
 fn devices(root: &Path, text: &str, working: Option<&Path>, guest: &RunningGuest) -> PassedThrough {
     let passed = passed_through(text, &|file| {
         let path = absolute(Path::new(file), working)?;
@@ -143,12 +143,12 @@ fn devices(root: &Path, text: &str, working: Option<&Path>, guest: &RunningGuest
         return passed;
     }
     let is_system = guest.owner == GuestOwner::System;
-    tracing::debug!(pid = guest.process, is_system, "this command line is not read as a whole");
+    tracing::debug!(pid = guest.process, is_system, "the command line was not read completely");
     if is_system { passed } else { PassedThrough::default() }
 }
 
-/// The owner of the process with this folder in `/proc`, from its `status`. The folder itself
-/// belongs to root if the process cannot be traced (`PR_SET_DUMPABLE(2const)`).
+/// The owner of the process with this folder in `/proc`, from its `status`. The owner of the folder
+/// does not tell: it is root if the process cannot be traced (`PR_SET_DUMPABLE(2const)`).
 fn owner(root: &Path, folder: &Path) -> GuestOwner {
     let status = read(&folder.join("status"), MAX_STATUS).unwrap_or_default();
     let status = String::from_utf8_lossy(&status);
@@ -166,10 +166,10 @@ fn owner(root: &Path, folder: &Path) -> GuestOwner {
     }
 }
 
-/// The owner of a process that runs as root. A program with the set-user-ID bit belongs to its
-/// user: `sudo` runs as root alone while it asks for a password, with the name and arguments that
-/// its user chose. If the program is hidden, the login user decides (`proc_pid_loginuid(5)`);
-/// services have none.
+/// The owner of a process whose user IDs are all root's. A program with the set-user-ID bit does
+/// not count as the system's: while `sudo` asks for a password, all its user IDs are root's, but
+/// its user chose its name and arguments. If the program file cannot be examined, the login user
+/// decides (`proc_pid_loginuid(5)`); services have none.
 fn owner_of_root(folder: &Path) -> GuestOwner {
     let login = || String::from_utf8(read(&folder.join("loginuid"), 16)?).ok();
     let is_system = match fs::metadata(folder.join("exe")) {
@@ -184,8 +184,8 @@ fn is_guest_account(root: &Path, uid: u32) -> bool {
     let accounts = read(&root.join("etc/passwd"), MAX_ACCOUNTS).unwrap_or_default();
     String::from_utf8_lossy(&accounts).lines().any(|line| {
         let mut fields = line.split(':');
-        let is_one = fields.next().is_some_and(|name| GUEST_ACCOUNTS.contains(&name));
-        is_one && fields.nth(1) == Some(uid.to_string().as_str())
+        let is_listed = fields.next().is_some_and(|name| GUEST_ACCOUNTS.contains(&name));
+        is_listed && fields.nth(1) == Some(uid.to_string().as_str())
     })
 }
 
@@ -197,10 +197,10 @@ fn config_file(path: &Path) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// The name of the guest whose QEMU is the process `pid` of this machine: that of its `-name`.
+/// The name of a guest, from the `-name` of its QEMU: the process `pid` of this machine.
 pub(super) fn name_of(pid: i32) -> Option<String> {
     let path = Path::new("/proc").join(pid.to_string()).join("cmdline");
-    Command::parse(&read(&path, MAX_COMMAND_LINE)?)?.name
+    CommandLine::parse(&read(&path, MAX_COMMAND_LINE)?)?.name
 }
 
 fn read(path: &Path, limit: u64) -> Option<Vec<u8>> {
@@ -209,16 +209,16 @@ fn read(path: &Path, limit: u64) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// A path of a process with this working directory. `None` if it is relative and the directory is
-/// unknown, or if it is a name in the abstract namespace.
+/// The absolute form of a path of a process with this working directory. `None` if the path is
+/// relative and the directory is unknown.
 fn absolute(path: &Path, working: Option<&Path>) -> Option<PathBuf> {
     let path = if path.is_absolute() { path.to_owned() } else { working?.join(path) };
     Some(path.components().filter(|it| *it != Component::CurDir).collect())
 }
 
-/// The facts in a QEMU's command line.
+/// What a QEMU's command line says about its guest.
 #[derive(Debug, PartialEq, Eq)]
-struct Command {
+struct CommandLine {
     name: Option<String>,
     /// The Unix sockets of QMP monitors that accept clients: those of `-qmp`, then those of
     /// `-qmp-pretty`, then those of `-mon`.
@@ -227,10 +227,10 @@ struct Command {
     uuid: Option<String>,
 }
 
-impl Command {
+impl CommandLine {
     /// Parses the arguments of a process, each of which ends in a zero byte. `None` if the program
     /// is not a QEMU with a guest of its own: Xen's device models belong to a Xen guest.
-    fn parse(bytes: &[u8]) -> Option<Command> {
+    fn parse(bytes: &[u8]) -> Option<CommandLine> {
         let text = String::from_utf8_lossy(bytes);
         let arguments = after_qemu(text.split('\0'))?;
         let options: Vec<(&str, &str)> = options(arguments).collect();
@@ -244,17 +244,17 @@ impl Command {
         for (id, path) in values("chardev").filter_map(chardev) {
             sockets.entry(id).or_insert(path);
         }
-        let controls =
+        let from_mon =
             values("mon").filter_map(|value| sockets.get(&control_monitor(value)?).cloned());
-        let short = ["qmp", "qmp-pretty"].into_iter().flat_map(values).filter_map(unix_server);
-        let monitors: Vec<PathBuf> = short.chain(controls).take(MAX_MONITORS).collect();
+        let from_qmp = ["qmp", "qmp-pretty"].into_iter().flat_map(values).filter_map(unix_server);
+        let monitors: Vec<PathBuf> = from_qmp.chain(from_mon).take(MAX_MONITORS).collect();
         let is_libvirt = values("mon").chain(values("chardev")).any(|value| {
             parameters(value, "chardev").iter().any(|(key, value)| {
                 matches!(key.as_str(), "id" | "chardev") && value == LIBVIRT_MONITOR
             })
         });
         let is_proxmox = sockets.values().any(|path| path.starts_with(PROXMOX_FOLDER));
-        // Incus has its monitor in a file that QEMU reads.
+        // Incus defines its monitor in a file of `-readconfig`.
         let mut files = values("readconfig").chain(values("pidfile"));
         let is_incus = files.any(|path| path.starts_with(INCUS_FOLDER));
         let manager = match (is_libvirt, is_proxmox, is_incus) {
@@ -264,13 +264,13 @@ impl Command {
             _ => None,
         };
         let name = values("name").next_back().and_then(guest_name);
-        // Proxmox VE passes the UUID as a field of the system's firmware table.
+        // Proxmox VE passes the UUID in the SMBIOS structure of the system, which has type 1.
         let smbios = values("smbios").map(|value| parameters(value, "type"));
         let system = smbios.filter(|it| find(it, "type") == Some("1"));
         let in_smbios = system.filter_map(|it| find(&it, "uuid").map(str::to_owned)).next_back();
         let uuid = values("uuid").next_back().map(str::to_owned).or(in_smbios);
         let uuid = uuid.map(|it| it.to_ascii_lowercase());
-        Some(Command { name, monitors, manager, uuid })
+        Some(CommandLine { name, monitors, manager, uuid })
     }
 }
 
@@ -281,8 +281,8 @@ pub(super) fn is_qemu(pid: i32) -> bool {
     after_qemu(String::from_utf8_lossy(&bytes).split('\0')).is_some()
 }
 
-/// The QEMU arguments; `None` if another program was started. The dynamic loader may be in
-/// front: a QEMU of another distribution is started as
+/// The arguments that follow QEMU's name. `None` if another program was started. The dynamic loader
+/// may come first: a QEMU of another distribution is started as
 /// `ld-linux-x86-64.so.2 --library-path DIR qemu-system-x86_64`.
 fn after_qemu<'a>(
     mut arguments: impl Iterator<Item = &'a str>,
@@ -407,14 +407,16 @@ mod tests {
         assert_eq!(name_of(i32::try_from(std::process::id()).unwrap()), None);
     }
 
-    fn command(line: &str) -> Option<Command> {
-        Command::parse((line.split_whitespace().collect::<Vec<_>>().join("\0") + "\0").as_bytes())
+    fn command(line: &str) -> Option<CommandLine> {
+        CommandLine::parse(
+            (line.split_whitespace().collect::<Vec<_>>().join("\0") + "\0").as_bytes(),
+        )
     }
 
     #[track_caller]
     fn has(line: &str, name: Option<&str>, monitors: &[&str], manager: Option<&'static str>) {
         let monitors = monitors.iter().map(PathBuf::from).collect();
-        let expected = Command { name: name.map(str::to_owned), monitors, manager, uuid: None };
+        let expected = CommandLine { name: name.map(str::to_owned), monitors, manager, uuid: None };
         assert_eq!(command(line), Some(expected), "{line}");
     }
 
@@ -501,8 +503,8 @@ mod tests {
         ] {
             assert_eq!(command(line), None, "{line}");
         }
-        assert_eq!(Command::parse(b""), None);
-        assert!(Command::parse(b"kvm\0\xff\0-name\0").is_some());
+        assert_eq!(CommandLine::parse(b""), None);
+        assert!(CommandLine::parse(b"kvm\0\xff\0-name\0").is_some());
     }
 
     #[test]
@@ -549,7 +551,7 @@ mod tests {
             fs::write(folder.join("loginuid"), login).unwrap();
             assert_eq!(owner(), expected, "{login}");
         }
-        // The program decides if it can be seen: here `sudo qemu-system-x86_64`.
+        // If the program file can be examined, it decides: here a QEMU that `sudo` has started.
         let program = folder.join("exe");
         fs::write(&program, "").unwrap();
         assert_eq!(owner(), GuestOwner::System);
@@ -591,7 +593,7 @@ mod tests {
         });
     }
 
-    /// A user cannot make this take long, and a guest of the system cannot be hidden by it.
+    /// A user cannot make reading take long, and the limit does not hide a guest of the system.
     #[test]
     fn a_command_line_that_is_too_long_counts_only_for_the_system() {
         let machine = tempfile::tempdir().unwrap();
@@ -599,19 +601,19 @@ mod tests {
         let folder = root.join("proc/7");
         fs::create_dir_all(&folder).unwrap();
         let files = "-readconfig /none ";
-        let write = |uid: u32, count: usize| {
+        let found = |uid: u32, count: usize| {
             fs::write(folder.join("status"), format!("Uid:\t{uid}\t{uid}\t{uid}\t{uid}\n"))
                 .unwrap();
             let line = format!("kvm -device usb-host,hostbus=1,hostport=2 {}", files.repeat(count));
             fs::write(folder.join("cmdline"), line.replace(' ', "\0")).unwrap();
             with_host_devices(root).into_iter().map(|it| it.host_devices.len()).sum::<usize>()
         };
-        assert_eq!([write(1000, 16), write(1000, 17), write(1000, 20_000)], [1, 0, 0]);
-        assert_eq!([write(0, 16), write(0, 17), write(0, 20_000)], [1; 3]);
+        assert_eq!([found(1000, 16), found(1000, 17), found(1000, 20_000)], [1, 0, 0]);
+        assert_eq!([found(0, 16), found(0, 17), found(0, 20_000)], [1; 3]);
     }
 
     #[test]
-    fn only_a_few_monitors_are_looked_for() {
+    fn only_a_few_monitors_are_read() {
         let line = |count| format!("kvm {}", "-qmp unix:/a,server=on ".repeat(count));
         let monitors = |count| command(&line(count)).unwrap().monitors.len();
         assert_eq!([monitors(2), monitors(20_000)], [2, MAX_MONITORS]);

@@ -21,7 +21,7 @@ use vusb_host::trust;
 /// `drivers/usb/core/usb.c`).
 const USB_DEVICE_MAJOR: u32 = 189;
 
-/// Why a file was not opened, as a sentence.
+/// Why a file was not opened, as a clause in which "it" is vusb.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NotOpened(String);
 
@@ -35,7 +35,7 @@ fn failed(path: &Path, error: Errno) -> NotOpened {
     NotOpened(format!("it cannot open {} either: {error}", path.display()))
 }
 
-/// Opens a regular file or a block device, for reading or for `write` too.
+/// Opens a regular file or a block device for reading, and with `write` for writing too.
 ///
 /// # Errors
 /// It cannot be opened; it is something else; or another user could replace it, or a folder on its
@@ -82,7 +82,7 @@ fn open_image(
 ) -> Result<OwnedFd, NotOpened> {
     let file = open_at(folder, name, write).map_err(|error| failed(at, error))?;
     check_image(at, &fstat(&file).map_err(|error| failed(at, error))?, is_shared)?;
-    blocking(&file, at)?;
+    make_blocking(&file, at)?;
     Ok(file)
 }
 
@@ -97,7 +97,7 @@ pub(super) fn usb_node(path: &Path) -> Result<OwnedFd, NotOpened> {
     if !is_device || rustix::fs::major(found.st_rdev) != USB_DEVICE_MAJOR {
         return Err(NotOpened(format!("{} is not a USB device", path.display())));
     }
-    blocking(&file, path)?;
+    make_blocking(&file, path)?;
     Ok(file)
 }
 
@@ -108,18 +108,18 @@ fn open_at(folder: impl AsFd, name: &Path, write: bool) -> Result<OwnedFd, Errno
     openat(folder, name, access | flags, Mode::empty())
 }
 
-/// QEMU receives the file as if it had opened it: without `O_NONBLOCK`.
-fn blocking(file: &OwnedFd, at: &Path) -> Result<(), NotOpened> {
+/// Clears `O_NONBLOCK`, so that QEMU receives the file as if it had opened it itself.
+fn make_blocking(file: &OwnedFd, at: &Path) -> Result<(), NotOpened> {
     fcntl_setfl(file, OFlags::empty()).map_err(|error| failed(at, error))
 }
 
-/// Checks that others cannot replace an entry of the folder, except perhaps one of their own:
-/// returns whether they can make such entries.
+/// Checks that other users can replace at most their own entries in the folder. Returns whether
+/// they can have entries in it.
 fn check_folder(at: &Path, folder: &Stat) -> Result<bool, NotOpened> {
     trust::check_folder(folder.st_uid, folder.st_mode).map_err(|why| replaceable(at, why))
 }
 
-/// Checks the owner of an entry, if others can make entries in its folder.
+/// Checks the owner of an entry, if other users can have entries in its folder.
 fn check_entry(at: &Path, entry: &Stat, is_shared: bool) -> Result<(), NotOpened> {
     if !is_shared {
         return Ok(());
@@ -131,13 +131,13 @@ fn replaceable(at: &Path, why: impl fmt::Display) -> NotOpened {
     NotOpened(format!("{} {why}, so another user could replace the image", at.display()))
 }
 
-/// Checks what is or would be opened.
+/// Checks the file that was opened or is about to be.
 fn check_image(at: &Path, entry: &Stat, is_shared: bool) -> Result<(), NotOpened> {
     check_entry(at, entry, is_shared)?;
     match FileType::from_raw_mode(entry.st_mode) {
         // The kernel may allow any user to make a hard link to a file of root.
         FileType::RegularFile if is_shared && entry.st_nlink > 1 => {
-            Err(replaceable(at, "has several names, and all users may write to its folder"))
+            Err(replaceable(at, "has several hard links, and other users may write to its folder"))
         }
         FileType::RegularFile | FileType::BlockDevice => Ok(()),
         _ => Err(NotOpened(format!("{} is neither a file nor a block device", at.display()))),
@@ -227,7 +227,7 @@ mod tests {
         // Another user may have made the link in a sticky folder.
         set_mode(&shared, 0o1777);
         fs::hard_link(shared.join("a.img"), folder.join("b.img")).unwrap();
-        assert!(why(&shared.join("a.img")).contains("several names"));
+        assert!(why(&shared.join("a.img")).contains("several hard links"));
         assert!(image(&folder.join("b.img"), true).is_ok());
     }
 

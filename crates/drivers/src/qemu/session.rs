@@ -1,4 +1,4 @@
-//! A connection to QEMU's monitor, with the errors of a driver.
+//! A connection to QEMU's monitor, whose failures are reported as errors of a driver.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -27,8 +27,8 @@ pub(super) struct Session {
     version: String,
 }
 
-/// How long a shared monitor is held for an event. Other programs wait for a few seconds, and most
-/// devices are gone within this time.
+/// How long a shared monitor is held for an event. It is enough for most removals, and short: other
+/// programs give up after a few seconds.
 const SHARED_WAIT: Duration = Duration::from_millis(20);
 
 /// QEMU's answers to commands, in their order. An `Err` is QEMU's refusal.
@@ -64,7 +64,7 @@ impl Session {
         self.limits.next_wait()
     }
 
-    /// The process at the other end; `None` without a connection, or if it is unknown.
+    /// The ID of the process at the other end; `None` without a connection, or if it is unknown.
     pub(super) fn peer(&self) -> Option<i32> {
         let credentials = socket_peercred(self.client.as_ref()?.socket()).ok()?;
         Some(credentials.pid.as_raw_nonzero().get())
@@ -113,7 +113,7 @@ impl Session {
             tracing::debug!(%error, "cannot find out who is connected");
             MonitorClient::Program(None)
         });
-        let by = match client {
+        let holder = match client {
             MonitorClient::NoProgram => {
                 return Error::TimedOut {
                     what: format!("waiting for a greeting from {}", self.domain),
@@ -126,7 +126,7 @@ impl Session {
             MonitorClient::Program(None) => "another program".to_owned(),
         };
         let why = format!(
-            "{by} is connected to its monitor, and QEMU serves one client per socket; close that connection, or start QEMU with a second `-qmp` socket"
+            "{holder} is connected to its monitor, and QEMU serves one client per socket; close that connection, or start QEMU with a second `-qmp` socket"
         );
         Error::Busy { domain: self.domain.clone(), why: why.into() }
     }
@@ -179,14 +179,14 @@ impl Session {
         duration: Duration,
         pick: impl FnMut(&Event) -> Option<T>,
     ) -> Result<Option<T>, Error> {
-        let connected = if self.is_shared { duration.min(SHARED_WAIT) } else { duration };
+        let held = if self.is_shared { duration.min(SHARED_WAIT) } else { duration };
         let Some(client) = &mut self.client else { return Ok(None) };
-        match client.wait_event(Deadline::after(connected), pick) {
+        match client.wait_event(Deadline::after(held), pick) {
             Ok(picked) => Ok(Some(picked)),
             Err(QmpError::TimedOut { .. }) => {
                 if self.is_shared {
                     self.close();
-                    std::thread::sleep(duration.saturating_sub(connected));
+                    std::thread::sleep(duration.saturating_sub(held));
                 }
                 Ok(None)
             }
@@ -239,7 +239,7 @@ mod tests {
         let error = session.execute("query-status", Value::Null).unwrap_err();
         assert!(matches!(&error, Error::TimedOut { .. }), "{error}");
 
-        // The attempt above is still in the queue. It is not served either.
+        // The attempt above is still first in the queue, although its client has closed it.
         let _first = listener.accept().unwrap();
         let client = UnixStream::connect(&path).unwrap();
         let _served = listener.accept().unwrap();

@@ -1,5 +1,6 @@
-//! QEMU's arguments as libvirt writes them, with its ids, order and forms. The guest's hardware is
-//! then what libvirt would have started, including the names that QEMU uses in a migration stream.
+//! QEMU's arguments as libvirt writes them, with its ids, order and syntax. The guest then has the
+//! hardware that libvirt would have given it, including the names that QEMU uses in a migration
+//! stream.
 //!
 //! ```text
 //!   controllers ─▶ hubs ─▶ usb-ccid ─▶ disks ─▶ mtp ─▶ nets
@@ -7,9 +8,11 @@
 //! ```
 //!
 //! The order is that of libvirt's `qemuBuildCommandLine` (`src/qemu/qemu_command.c`, 11.3). Devices
-//! of one kind are in the order of the configuration. First come the PCI buses of controllers that
-//! the machine does not have by itself. They have libvirt's names, and their bridges are in slots
-//! that QEMU chooses, because PCI devices other than USB controllers are not known here.
+//! of one kind are in the order of the configuration.
+//!
+//! PCI bridges come first: one for each bus that the address of a controller names, except the root
+//! bus. The buses have libvirt's names. QEMU chooses the slots of the bridges, because PCI devices
+//! other than USB controllers are not known here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,8 +36,8 @@ use crate::qemu::names::{CD_DRIVE, controller_driver, driver_of};
 /// by name.
 pub type DeviceProperties = BTreeMap<Name, Vec<(&'static str, Property)>>;
 
-/// QEMU's arguments for the hardware of a libvirt domain. `order` has the devices in the order of
-/// its configuration. `root` is the PCI bus that the machine has by itself.
+/// QEMU's arguments for the hardware of a libvirt domain. `order` lists the devices in the order of
+/// its configuration. `root` is the machine's root PCI bus.
 ///
 /// # Errors
 /// QEMU cannot be started with a paravirtual controller, a host device that is not plugged in, or a
@@ -158,16 +161,17 @@ impl CommandLine {
         self.push("-device", object.text());
     }
 
-    /// A bridge to the bus of `at`. The bus of a root port has a single slot, the first.
+    /// Writes the bridge that provides the bus of `at`. On PCI Express, slot 0 means a root port,
+    /// whose bus has no other slot.
     fn bridge(&mut self, at: &PciAddress, chassis: u8, root: &str) {
-        let (driver, number) = match (root, at.slot) {
+        let (driver, chassis_property) = match (root, at.slot) {
             ("pcie.0", 0) => ("pcie-root-port", Some("chassis")),
             ("pcie.0", _) => ("pcie-pci-bridge", None),
             _ => ("pci-bridge", Some("chassis_nr")),
         };
         let mut object = Object::new(driver);
-        if let Some(number) = number {
-            object.put(number, chassis);
+        if let Some(property) = chassis_property {
+            object.put(property, chassis);
         }
         object.put("id", at.bus.clone());
         self.device(&object);
@@ -193,7 +197,7 @@ impl CommandLine {
             (pci, _) => pci.clone(),
         };
         let mut main = Object::new(driver);
-        // libvirt does not write QEMU's default.
+        // libvirt only writes port counts that are configured. Without them, QEMU uses its default.
         let default = (QEMU_XHCI_PORTS, QEMU_XHCI_PORTS);
         if controller.model.is_xhci()
             && (controller.ports.usb2(), controller.ports.usb3()) != default
@@ -279,7 +283,7 @@ impl DeviceWriter<'_> {
         self.properties.get(&self.device.name).into_iter().flatten()
     }
 
-    /// The texts among the properties whose keys start with `prefix`, with the rest of the key.
+    /// The text properties whose keys start with `prefix`, by the rest of the key.
     fn options(&self, prefix: &'static str) -> impl Iterator<Item = (&'static str, &str)> {
         self.properties().filter_map(move |(key, property)| match property {
             Property::Text(text) => Some((key.strip_prefix(prefix)?, text.as_str())),
@@ -293,8 +297,8 @@ impl DeviceWriter<'_> {
         Cache::of(word)
     }
 
-    /// Sets the options that a disk's configuration has for the block node of its file or of its
-    /// format. The node of the format only takes options that every driver has.
+    /// Sets the configured options of a disk's block node: that of its file, or with `is_format`
+    /// that of its format, which only takes options that every block driver has.
     fn put_block_options(&self, object: &mut Object, is_format: bool) {
         if let Some(cache) = self.cache() {
             object.put("cache", json!({"direct": cache.direct, "no-flush": cache.no_flush}));
@@ -306,7 +310,7 @@ impl DeviceWriter<'_> {
         }
     }
 
-    /// The options of the character device, as they follow those of the model.
+    /// The configured options of the character device, to be appended to those of the model.
     fn chardev_options(&self) -> String {
         let option = |(key, text): (&str, &str)| format!(",{key}={}", text.replace(',', ",,"));
         self.options(OF_CHARDEV).map(option).collect()
@@ -406,7 +410,7 @@ impl DeviceWriter<'_> {
                 object.put("readonly", !mtp.writable);
             }
             Kind::Other(other) => {
-                let why = "vusb does not know the type of its back end";
+                let why = "vusb does not support all of its settings";
                 return Err(refuse(format!("{} ({})", self.device.name, other.driver), why));
             }
             Kind::Storage(_)

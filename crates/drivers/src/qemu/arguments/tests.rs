@@ -53,11 +53,11 @@ fn group() -> Vec<Companion> {
         .collect()
 }
 
-fn cold(lines: &[&str]) -> Vec<String> {
+fn command_line(lines: &[&str]) -> Vec<String> {
     pairs(&arguments(&hardware(lines), &ArgumentOptions::default()).unwrap())
 }
 
-/// Options with their values; the properties of JSON are sorted.
+/// Each option with its value, as one string.
 fn pairs(arguments: &[String]) -> Vec<String> {
     arguments.chunks(2).map(|pair| pair.join(" ")).collect()
 }
@@ -65,7 +65,7 @@ fn pairs(arguments: &[String]) -> Vec<String> {
 #[test]
 fn a_controller_of_each_form_has_its_arguments() {
     assert_eq!(
-        cold(&[
+        command_line(&[
             "0 hci0 qemu-xhci 8/4",
             "1 hci1 nec-xhci 15/15 @pci.0/1f.0",
             "2 hci2 ehci 6/0",
@@ -82,12 +82,11 @@ fn a_controller_of_each_form_has_its_arguments() {
     assert!(matches!(&pv, Error::NotImplemented { .. }), "{pv}");
 }
 
-/// The functions of a group are in one slot: that of the record, or the first one that a real ICH9
-/// has.
+/// The functions of a group are in one slot: that of the record, or the next of [`ICH9_SLOTS`].
 #[test]
 fn a_group_is_in_one_slot() {
     assert_eq!(
-        cold(&[
+        command_line(&[
             "0 a ich9-ehci1 6/0 group",
             "1 b ich9-ehci1 6/0 group @pci.2/05.7",
             "2 c ich9-ehci1 6/0"
@@ -107,7 +106,7 @@ fn a_group_is_in_one_slot() {
     let many: Vec<String> =
         (0..9).map(|index| format!("{index} c{index} ich9-ehci1 6/0 group")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    assert_eq!(cold(&many[..8]).len(), 32);
+    assert_eq!(command_line(&many[..8]).len(), 32);
     let error = arguments(&hardware(&many), &ArgumentOptions::default()).unwrap_err();
     assert!(error.to_string().contains("already 8 such groups"), "{error}");
     let error =
@@ -130,7 +129,7 @@ fn spare_slots_are_root_ports() {
 /// The arguments after the controller's, for one device at port 1.
 fn device_arguments(kind: &str) -> Vec<String> {
     let line = format!("0:1 a {kind}");
-    let mut all = cold(&["0 hci0 qemu-xhci 4/4", &line]);
+    let mut all = command_line(&["0 hci0 qemu-xhci 4/4", &line]);
     all.remove(0);
     all
 }
@@ -162,7 +161,8 @@ fn a_device_of_each_kind_has_its_arguments() {
                 r#"-device {"bus":"vusb-0x4-hci0.0","drive":"vusb-a","driver":"usb-storage","id":"vusb-a","port":"1","removable":true,"serial":"S-1"}"#.to_owned(),
             ],
         ),
-        // The guest sees the drive once the machine starts: then it is complete.
+        // The USB part need not stay detached as in a hot plug: the guest starts after the drive
+        // was added.
         (
             "storage:/a.iso,media=cdrom,serial=S-2",
             vec![
@@ -236,9 +236,9 @@ fn plugged_in() -> (Hardware, Address) {
     (present, address)
 }
 
-/// An address changes with each plug. QEMU has no condition for serial numbers and paths.
+/// An address changes with each plug. QEMU has no properties for serial numbers and paths.
 #[test]
-fn a_host_device_is_named_by_what_outlasts_a_replug() {
+fn a_host_device_is_found_by_what_survives_a_replug() {
     let by_port = r#"hostbus":1,"hostport":"4.2""#;
     for (selector, port, expected) in [
         ("0781:5581", Some("1-4.2"), r#""productid":21889,"vendorid":1921"#),
@@ -258,8 +258,8 @@ fn a_host_device_is_named_by_what_outlasts_a_replug() {
         all.plug(address, device).unwrap();
         let all = pairs(&arguments(&all, &ArgumentOptions::default()).unwrap());
         assert!(all[1].contains(expected), "{selector}: {}", all[1]);
-        let conditions = ["hostbus", "hostaddr", "hostport", "vendorid", "productid"];
-        assert_eq!(conditions.iter().filter(|it| all[1].contains(*it)).count(), 2, "{}", all[1]);
+        let keys = ["hostbus", "hostaddr", "hostport", "vendorid", "productid"];
+        assert_eq!(keys.iter().filter(|it| all[1].contains(*it)).count(), 2, "{}", all[1]);
     }
 }
 
@@ -328,7 +328,7 @@ fn a_character_device_is_written_as_qmp_takes_it() {
     }
 }
 
-/// A block node's name has at most 31 characters: up to 26 of the device's name.
+/// A block node's name has at most 31 characters, 5 of which are the prefix `vusb-`.
 #[test]
 fn a_long_name_is_hashed() {
     let short = "a".repeat(26);
@@ -356,7 +356,7 @@ fn only_a_back_end_of_vusb_is_removed() {
     assert_eq!(backend(&of("mouse")), None);
 }
 
-fn libvirt(
+fn libvirt_command_line(
     lines: &[&str],
     order: &[&str],
     properties: &DeviceProperties,
@@ -375,7 +375,7 @@ fn libvirt(
 #[test]
 fn controllers_are_written_as_libvirt_does() {
     assert_eq!(
-        libvirt(
+        libvirt_command_line(
             &[
                 "0 usb ich9-ehci1 6/0 group @pci.0/04.7",
                 "1 usb1 nec-xhci 4/4 @pci.0/05.0",
@@ -406,7 +406,12 @@ fn controllers_are_written_as_libvirt_does() {
     );
     assert!(matches!(pv, Err(Error::NotImplemented { .. })));
     // A group without an address.
-    let group = libvirt(&["0 usb ich9-ehci1 6/0 group"], &[], &DeviceProperties::new(), "pci.0");
+    let group = libvirt_command_line(
+        &["0 usb ich9-ehci1 6/0 group"],
+        &[],
+        &DeviceProperties::new(),
+        "pci.0",
+    );
     assert_eq!(group[0], r#"-device {"driver":"ich9-usb-ehci1","id":"usb","addr":"0x1d.0x7"}"#);
     assert_eq!(
         group[1],
@@ -419,7 +424,7 @@ fn controllers_are_written_as_libvirt_does() {
 fn buses_are_written_as_libvirt_does() {
     let none = DeviceProperties::new();
     let first = |lines: &[&str], root: &str, number: usize| {
-        libvirt(lines, &[], &none, root)[..number].to_vec()
+        libvirt_command_line(lines, &[], &none, root)[..number].to_vec()
     };
     assert_eq!(
         first(
@@ -457,13 +462,13 @@ fn buses_are_written_as_libvirt_does() {
     );
 }
 
-/// In the order of libvirt's command line, whatever the order of the configuration; within a kind,
-/// as in the configuration.
+/// The kinds are in the order of libvirt's command line, and the devices of one kind in that of the
+/// configuration.
 #[test]
 fn devices_are_written_as_libvirt_does() {
     let mut properties = DeviceProperties::new();
     properties.insert("usb-disk0".parse().unwrap(), vec![("bootindex", Property::Number(1))]);
-    let written = libvirt(
+    let written = libvirt_command_line(
         &[
             "0 usb qemu-xhci 15/15",
             "0:1 redir0 redir:spicevmc",
@@ -482,10 +487,10 @@ fn devices_are_written_as_libvirt_does() {
             "0:14 net4 net:none",
             "0:15 usb-disk3 storage:/dev/vusb-none,media=cdrom,serial=CD",
         ],
+        // The last two are not in the hardware.
         &[
             "0:1", "0:2", "0:4", "0:3", "0:5", "0:6", "0:7", "0:8", "0:9", "0:10", "0:11", "0:12",
-            "0:13", "0:14", "0:15", // Not in the hardware.
-            "0:1.1", "5:1",
+            "0:13", "0:14", "0:15", "0:1.1", "5:1",
         ],
         &properties,
         "pci.0",
@@ -554,8 +559,13 @@ fn a_sound_card_gets_the_back_end_of_its_domain() {
 fn names_become_aliases_of_libvirt() {
     let tablet = |name: &str| {
         let line = format!("0:1 {name} tablet");
-        libvirt(&["0 usb qemu-xhci 4/4", &line], &["0:1"], &DeviceProperties::new(), "pci.0")
-            .remove(1)
+        libvirt_command_line(
+            &["0 usb qemu-xhci 4/4", &line],
+            &["0:1"],
+            &DeviceProperties::new(),
+            "pci.0",
+        )
+        .remove(1)
     };
     for (name, id) in [
         ("input12", "input12"),
@@ -572,7 +582,7 @@ fn a_device_whose_back_end_is_only_known_by_its_id_cannot_be_restored() {
     let device = |kind: &str| Device { name: "t".parse().unwrap(), kind: kind.parse().unwrap() };
     assert!(not_restorable(&device("serial:id:vusb-t")).is_some());
     assert!(not_restorable(&device("redir:id:vusb-t")).is_some());
-    // Another tool's character device stays when the device goes.
+    // Another tool's character device is not removed with the device.
     for kind in ["serial:id:mine", "serial:pty", "storage:/a.img", "net", "tablet"] {
         assert_eq!(not_restorable(&device(kind)), None, "{kind}");
     }
@@ -598,7 +608,7 @@ fn options_of_back_ends_are_written_as_libvirt_does() {
             vec![("chardev.reconnect", text("5")), ("chardev.logfile", text("/a,b"))],
         ),
     ]);
-    let written = libvirt(
+    let written = libvirt_command_line(
         &[
             "0 usb qemu-xhci 4/4",
             "0:1 usb-disk0 storage:/a.img",
