@@ -1,8 +1,9 @@
 //! Errors: what happened, its kind, and what the caller can do.
 //!
-//! An error's text says what happened and why. [`Error::advice`] is what only a person can do,
-//! [`Error::remedies`] what a program can do, too. A user interface puts these values into words.
-//! [`Error::exit_code`] sorts errors into the ten kinds that commands end with.
+//! An error's text says what happened and why. [`Error::advice`] is what only a person can do;
+//! [`Error::remedies`] is what a program can do as well. User interfaces put these values into
+//! words. [`Error::exit_code`] is the kind of an error, and the exit code of a command that fails
+//! with it.
 
 use std::fmt;
 use std::io;
@@ -41,7 +42,7 @@ pub enum ExitCode {
     Busy = 4,
     /// Refused by policy, always or without force.
     Policy = 5,
-    /// No free port, or none that takes the speed.
+    /// No free port, or none that supports the speed.
     NoRoom = 6,
     /// The hypervisor cannot be reached.
     Unreachable = 7,
@@ -111,7 +112,7 @@ pub enum Error {
         /// What the caller can do instead.
         remedies: Vec<Remedy>,
     },
-    /// No domain has this name, or several have.
+    /// No domain has this name, or several do.
     #[error("{}", domain_text(.requested, .known, *.several, .damaged))]
     NoSuchDomain {
         /// The requested name.
@@ -147,8 +148,7 @@ pub enum Error {
     #[error(transparent)]
     Refused(#[from] Refused),
     /// The driver failed before this call began its own steps, or it refused all of them at once.
-    /// If that was while an interrupted change was finished, the next call continues with that
-    /// change.
+    /// If this call was finishing an interrupted change, the next call continues with that change.
     #[error(transparent)]
     Driver(#[from] vusb_drivers::Error),
     /// A step failed, or the call was cancelled or its deadline passed; the steps before it were
@@ -170,8 +170,8 @@ pub enum Error {
         /// Why the result of the undo could not be recorded, if it could not.
         unrecorded: Option<Box<Error>>,
     },
-    /// All steps were taken and are in effect, but that could not be recorded. The next call
-    /// records it.
+    /// All steps were taken and are in effect, but could not be recorded. The next call records
+    /// them.
     #[error("{}, but that could not be recorded: {cause}", effects_text(.steps))]
     NotRecorded {
         /// The steps.
@@ -244,12 +244,15 @@ pub enum Error {
     InUse {
         /// The device.
         device: String,
-        /// Who uses it: a process, what the kernel says, or a guest whose configuration or command
-        /// line names it.
+        /// Who uses it, for people: programs, another machine, or a guest, for instance one whose
+        /// configuration or command line names it.
         by: String,
     },
-    /// Another tool created the device, and it is to be moved.
-    #[error("{device} of {domain} was created by another tool: it could not be restored exactly")]
+    /// The device is to be moved, but another tool created it.
+    #[error(
+        "{device} of {domain} was created by another tool, and could not be restored exactly if the \
+         move failed"
+    )]
     OtherTools {
         /// The device's name.
         device: Name,
@@ -269,7 +272,8 @@ pub enum Error {
         /// The format: `qcow2`, `VMDK`.
         format: &'static str,
     },
-    /// The name of an image that is declared raw stands for a format that vusb does not know.
+    /// An image that is declared raw has the file name extension of a format that vusb does not
+    /// support.
     #[error(
         "{} is to be attached as a raw disk, and its name ends in {ending}: vusb attaches raw and qcow2 images",
         path.display()
@@ -277,7 +281,7 @@ pub enum Error {
     UnknownImage {
         /// The image.
         path: PathBuf,
-        /// The ending of its name: `.vmdk`.
+        /// The extension: `.vmdk`.
         ending: &'static str,
     },
     /// An image refers to files that are not beside it.
@@ -285,8 +289,8 @@ pub enum Error {
     RefersElsewhere {
         /// The image.
         path: PathBuf,
-        /// The files and what would be done with them, or why it is unknown to what the image
-        /// refers.
+        /// The files and what would be done with them, or why it is unknown what the image refers
+        /// to.
         refers: Vec<String>,
     },
     /// A device is to be replaced or moved, and could not be restored if a later step failed.
@@ -310,8 +314,8 @@ pub enum Error {
         device: Name,
         /// Why the holder is unreachable, if its guest has ended. It still holds the device.
         gone: Option<String>,
-        /// The domain that wanted it and the device's name there, if it is recorded there too: the
-        /// holder got it after that domain's guest had ended.
+        /// The requesting domain and the device's name there, if its record has the device too: the
+        /// holder got it after the guest of that domain had ended.
         recorded: Option<(String, Name)>,
     },
     /// A claim cannot be used.
@@ -322,7 +326,7 @@ pub enum Error {
         /// Why.
         why: String,
     },
-    /// Other users can replace what is in a folder of vusb's own.
+    /// Other users can replace files in one of vusb's folders.
     #[error("the folder {} is not safe to use: {why}", path.display())]
     UnsafeFolder {
         /// The folder.
@@ -425,12 +429,12 @@ pub enum Error {
         /// The names of the known formats.
         known: Vec<String>,
     },
-    /// A lock was not free in time, or the hypervisor did not reply while another command held the
-    /// lock.
+    /// A lock could not be taken in time, or the hypervisor did not reply while another command
+    /// held the lock.
     #[error("timed out after {} s waiting for {what} ({})", .waited.as_secs_f32(), lock_holder_text(*.pid))]
     Busy {
-        /// The lock: `the lock of qemu:/run/web1.qmp`, `the claims lock` of the records, `the lock
-        /// of all claims` of the machine.
+        /// The lock: `the lock of qemu:/run/web1.qmp`, `the claims lock` (of a state directory) or
+        /// `the lock of all claims` (of the machine).
         what: String,
         /// The process that holds it, if known.
         pid: Option<u32>,
@@ -471,8 +475,9 @@ pub enum Error {
         /// The scheme; `None` if no registered scheme has such guests.
         scheme: Option<String>,
     },
-    /// There is no such scheme, or its guests cannot be watched, or only if folders are specified.
-    #[error("guests of `{scheme}` can only be watched in specified folders, or not at all")]
+    /// There is no such scheme; its guests cannot be watched; it needs folders and none are
+    /// specified; or folders are specified and it does not use any.
+    #[error("guests of `{scheme}` cannot be watched, or only in specified folders")]
     NotWatchable {
         /// The scheme.
         scheme: String,
@@ -500,7 +505,7 @@ impl Error {
         Error::Io { doing, path: path.into(), source }
     }
 
-    /// Whether its text has several lines that show a position in a file.
+    /// Whether its text shows a position in a file, in several lines.
     pub const fn shows_source(&self) -> bool {
         matches!(
             self,
@@ -661,7 +666,7 @@ impl Error {
         }
     }
 
-    /// The error's text without the failed step, for a context that already names it.
+    /// The error's text without the failed step, for a message that already names the step.
     pub(crate) fn without_step(&self) -> String {
         match self {
             Error::Driver(vusb_drivers::Error::Failed { why, .. }) => why.to_string(),
@@ -752,7 +757,7 @@ fn lock_holder_text(pid: Option<u32>) -> String {
     pid.map_or_else(|| "held by another process".to_owned(), |pid| format!("held by pid {pid}"))
 }
 
-/// The effects of steps: `s is plugged in, t is unplugged`.
+/// The effects of steps: `stick is plugged in, mouse is unplugged`.
 fn effects_text(steps: &[Step]) -> String {
     let effect = |step: &Step| match step {
         Step::AddController(it) => format!("controller {} is added", it.name),
