@@ -1,5 +1,5 @@
-//! Whether a guest can be started with what its config names: other domains may hold it, this
-//! machine may need it, and a rule may deny it.
+//! Whether the devices and images that a config names are free: another domain may hold one, this
+//! machine may need it, or a rule may deny it.
 //!
 //! Nothing is claimed: the guest is started later, and perhaps elsewhere.
 
@@ -29,7 +29,7 @@ use crate::session::claims as session_claims;
 pub(crate) struct Obstacle {
     /// The device's name in the guest.
     name: Name,
-    /// Why it is not free: who has it, why this machine needs it, or which rule denies it.
+    /// Why it is not free: who holds it, why this machine needs it, or which rule denies it.
     error: Error,
     /// Whether the refusal stands even with force.
     is_final: bool,
@@ -60,7 +60,7 @@ pub(crate) fn obstacles(
     hardware: &Hardware,
 ) -> Result<Vec<Obstacle>, Error> {
     let owner = Owner::of(call, config);
-    let all = Inventory::new(hardware.clone());
+    let inventory = Inventory::new(hardware.clone());
     let nothing = BTreeMap::new();
     let to = Recipient {
         domain: owner.rule_domain(),
@@ -74,8 +74,8 @@ pub(crate) fn obstacles(
         let kind = files::absolute(&device.kind, config.folder());
         let device = &Device { kind, ..device.clone() };
         let step = Step::Plug(at, device.clone());
-        let claims = || check_claims(call, host_devices, &owner.claimant, &all, &step);
-        // An image or a folder may be on the machine where the guest is started.
+        let claims = || check_claims(call, host_devices, &owner.claimant, &inventory, &step);
+        // An image or a folder may exist only on the machine where the guest will be started.
         let is_here = match &device.kind {
             Kind::Host(host) => host.bus_address.is_some(),
             Kind::Storage(storage) => Path::new(&storage.file).exists(),
@@ -83,12 +83,12 @@ pub(crate) fn obstacles(
             _ => false,
         };
         let permitted = |force| match is_here {
-            true => host_devices.check_permitted(&all, (at, device), &to, force, &claims),
+            true => host_devices.check_permitted(&inventory, (at, device), &to, force, &claims),
             false => Ok(()),
         };
         let found = match permitted(true) {
             Err(error) => Some((error, true)),
-            // It is absent.
+            // An absent host device is not an obstacle.
             Ok(()) if !is_here && matches!(device.kind, Kind::Host(_)) => None,
             Ok(()) => permitted(false).and_then(|()| claims()).err().map(|error| (error, false)),
         };
@@ -139,13 +139,13 @@ fn check_claims(
     call: &Call<'_>,
     host_devices: &HostDevices<'_>,
     own: &Claimant,
-    all: &Inventory,
+    inventory: &Inventory,
     step: &Step,
 ) -> Result<(), Error> {
     let (records, files) = (call.records(), call.claim_files());
     let search = RivalSearch { records: &records, files: &files, own };
     let steps = std::slice::from_ref(step);
-    let wanted = ClaimRequest::all(host_devices, steps, &[], all)?;
+    let wanted = ClaimRequest::all(host_devices, steps, &[], inventory)?;
     match find_rival(&search, host_devices, &wanted)? {
         Some(rival) => Err(rival.into_error(call, None)),
         None => Ok(()),

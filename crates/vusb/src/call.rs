@@ -1,5 +1,5 @@
-//! What the functions behind each verb get: the context, the caller's options, and the time that is
-//! left.
+//! The argument that all verbs have in common: the context, the caller's options, and the time that
+//! is left.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -19,7 +19,7 @@ pub(crate) struct Call<'a> {
     pub(crate) context: &'a Context,
     pub(crate) options: &'a Options,
     pub(crate) limits: Limits,
-    /// The rules of this machine, or the mistakes in their files, once they were read.
+    /// The rules of this machine, or the mistakes in their files, once they have been read.
     rules: Arc<OnceLock<Result<RuleSet, Vec<String>>>>,
 }
 
@@ -33,7 +33,7 @@ impl<'a> Call<'a> {
     /// judged by the same rules.
     ///
     /// # Errors
-    /// [`Error::Rules`]: a file has a mistake. Or the folder of the files cannot be read.
+    /// As [`Context::rules`].
     pub(crate) fn rules(&self) -> Result<&RuleSet, Error> {
         let known = match self.rules.get() {
             Some(known) => known,
@@ -64,7 +64,7 @@ impl<'a> Call<'a> {
         Call { limits: Limits::new(wait, end), ..self.clone() }
     }
 
-    /// Asks all hypervisors at the same time: one that hangs must not delay the others.
+    /// Asks the hypervisors of all schemes in parallel: one that hangs must not delay the others.
     pub(crate) fn ask_schemes<T: Send>(
         &self,
         ask: impl Fn(&dyn Scheme) -> T + Sync,
@@ -209,7 +209,7 @@ mod tests {
             );
             assert_eq!(short.limits.deadline(), deadline);
             assert!(call.with_wait(wait * 2).limits.single_wait() <= wait);
-            // When there are many domains, none takes longer than a single wait.
+            // A brief call takes no longer than a single wait, and ends by the deadline.
             let latest = deadline.unwrap_or_else(|| Instant::now() + wait);
             let end = call.brief().limits.deadline().unwrap();
             assert!(

@@ -1,33 +1,35 @@
 //! Host devices that running guests are given by their command lines, or by the configurations of
 //! the tools that manage them, whoever started the guests.
 //!
-//! Where a tool knows what each of its guests has now, such as libvirt, a guest holds what its
-//! configuration names. If a part of that cannot be read, its command line counts too. Elsewhere
-//! there is only the command line. A hypervisor takes each device that its command line names as
-//! soon as the device is plugged in. So its guest counts as the holder even before that. A guest
-//! that is known only by its command line does not count if it has a record, because the record
-//! says more; and the guest that the device is for never counts:
+//! Some tools, such as libvirt, know what each of their guests has now. Such a guest holds what its
+//! configuration names. If part of the configuration cannot be read, its command line counts too.
+//! For all other guests, there is only the command line. A hypervisor takes a device that its
+//! command line names as soon as the device is plugged in, so the guest counts as the holder even
+//! before that. A guest that is known only by its command line does not count if it has a record,
+//! because the record says more. The guest that the device is for never counts.
+//!
+//! A guest that is known only by its command line holds a device if all of this is true:
 //!
 //! ```text
 //!   the guest runs ─▶ it has no record ─▶ it is another guest
-//!     ─▶ one of its conditions matches, or one of its disks is part of the device
-//!     ─▶ it has not taken another device for that condition
-//!     ─▶ its process is the system's, the caller's, or of a user who may open the device
+//!     ─▶ one of its selectors matches, or one of its disks is part of the device
+//!     ─▶ it has not taken another device for that selector
+//!     ─▶ its process belongs to the system, the caller, or a user who may open the device
 //!     ─▶ it has the device open, or may take it in the next seconds,
 //!        or its open files are hidden, or the device is not plugged in
 //! ```
 //!
 //! It may take the device in the next seconds if the device was just plugged in or the guest has
-//! just started: see [`TAKEN_WITHIN`]. A guest that is paused takes a device when it continues,
-//! which cannot be seen from outside.
+//! just started: see [`TAKEN_WITHIN`]. A paused guest takes a device when it continues; whether it
+//! is paused cannot be seen from outside.
 //!
 //! Any user can start a process with any name and arguments, so a command line counts only if its
 //! user may open the device. A device that is not plugged in has no node with permissions to check.
 //! For such a device, the command lines of other users do not count.
 //!
-//! A command line still names a device that was detached since the start. If the device is plugged
-//! in, the open files of the process show whether the guest has it; otherwise there is no way to
-//! know. So this evidence is weaker than a claim: `force` overrides it.
+//! A command line still names a device that was detached since the guest's start. If the device is
+//! plugged in, the open files of the process show whether the guest has it. If it is not, there is
+//! no way to know. So this evidence is weaker than a claim: `force` overrides it.
 
 use std::cell::LazyCell;
 use std::collections::BTreeSet;
@@ -45,8 +47,8 @@ use crate::record::Records;
 use crate::view::ProcessView;
 
 /// How long after a plug a guest may take a device, and how long after its own start. QEMU looks
-/// for new devices every 2 s (`usb_host_auto_check` in its `hw/usb/host-libusb.c`); the rest is for
-/// a busy machine.
+/// for new devices every 2 s (`usb_host_auto_check` in its `hw/usb/host-libusb.c`); the rest allows
+/// for a busy machine.
 const TAKEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// The guests whose configurations or command lines name host devices.
@@ -61,15 +63,15 @@ pub(crate) struct CommandLines {
 struct Candidate {
     guest: RunningGuest,
     hypervisor: &'static str,
-    /// Its disks that are part of a USB device. A disk with several names is there once.
+    /// Its disks that are part of a USB device. A disk with several names is listed once.
     usb_disks: Vec<(PathBuf, BusId)>,
     /// Its address, if its tool's configuration names the devices.
     configured: Option<String>,
 }
 
-/// How long the tools that manage guests may take to say what the guests have. A libvirt with a
-/// hundred domains takes a tenth of a second.
-const TOOL_LIMIT: Duration = Duration::from_secs(3);
+/// How long a tool that manages guests may take to report what they have. A libvirt with a hundred
+/// domains takes a tenth of a second.
+const TOOL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A guest whose configuration or command line names a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +90,7 @@ impl CommandLines {
             let usb_disks = usb_disks(host, &guest.disks);
             Candidate { guest, hypervisor, usb_disks, configured }
         };
-        let limit = call.limits.next_wait().min(TOOL_LIMIT);
+        let limit = call.limits.next_wait().min(TOOL_TIMEOUT);
         let asked = call.ask_schemes(|scheme| {
             let configured = scheme.named_by_configurations(host.root(), limit);
             let configured = configured.unwrap_or_else(|error| {
@@ -124,7 +126,7 @@ impl CommandLines {
         own: Option<&GuestIdentity>,
     ) -> Option<CommandLineHolder> {
         let mut others = self.others(own).filter(|it| it.configured.is_some());
-        others.find_map(|it| Some(it.holder(&it.names(device, all)?)))
+        others.find_map(|it| Some(it.holder(&it.configured_name(device, all)?)))
     }
 
     /// The guest whose configuration or command line names a device that is plugged in; not the
@@ -149,7 +151,7 @@ impl CommandLines {
             let named = it.guest.host_devices.iter().filter(names);
             let held =
                 held_by_selector(named, || *is_new, |is_new| it.holding(host, &node, is_new));
-            let by_selector = held.map(|(selector, how)| it.condition_text(selector) + how.text());
+            let by_selector = held.map(|(selector, how)| it.selector_text(selector) + how.text());
             let mut disks = it.usb_disks.iter().filter(|(_, of)| *of == device.bus_id);
             let by_disk = || {
                 disks.find_map(|(node, _)| {
@@ -161,8 +163,8 @@ impl CommandLines {
         self.first_without_record(found)
     }
 
-    /// The guest whose configuration or command line may name the same absent device as `selector`;
-    /// not the guest `own`.
+    /// The guest whose configuration or command line may name the same absent device as `selector`
+    /// does; not the guest `own`.
     pub(crate) fn holder_of_absent(
         &self,
         selector: &Selector,
@@ -171,13 +173,13 @@ impl CommandLines {
         let others = self.others(own).filter(|it| it.is_trusted());
         let found = others.filter_map(|it| {
             let named = it.guest.host_devices.iter().find(|it| may_be_same(it, selector))?;
-            Some((it, it.condition_text(named)))
+            Some((it, it.selector_text(named)))
         });
         self.first_without_record(found)
     }
 
-    /// The first of these guests that has no record or is known by its configuration. Records are
-    /// only looked up for these guests.
+    /// The first of these guests that has no record or is known by its configuration. `found`
+    /// yields only guests that hold the device, so only their records are looked up.
     fn first_without_record<'a>(
         &self,
         mut found: impl Iterator<Item = (&'a Candidate, String)>,
@@ -187,7 +189,7 @@ impl CommandLines {
             .map(|it| it.guest.process)
             .collect();
         let has_record = |it: &Candidate| {
-            // Its record may lack what its tool has attached.
+            // The record of a configured guest may lack what its tool has attached.
             it.configured.is_none()
                 && !configured.contains(&it.guest.process)
                 && identities(&it.guest).iter().any(|it| self.records.address_of(it).is_some())
@@ -228,8 +230,8 @@ impl Candidate {
         }
     }
 
-    /// What its configuration calls a device that is plugged in.
-    fn names(&self, device: &HostDevice, all: &[HostDevice]) -> Option<String> {
+    /// What its configuration calls a device that is plugged in. `None` if it does not name it.
+    fn configured_name(&self, device: &HostDevice, all: &[HostDevice]) -> Option<String> {
         let mut selectors = self.guest.host_devices.iter();
         let named = selectors.find(|it| device.matches(it) && !self.has_another(it, device, all));
         let disk = || self.usb_disks.iter().find(|(_, of)| *of == device.bus_id);
@@ -246,14 +248,15 @@ impl Candidate {
         }
     }
 
-    /// How the guest holds the device with this node, which exists: its command line is trusted or
-    /// its user may open the node, and its process has the node open, or may open it soon, or hides
-    /// its open files. `None` if it does not hold the device. `is_new` is whether the device may
-    /// have been plugged in too recently for the guest to have taken it.
+    /// How the guest holds the device with this existing node; `None` if it does not. Its command
+    /// line has to be trusted, or its user has to be allowed to open the node. The guest holds the
+    /// device now if its process has the node open or hides its open files. It may take the device
+    /// soon if the process is young or the device `is_new`: plugged in so recently that the guest
+    /// may not have noticed it yet.
     fn holding(&self, host: &Host, node: &Path, is_new: bool) -> Option<Holding> {
         let pid = self.guest.process;
-        let is_other = matches!(self.guest.owner, GuestOwner::User(_));
-        let counts = self.is_trusted() || (is_other && host.user_may_open(pid, node));
+        let is_user = matches!(self.guest.owner, GuestOwner::User(_));
+        let counts = self.is_trusted() || (is_user && host.user_may_open(pid, node));
         if !counts {
             return None;
         }
@@ -266,16 +269,16 @@ impl Candidate {
         }
     }
 
-    /// A condition as text, which says whether any match is taken.
-    fn condition_text(&self, selector: &Selector) -> String {
+    /// The selector as text. If several devices may match, the text says that any of them is taken.
+    fn selector_text(&self, selector: &Selector) -> String {
         match selector.may_match_several() {
             true => format!("{selector}: it takes any match"),
             false => selector.to_string(),
         }
     }
 
-    /// Whether the guest uses another device that the condition matches. Each condition takes one
-    /// device, so this device stays free.
+    /// Whether the guest uses another device that the selector matches. Each selector takes one
+    /// device, so this device is free.
     fn has_another(&self, selector: &Selector, device: &HostDevice, all: &[HostDevice]) -> bool {
         let uses = |it: &HostDevice| {
             let processes = it.used_by.as_ref().map_or(&[][..], |it| it.processes());
@@ -287,9 +290,9 @@ impl Candidate {
 }
 
 /// The selector by which a guest holds a device, and how it holds it. `named` are the selectors
-/// that match the device, `is_new` whether the device was just plugged in, and `holding` is
-/// [`Candidate::holding`]. A user can write thousands of selectors into a command line, so what
-/// depends on the process and the device is asked once, and only if a selector matches.
+/// that match the device, `is_new` tells whether the device was just plugged in, and `holding` is
+/// [`Candidate::holding`]. A user can write thousands of selectors into a command line, so `is_new`
+/// and `holding` are called at most once, and only if a selector matches.
 fn held_by_selector<'a>(
     mut named: impl Iterator<Item = &'a Selector>,
     is_new: impl FnOnce() -> bool,
@@ -297,8 +300,8 @@ fn held_by_selector<'a>(
 ) -> Option<(&'a Selector, Holding)> {
     let first = named.next()?;
     // An address is valid for one plug, so it does not name a device that is plugged in later.
-    let by_plug = |it: &&Selector| !matches!(it, Selector::Address(_));
-    let lasting = Some(first).filter(by_plug).or_else(|| named.find(by_plug));
+    let is_lasting = |it: &&Selector| !matches!(it, Selector::Address(_));
+    let lasting = Some(first).filter(is_lasting).or_else(|| named.find(is_lasting));
     match holding(lasting.is_some() && is_new())? {
         Holding::Now => Some((first, Holding::Now)),
         Holding::Soon => Some((lasting.unwrap_or(first), Holding::Soon)),
@@ -315,7 +318,7 @@ enum Holding {
 }
 
 impl Holding {
-    /// What follows the name of the device.
+    /// What a message adds to the name of the device.
     const fn text(&self) -> &'static str {
         match self {
             Holding::Now => "",
@@ -324,7 +327,7 @@ impl Holding {
     }
 }
 
-/// Whether this time, since the plug or since the guest's own start, is so short that the guest may
+/// Whether the time since the plug, or since the guest's own start, is so short that the guest may
 /// still be about to take the device.
 fn is_short(time: Duration) -> bool {
     time < TAKEN_WITHIN
@@ -351,24 +354,26 @@ fn usb_disks(host: &Host, nodes: &[PathBuf]) -> Vec<(PathBuf, BusId)> {
     nodes.iter().filter_map(disk).collect()
 }
 
-/// The number of a block device below `/dev`.
+/// The device number of a node below `/dev`; `None` if it is not a block device.
 fn block_device(host: &Host, node: &Path) -> Option<u64> {
     let metadata = std::fs::metadata(host.root().join(node.strip_prefix("/").ok()?)).ok()?;
     metadata.file_type().is_block_device().then(|| metadata.rdev())
 }
 
-/// Whether both selectors may name the same device, which is not plugged in.
-fn may_be_same(theirs: &Selector, wanted: &Selector) -> bool {
-    match (theirs, wanted) {
-        // The device gets another address at its next plug.
+/// Whether both selectors may name the same device, which is not plugged in. `named` is the one of
+/// the guest.
+fn may_be_same(named: &Selector, wanted: &Selector) -> bool {
+    match (named, wanted) {
+        // The device gets another address when it is plugged in again.
         (Selector::Address(_), _) | (_, Selector::Address(_)) => false,
-        _ if theirs == wanted => true,
+        _ if named == wanted => true,
         (_, Selector::Id { id, serial }) => {
-            // Conditions on the port do not match.
+            // The port of the wanted device is unknown, so selectors that require a port do not
+            // match.
             let Ok(port) = UNUSED_PORT.parse() else { return false };
             let address = BusAddress { bus: 0, address: 0 };
             let serial = serial.as_deref();
-            theirs.matches(&Traits { id: *id, serial, port: &port, address, path: None })
+            named.matches(&Traits { id: *id, serial, port: &port, address, path: None })
         }
         (Selector::Port(port), Selector::Path(path)) => port.chain_text() == path.chain(),
         (Selector::Pattern(pattern), Selector::Port(port)) => pattern.may_match_port(port),
@@ -385,8 +390,8 @@ mod tests {
 
     use super::*;
 
-    /// What the process and the node of the device say is read at most once, however many selectors
-    /// match. That takes reading all open files of the process.
+    /// The process and the device's node are examined at most once, however many selectors match:
+    /// this involves reading all open files of the process.
     #[test]
     fn a_guest_is_examined_once_for_a_device() {
         let texts = ["001.004", "1-4", "0781:5581"].repeat(10_000);
@@ -421,7 +426,7 @@ mod tests {
 
     #[test]
     fn absent_devices_are_compared_by_what_their_selectors_have_in_common() {
-        for (theirs, wanted, expected) in [
+        for (named, wanted, expected) in [
             ("0781:5581", "0781:5581", true),
             ("0781:5581", "0781:5581:A1", true),
             ("0781:5581", "0781:5590", false),
@@ -441,8 +446,8 @@ mod tests {
             ("001.004", "0781:5581", false),
             ("001.004", "001.004", false),
         ] {
-            let [a, b] = [theirs, wanted].map(|it| it.parse::<Selector>().unwrap());
-            assert_eq!(may_be_same(&a, &b), expected, "{theirs} {wanted}");
+            let [a, b] = [named, wanted].map(|it| it.parse::<Selector>().unwrap());
+            assert_eq!(may_be_same(&a, &b), expected, "{named} {wanted}");
         }
     }
 }

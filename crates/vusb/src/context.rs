@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::rules::load::{self, FOLDERS, LoadedRules};
 use crate::state::StateDir;
 
-/// The library's context: the folder of the records, the machine whose devices are attached, and
+/// The library's context: the folder of the records, the machine whose devices can be attached, and
 /// the known drivers and formats. It is created once and may be shared by any number of threads.
 ///
 /// Calls that change a domain hold its lock. If such a call fails, the guest is as before, or the
@@ -24,7 +24,7 @@ pub struct Context {
     registry: Registry,
     claims: Option<PathBuf>,
     rule_folders: Option<Vec<PathBuf>>,
-    /// The rules, if they were read in advance. `None`: each call reads the files.
+    /// The rules, if they were read in advance. `None`: each call reads the rule files.
     loaded_rules: Option<Arc<LoadedRules>>,
     /// The devices of this machine, if they were read in advance. `None`: each call reads them.
     devices: Option<Arc<DeviceList>>,
@@ -47,7 +47,7 @@ impl Context {
         }
     }
 
-    /// A context with the built-in drivers and formats at their standard locations.
+    /// A context with the built-in drivers and formats, which use the standard locations on `host`.
     pub fn with_builtin_drivers(state: StateDir, host: Host) -> Context {
         let registry = Registry::builtin(host.clone().into());
         Context::new(state, host, registry)
@@ -64,7 +64,7 @@ impl Context {
 
     /// The same context with its rules in these folders; a file in a later one replaces the file
     /// with the same name in an earlier one. By default they are in `/usr/lib/vusb/rules.d` and
-    /// `/etc/vusb/rules.d` of the machine whose devices are attached.
+    /// `/etc/vusb/rules.d` of the context's machine.
     #[must_use]
     pub fn with_rules_in(self, folders: Vec<PathBuf>) -> Context {
         Context { rule_folders: Some(folders), ..self }
@@ -77,8 +77,8 @@ impl Context {
     }
 
     /// The same context, which uses this list of the machine's devices instead of reading them for
-    /// each call. So the time of a call does not depend on the number of devices. A device that is
-    /// to be attached is read again: it is refused if it has gone or is in use.
+    /// each call, so the time of a call does not depend on the number of devices. A device that is
+    /// to be attached is read again: it is refused if it was unplugged or is in use.
     #[must_use]
     pub fn with_known_devices(self, devices: Arc<DeviceList>) -> Context {
         Context { devices: Some(devices), ..self }
@@ -112,7 +112,7 @@ impl Context {
         &self.state
     }
 
-    /// The machine whose devices are attached.
+    /// The machine whose devices can be attached.
     pub const fn host(&self) -> &Host {
         &self.host
     }
@@ -122,7 +122,7 @@ impl Context {
         &self.registry
     }
 
-    /// The folder of the claims; `None` is the default.
+    /// The folder of the claims; `None` for the default.
     pub(crate) fn claims(&self) -> Option<&Path> {
         self.claims.as_deref()
     }

@@ -80,7 +80,7 @@ pub(crate) fn find(hardware: &Hardware, requested: &ControllerRef) -> Result<Ind
 }
 
 /// A note for each controller that was added on demand. `hardware` is what the domain has
-/// afterwards; `removes` is whether other controllers are removed by the same change.
+/// afterwards; `removes` is whether the same change removes other controllers.
 pub(crate) fn added_notes(
     hardware: &Hardware,
     added: &[Name],

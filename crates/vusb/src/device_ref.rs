@@ -25,8 +25,8 @@ pub enum DeviceRef {
 impl FromStr for DeviceRef {
     type Err = Error;
 
-    /// Reads a name, `C:PORT`, a selector, or `host:SELECTOR`. Two groups of four digits are vendor
-    /// and product, never a port; `1000:1` is a port.
+    /// Parses a name, a selector, `host:SELECTOR`, or `CONTROLLER:PORT`. Two groups of four
+    /// hexadecimal digits are vendor and product, never a port; `1000:1` is a port.
     fn from_str(text: &str) -> Result<Self, Error> {
         if let Ok(name) = text.parse() {
             return Ok(DeviceRef::Name(name));

@@ -24,12 +24,12 @@ pub struct GuestConfig {
     origin: String,
     text: String,
     config: Config,
-    /// The hardware, if it is that of a domain and nothing is left open.
+    /// The hardware of the domain that this was made from, if any. It leaves nothing open.
     hardware: Option<Hardware>,
 }
 
 impl GuestConfig {
-    /// Reads a file. Its format is recognized by its name or else by its content.
+    /// Reads a file. Its format is recognized by the file's name, or else by its content.
     ///
     /// # Errors
     /// It does not exist, is not a regular file or cannot be read; its format is not recognized; or
@@ -115,7 +115,7 @@ impl GuestConfig {
         }
     }
 
-    /// The hardware, if it is that of a domain: nothing is to be decided.
+    /// The hardware of the domain that this was made from, if any: nothing is left to resolve.
     pub(crate) const fn hardware(&self) -> Option<&Hardware> {
         self.hardware.as_ref()
     }
@@ -135,8 +135,8 @@ impl GuestConfig {
         &self.text
     }
 
-    /// Whether it already is a text of the format `to`, which then needs no conversion. A spec does
-    /// need it: the converted spec leaves nothing open.
+    /// Whether it already is a text in the format `to`, so that it needs no conversion. A spec
+    /// always needs one: the converted spec leaves nothing open.
     pub(crate) fn is_text_of(&self, to: &Format) -> bool {
         self.format == *to && !to.names_running_domain()
     }
@@ -172,7 +172,7 @@ impl GuestConfig {
         self.config.warnings.iter().map(|it| it.brief().to_owned())
     }
 
-    /// The capabilities of such a guest.
+    /// The capabilities of a guest with this configuration.
     pub(crate) fn capabilities(&self) -> Capabilities {
         self.format.capabilities(self.guest())
     }

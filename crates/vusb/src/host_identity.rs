@@ -1,8 +1,8 @@
 //! Which host device a domain was given.
 //!
-//! A selector is only how a person found a device: `0781:5581` may name another stick tomorrow. The
-//! record has the identity of the device that was given: the reboot-proof path of its port, and its
-//! ids and serial number as they were then. What is plugged in later is compared with that.
+//! A selector is only how a person found a device: `0781:5581` may match another stick tomorrow. So
+//! the record has the identity of the device that was given: the reboot-proof path of its port, and
+//! its ids and serial number at that time. What is plugged in later is compared with the identity.
 //!
 //! ```text
 //!   in the recorded port ──┬─ same ids and serial number, or ids that the record allows ─▶ Here
@@ -12,11 +12,11 @@
 //!   nowhere ───────────────────────────────────────────────────────────────────────────▶ Absent
 //! ```
 //!
-//! A device that was given by its serial number is followed to another port: the number names that
-//! one device, wherever it is. All others stay at their port.
+//! A device that was given by its serial number is followed to another port, because the number
+//! names that one device wherever it is. Any other device is only recognized at its port.
 //!
-//! Records of older versions have the port alone, or nothing. Then the selector takes the place of
-//! what is not known.
+//! Records of older versions have the port alone, or nothing. The selector then replaces the
+//! unknown parts.
 
 use std::collections::BTreeSet;
 
@@ -47,10 +47,10 @@ pub(crate) struct ObservedDevice {
     /// The serial number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) serial: Option<String>,
-    /// The bus and the chain of ports. The number of the bus may change at a reboot.
+    /// The bus and the chain of ports. The bus number may change at a reboot.
     pub(crate) port: BusId,
-    /// The bus and the address, which change with each plug: all that a udev rule knows of a device
-    /// that was just unplugged.
+    /// The bus and the address. The address changes with each plug. A udev rule knows nothing else
+    /// of a device that was just unplugged.
     #[serde(with = "as_selector")]
     pub(crate) address: BusAddress,
 }
@@ -96,15 +96,15 @@ impl HostIdentity {
         }
     }
 
-    /// The identity of a device that is plugged in and given as `host`.
+    /// The identity of a device that is plugged in and was given as `host`.
     pub(crate) fn given(host: &HostRef, device: &HostDevice) -> HostIdentity {
         let mut identity = HostIdentity::of(device);
         identity.allow(host);
         identity
     }
 
-    /// Allows the device the other ids that `host` has. If it is in one of its other modes now, the
-    /// ids that it was selected by are another mode, too.
+    /// Allows the other ids of `host`, which the device has in its other modes. If it is in one of
+    /// these modes now, the ids that it was selected by are allowed too.
     pub(crate) fn allow(&mut self, host: &HostRef) {
         self.also.clone_from(&host.also);
         let now = self.seen.as_ref().map(|seen| seen.id);
@@ -115,7 +115,7 @@ impl HostIdentity {
         }
     }
 
-    /// Whether the device in its port may be the device of this identity, which was given as
+    /// Whether `device`, which is in the recorded port, may be the one that was given as
     /// `selector`.
     fn accepts(&self, device: &HostDevice, selector: &Selector) -> bool {
         let same = match &self.seen {
@@ -172,10 +172,10 @@ impl ObservedDevice {
     }
 }
 
-/// Where the device is that was given as `host`, among the devices of its machine.
+/// Where the device that was given as `host` is now. `devices` are those of its machine.
 ///
 /// # Errors
-/// Without an identity: the selector, or one of the other ids, matches several devices.
+/// There is no identity, and the selector or one of the other ids matches several devices.
 pub(crate) fn presence(
     identity: Option<&HostIdentity>,
     host: &HostRef,
@@ -210,8 +210,8 @@ pub(crate) fn presence(
     Ok(elsewhere().next().cloned().map_or(Presence::Absent, Presence::Elsewhere))
 }
 
-/// The one device that the selector matches. If none does, and the selector consists of ids, the
-/// one device that has one of the other ids of `host`.
+/// The one device that the selector matches. If it matches none and consists of ids, the one device
+/// with the first of the other ids of `host` that any device has.
 ///
 /// # Errors
 /// No device matches, or several do.
@@ -286,7 +286,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_device_that_is_first_seen_in_another_mode_is_found_by_its_ids_there() {
+    fn a_device_first_seen_in_another_mode_is_found_by_its_ids_in_that_mode() {
         let mut host = HostRef::new("0483:5740".parse().unwrap());
         let [other, loader, usual] =
             [device(3, "0781:5581", "A1"), device(4, "0483:df11", ""), device(4, "0483:5740", "7")];
@@ -295,7 +295,7 @@ pub(crate) mod tests {
         host.also.insert("0483:df11".parse().unwrap());
         let found = presence(None, &host, &devices(&loader));
         assert_eq!(found, Ok(Presence::Here(loader.clone())));
-        // It changes to the mode that it was selected by, and back.
+        // The device changes to the mode that it was selected by, and back.
         let given = HostIdentity::given(&host, &loader);
         for it in [&usual, &loader] {
             let found = presence(Some(&given), &host, &devices(it));
@@ -347,7 +347,7 @@ pub(crate) mod tests {
 
     /// The USB 2 and the USB 3 port of one socket have the same path on some machines.
     #[test]
-    fn of_two_ports_with_one_path_the_one_on_the_same_bus_is_taken() {
+    fn if_two_ports_have_the_same_path_the_one_on_the_recorded_bus_is_taken() {
         let first = device(4, "0781:5581", "A1");
         let second = HostDevice { bus_id: "2-4".parse().unwrap(), ..first.clone() };
         let devices = [first.clone(), second.clone()];

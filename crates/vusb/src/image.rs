@@ -1,9 +1,10 @@
 //! Images of storage devices: what their format is, and which other files they use.
 //!
-//! The format is never taken from the content: see [`ImageFormat`]. The content can only be a
-//! reason to refuse: a raw image that begins or ends like another format, and a qcow2 image that
-//! refers to a file elsewhere. A qcow2 image reads its backing file, and keeps its data in a data
-//! file; an image from an untrusted source could name any file of this machine.
+//! The format of an image is never taken from its content: see [`ImageFormat`]. The content can
+//! only be a reason to refuse the image: a raw image that begins or ends like another format, or a
+//! qcow2 image that refers to a file elsewhere. A qcow2 image may have a backing file that is read,
+//! and a data file that is written to. An image from an untrusted source could name any file of
+//! this machine.
 //!
 //! ```text
 //!   disk.qcow2 ─backing─▶ base.qcow2 ─backing─▶ base.img (raw: the end)
@@ -29,9 +30,9 @@ const MAX_CHAIN: usize = 64;
 /// The longest name of a file in a message, in bytes.
 const MAX_SHOWN: usize = 255;
 
-/// The endings of file names that stand for a format that vusb does not know. Those from `.gz` on
-/// are images that have to be unpacked first.
-const UNKNOWN_ENDINGS: [&str; 15] = [
+/// The file name extensions of formats that vusb does not support. Those from `.gz` on are of
+/// compressed images and archives, which have to be unpacked first.
+const UNSUPPORTED_EXTENSIONS: [&str; 15] = [
     ".vmdk", ".vdi", ".vhd", ".vhdx", ".qed", ".qcow", ".hdd", ".dmg", ".gz", ".xz", ".bz2",
     ".zst", ".zip", ".7z", ".ova",
 ];
@@ -48,15 +49,15 @@ pub(crate) struct Referenced {
 /// The files that an image uses besides itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct References {
-    /// Those that are named by a path, the nearest first. They need not exist.
+    /// The files that are named by a path, the nearest first. They need not exist.
     pub(crate) files: Vec<Referenced>,
-    /// Why others are not known, each with the image that refers to them.
+    /// Why other files are unknown, each with the image that refers to them.
     unknown: Vec<String>,
 }
 
 impl References {
-    /// The files that `storage` uses besides its image. Empty if it cannot be read: its hypervisor
-    /// will say why.
+    /// The files that `storage` uses besides its image. Empty if the image cannot be read: the
+    /// hypervisor reports the error.
     pub(crate) fn of(storage: &Storage) -> References {
         let mut all = References::default();
         if storage.format == ImageFormat::Qcow2 {
@@ -69,7 +70,7 @@ impl References {
     fn follow(&mut self, image: &Path, written: bool) {
         let (mut image, mut written) = (image.to_owned(), written);
         for _ in 0..MAX_CHAIN {
-            let qcow2 = match read(&image) {
+            let qcow2 = match read_header(&image) {
                 Ok(Some(qcow2)) => qcow2,
                 Ok(None) => return,
                 Err(why) => return self.unknown.push(format!("{}: {why}", image.display())),
@@ -79,7 +80,8 @@ impl References {
             }
             let Some(backing) = qcow2.backing else { return };
             let Some(path) = self.add(&image, &backing.name, false) else { return };
-            let format = backing.format.as_deref().map_or_else(|| detected(&path), known);
+            let format =
+                backing.format.as_deref().map_or_else(|| detected_format(&path), supported_format);
             match format {
                 Some("qcow2") => (image, written) = (path, false),
                 Some("raw") => return,
@@ -94,7 +96,7 @@ impl References {
 
     /// Adds a file that `image` names. `None` if it is not a path.
     fn add(&mut self, image: &Path, name: &[u8], written: bool) -> Option<PathBuf> {
-        let Some(path) = path_of(image, name) else {
+        let Some(path) = referenced_path(image, name) else {
             let shown = printable(name, MAX_SHOWN);
             self.unknown.push(format!("{}: it refers to {shown}", image.display()));
             return None;
@@ -106,8 +108,8 @@ impl References {
     /// For a message: the files that are not in the folder of the image, and why others are
     /// unknown.
     fn elsewhere(&self, image: &Path) -> Vec<String> {
-        let folder = real(image).parent().map(Path::to_owned);
-        let beside = |it: &&Referenced| real(&it.path).parent().map(Path::to_owned) == folder;
+        let folder = resolved(image).parent().map(Path::to_owned);
+        let beside = |it: &&Referenced| resolved(&it.path).parent().map(Path::to_owned) == folder;
         let files = self.files.iter().filter(|it| !beside(it)).map(|it| {
             let use_of_it = if it.written { "written to" } else { "read" };
             let name = printable(it.path.as_os_str().as_bytes(), MAX_SHOWN);
@@ -117,8 +119,8 @@ impl References {
     }
 }
 
-/// The path without links, as far as it exists.
-fn real(path: &Path) -> PathBuf {
+/// The path without symbolic links. If the file does not exist, those of its folder are resolved.
+fn resolved(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| {
         let folder = path.parent().and_then(|folder| fs::canonicalize(folder).ok());
         match (folder, path.file_name()) {
@@ -130,7 +132,7 @@ fn real(path: &Path) -> PathBuf {
 
 /// The path that `image` names, relative to its folder as in QEMU (`path_combine`). `None` if QEMU
 /// takes it for something else: it has a colon before the first slash (`path_has_protocol`).
-fn path_of(image: &Path, name: &[u8]) -> Option<PathBuf> {
+fn referenced_path(image: &Path, name: &[u8]) -> Option<PathBuf> {
     let name = name.split(|byte| *byte == 0).next().filter(|name| !name.is_empty())?;
     let first = name.split(|byte| *byte == b'/').next()?;
     if first.contains(&b':') {
@@ -139,22 +141,22 @@ fn path_of(image: &Path, name: &[u8]) -> Option<PathBuf> {
     Some(image.parent()?.join(OsStr::from_bytes(name)))
 }
 
-fn known(format: &[u8]) -> Option<&'static str> {
-    ["raw", "qcow2"].into_iter().find(|known| known.as_bytes() == format)
+fn supported_format(format: &[u8]) -> Option<&'static str> {
+    ["raw", "qcow2"].into_iter().find(|it| it.as_bytes() == format)
 }
 
 /// The format that QEMU detects if the referring image does not state it.
-fn detected(path: &Path) -> Option<&'static str> {
-    let start = start(path).unwrap_or_default();
+fn detected_format(path: &Path) -> Option<&'static str> {
+    let start = first_bytes(path).unwrap_or_default();
     Some(header::format_of(&start).unwrap_or("raw"))
 }
 
-/// The first bytes of a file or block device; none of anything else, which is not opened.
-fn start(path: &Path) -> io::Result<Vec<u8>> {
-    read_start(path, u64::try_from(header::START).unwrap_or(u64::MAX))
+/// The first bytes of a file or block device. Empty for anything else, which is not opened.
+fn first_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    read_up_to(path, u64::try_from(header::START).unwrap_or(u64::MAX))
 }
 
-fn read_start(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+fn read_up_to(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut start = Vec::new();
     match safe_file::image(path) {
         Ok(file) => file.take(limit).read_to_end(&mut start)?,
@@ -166,7 +168,7 @@ fn read_start(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 
 /// The last bytes of a file. Empty for a block device: it is a disk, and not an image of another
 /// format.
-fn end(path: &Path) -> io::Result<Vec<u8>> {
+fn last_bytes(path: &Path) -> io::Result<Vec<u8>> {
     let mut file = match safe_file::regular(path, false) {
         Ok(file) => file,
         Err(OpenError::WrongType(_)) => return Ok(Vec::new()),
@@ -180,27 +182,27 @@ fn end(path: &Path) -> io::Result<Vec<u8>> {
     Ok(end)
 }
 
-/// The header of a qcow2 image. `None` if there is no such image.
-fn read(path: &Path) -> Result<Option<Qcow2>, String> {
-    let Some(size) = start(path).ok().and_then(|start| header::first_cluster(&start)) else {
+/// The header of a qcow2 image. `None` if the file cannot be read or is not such an image.
+fn read_header(path: &Path) -> Result<Option<Qcow2>, String> {
+    let Some(size) = first_bytes(path).ok().and_then(|start| header::first_cluster(&start)) else {
         return Ok(None);
     };
-    let cluster = read_start(path, size).map_err(|error| error.to_string())?;
+    let cluster = read_up_to(path, size).map_err(|error| error.to_string())?;
     header::parse(&cluster).map(Some).map_err(str::to_owned)
 }
 
-/// Checks that the content agrees with the format that the image is said to have.
+/// Checks that the image agrees with the format that it is declared to have.
 ///
 /// # Errors
-/// It cannot be read; it is said to be raw, but begins, ends or is named like an image of another
+/// It cannot be read; it is declared raw, but begins, ends or is named like an image of another
 /// format; or it refers to a file that is not beside it, or to something unknown.
 pub(crate) fn check(storage: &Storage) -> Result<(), Error> {
     let path = Path::new(&storage.file);
-    let start = start(path).map_err(|error| Error::io("read", path, error))?;
+    let start = first_bytes(path).map_err(|error| Error::io("read", path, error))?;
     if storage.format == ImageFormat::Raw {
-        let by_end = || end(path).ok().and_then(|end| header::format_at_end(&end));
+        let by_end = || last_bytes(path).ok().and_then(|end| header::format_at_end(&end));
         let format = header::format_of(&start).or_else(by_end);
-        return match (format, unknown_ending(&storage.file)) {
+        return match (format, unsupported_extension(&storage.file)) {
             (Some(format), _) => Err(Error::ForeignHeader { path: path.to_owned(), format }),
             (None, Some(ending)) => Err(Error::UnknownImage { path: path.to_owned(), ending }),
             (None, None) => Ok(()),
@@ -212,10 +214,10 @@ pub(crate) fn check(storage: &Storage) -> Result<(), Error> {
     }
 }
 
-/// The ending of a file name, if it stands for a format that vusb does not know.
-fn unknown_ending(file: &str) -> Option<&'static str> {
+/// The extension of a file name, if it is that of a format that vusb does not support.
+fn unsupported_extension(file: &str) -> Option<&'static str> {
     let file = file.to_ascii_lowercase();
-    UNKNOWN_ENDINGS.into_iter().find(|ending| file.ends_with(ending))
+    UNSUPPORTED_EXTENSIONS.into_iter().find(|it| file.ends_with(it))
 }
 
 #[cfg(test)]
@@ -239,7 +241,7 @@ mod tests {
         let write = |name: &str, bytes: &[u8]| fs::write(dir.path().join(name), bytes).unwrap();
         write("disk.qcow2", &header::example(Some("mid.qcow2"), None, Some("disk.raw")));
         write("mid.qcow2", &header::example(Some("base.img"), Some("raw"), None));
-        // What it refers to is ignored: it is said to be raw.
+        // What it refers to is ignored: it is declared raw.
         write("base.img", &header::example(Some("/etc/shadow"), None, None));
         let image = dir.path().join("disk.qcow2");
         let disk = storage(&image, ImageFormat::Qcow2);

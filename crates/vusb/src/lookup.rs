@@ -1,4 +1,4 @@
-//! Which domain a user means: by an address, a file, or a name.
+//! Finds the domain that a user names by an address, a file, or a name.
 
 use std::fs;
 use std::os::unix::fs::FileTypeExt as _;
@@ -42,7 +42,7 @@ pub(crate) fn domain(call: &Call<'_>, text: &str) -> Result<DomainAddress, Error
     })
 }
 
-/// The domain with this name: by the index of the records, or else by a search.
+/// Finds a domain by name: in the index of the records, or else by a search.
 fn find_by_name(call: &Call<'_>, name: &str) -> Result<DomainAddress, Error> {
     let found = call.records().with_key(&name_key(name))?;
     let found: Vec<Record> = found.into_iter().filter_map(|(_, record)| record.ok()).collect();
@@ -55,8 +55,8 @@ fn find_by_name(call: &Call<'_>, name: &str) -> Result<DomainAddress, Error> {
     search_by_name(call, name)
 }
 
-/// Finds a domain by reading all records, because some may not be indexed yet, and then among the
-/// guests that run without a record. The error lists them.
+/// Finds a domain by name among all records, because some may not be indexed yet, and then among
+/// the guests that run without a record. The error lists the known domains.
 fn search_by_name(call: &Call<'_>, name: &str) -> Result<DomainAddress, Error> {
     let (known, damaged): (Vec<_>, Vec<_>) =
         call.records().all()?.into_iter().partition(Result::is_ok);
@@ -74,28 +74,32 @@ fn search_by_name(call: &Call<'_>, name: &str) -> Result<DomainAddress, Error> {
     };
     let recorded = |it: &Record| text(it.name.as_ref().map(Name::as_str), &it.domain);
     if named.len() > 1 {
-        return Err(none(call, name, named.into_iter().map(recorded).collect(), true, damaged));
+        let named = named.into_iter().map(recorded).collect();
+        return Err(no_such_domain(call, name, named, true, damaged));
     }
     // A guest without a record has the name that its own tool gave it.
     let running = running_without_record(call, &known.iter().collect::<Vec<_>>());
     let running: Vec<(Option<String>, String)> =
         running.into_iter().filter_map(|it| Some((it.guest.name, it.address?))).collect();
     let shown = |(name, address): &(Option<String>, String)| text(name.as_deref(), address);
-    let its: Vec<_> = running.iter().filter(|(it, _)| it.as_deref() == Some(name)).collect();
-    match its.as_slice() {
+    let matching: Vec<_> = running.iter().filter(|(it, _)| it.as_deref() == Some(name)).collect();
+    match matching.as_slice() {
         [] => {
             let known = known.iter().map(recorded).chain(running.iter().map(shown)).collect();
-            Err(none(call, name, known, false, damaged))
+            Err(no_such_domain(call, name, known, false, damaged))
         }
         [(_, address)] => call
             .recorded_address(address)
-            .ok_or_else(|| none(call, name, vec![address.clone()], false, damaged)),
-        its => Err(none(call, name, its.iter().map(|it| shown(it)).collect(), true, damaged)),
+            .ok_or_else(|| no_such_domain(call, name, vec![address.clone()], false, damaged)),
+        several => {
+            let several = several.iter().map(|it| shown(it)).collect();
+            Err(no_such_domain(call, name, several, true, damaged))
+        }
     }
 }
 
 /// The error for a name that no domain has, or `several`.
-fn none(
+fn no_such_domain(
     call: &Call<'_>,
     name: &str,
     known: Vec<String>,

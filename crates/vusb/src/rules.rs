@@ -6,9 +6,9 @@
 //!                                           └─ explain: what happens with it, and why
 //! ```
 //!
-//! The decisions are made in [`vusb_model::rules`]. Each call reads the files again, once, unless
-//! the context was made with loaded rules. If one has a mistake, no host device is attached without
-//! force: the rule that would have denied it may be in that file.
+//! [`vusb_model::rules`] makes the decisions. Each call reads the files once, unless the context
+//! was given loaded rules. If a file has a mistake, no host device is attached without force,
+//! because a rule that denies it may be in that file.
 
 mod explain;
 mod facts;
@@ -26,7 +26,7 @@ pub use view::{EffectView, EffectsView, ExplainView, PastView, RuleView, RulesVi
 
 use crate::error::Error;
 
-/// The text of a file with the rules of another tool.
+/// The text of another tool's rule file.
 ///
 /// # Errors
 /// It cannot be read, or is too large.

@@ -1,4 +1,4 @@
-//! What a port costs: devices that run more slowly than they could.
+//! Notes about devices that run more slowly than they could because of their port.
 
 use vusb_model::address::Address;
 use vusb_model::diff::Step;
@@ -12,17 +12,17 @@ use crate::note::Note;
 /// `hardware` is what the guest has after the steps.
 pub(crate) fn notes(hardware: &Hardware, steps: &[Step]) -> Vec<Note> {
     let plugged = steps.iter().filter_map(|step| match step {
-        Step::Plug(at, device) => slower(hardware, *at, device),
+        Step::Plug(at, device) => slower_note(hardware, *at, device),
         _ => None,
     });
     plugged.collect()
 }
 
-fn slower(hardware: &Hardware, at: Address, device: &Device) -> Option<Note> {
+fn slower_note(hardware: &Hardware, at: Address, device: &Device) -> Option<Note> {
     let speeds = device.kind.speeds()?;
     let supported = hardware.controller(at.bus)?.port_speeds(at.port).ok()?;
     let speed = supported.intersection(speeds.possible).fastest()?;
-    // An input device at full speed loses nothing.
+    // An input device loses nothing at a lower speed.
     if speed >= speeds.native || (speeds.native <= Speed::High && is_input(device)) {
         return None;
     }
@@ -38,7 +38,7 @@ fn is_input(device: &Device) -> bool {
     matches!(device.kind.name(), "tablet" | "mouse" | "keyboard")
 }
 
-/// The controllers with a free port of their own that supports this speed.
+/// The controllers with a free root port that supports this speed.
 fn controllers_for(hardware: &Hardware, speed: Speed) -> Vec<Name> {
     let has_port = |controller: &&vusb_model::hardware::Controller| {
         let used: Vec<u8> = controller
@@ -75,7 +75,7 @@ mod tests {
         hardware
     }
 
-    fn plugged(hardware: &mut Hardware, port: &str, kind: &str) -> Vec<String> {
+    fn notes_of_plug(hardware: &mut Hardware, port: &str, kind: &str) -> Vec<String> {
         let at = Address { bus: Index::ZERO, port: port.parse().unwrap() };
         let name = format!("d{}", hardware.devices().count());
         let device = Device { name: name.parse().unwrap(), kind: kind.parse().unwrap() };
@@ -87,17 +87,17 @@ mod tests {
     #[test]
     fn a_port_that_slows_a_device_is_noted() {
         let mut one = hardware(&[Model::QemuXhci]);
-        assert_eq!(plugged(&mut one, "1", "hub"), [""; 0]);
-        assert_eq!(plugged(&mut one, "2", "storage:/a.img"), [""; 0]);
+        assert_eq!(notes_of_plug(&mut one, "1", "hub"), [""; 0]);
+        assert_eq!(notes_of_plug(&mut one, "2", "storage:/a.img"), [""; 0]);
         assert_eq!(
-            plugged(&mut one, "1.1", "storage:/b.img"),
+            notes_of_plug(&mut one, "1.1", "storage:/b.img"),
             [
                 "d2 runs at full speed (12 Mbit/s) on this port, and could run at super speed (5000 Mbit/s): use a free port of c0 for that speed"
             ]
         );
         let mut slow = hardware(&[Model::Piix3Uhci]);
         assert_eq!(
-            plugged(&mut slow, "1", "storage:/a.img"),
+            notes_of_plug(&mut slow, "1", "storage:/a.img"),
             [
                 "d0 runs at full speed (12 Mbit/s) on this port, and could run at super speed (5000 Mbit/s): use an xHCI for that speed"
             ]
@@ -107,25 +107,25 @@ mod tests {
     #[test]
     fn an_input_device_loses_nothing() {
         let mut slow = hardware(&[Model::Piix3Uhci]);
-        assert_eq!(plugged(&mut slow, "1", "tablet:usbversion=2"), [""; 0]);
+        assert_eq!(notes_of_plug(&mut slow, "1", "tablet:usbversion=2"), [""; 0]);
     }
 
     #[test]
     fn a_high_speed_device_loses_something_at_full_speed() {
         let mut slow = hardware(&[Model::Piix3Uhci]);
         let expected = "d0 runs at full speed (12 Mbit/s) on this port, and could run at high speed (480 Mbit/s): use an EHCI or an xHCI for that speed";
-        assert_eq!(plugged(&mut slow, "1", "mtp:/d"), [expected]);
+        assert_eq!(notes_of_plug(&mut slow, "1", "mtp:/d"), [expected]);
     }
 
     #[test]
-    fn a_controller_without_a_free_port_is_no_advice() {
+    fn a_controller_without_a_free_port_is_not_suggested() {
         let mut hardware = Hardware::new();
         let ports = RootPorts::uniform(Model::QemuXhci, NonZeroU8::MIN);
         let name = "c0".parse().unwrap();
         let controller = Controller::new(Index::ZERO, name, Model::QemuXhci, ports);
         hardware.add_controller(controller).unwrap();
-        assert_eq!(plugged(&mut hardware, "1", "hub"), [""; 0]);
-        let [note] = &plugged(&mut hardware, "1.2", "storage:/a.img")[..] else { panic!() };
+        assert_eq!(notes_of_plug(&mut hardware, "1", "hub"), [""; 0]);
+        let [note] = &notes_of_plug(&mut hardware, "1.2", "storage:/a.img")[..] else { panic!() };
         assert!(note.ends_with("(5000 Mbit/s): use an xHCI for that speed"), "{note}");
     }
 }

@@ -45,8 +45,8 @@ impl Context {
         lookup::domain(&Call::new(self, options), text)
     }
 
-    /// Reads a config file. Its format is the one that the registry reads all files as, or is
-    /// recognized by its name or else by its content.
+    /// Reads a config file. If the registry sets a format for all files, that is used. Otherwise
+    /// the format is recognized by the file's name, or else by its content.
     ///
     /// # Errors
     /// As [`GuestConfig::read`].
@@ -86,8 +86,8 @@ impl Context {
     /// Attaches a device. A controller is added first if the device needs one.
     ///
     /// # Errors
-    /// The device is absent, protected, in use, denied by a rule, claimed by another domain, or
-    /// does not fit; or the hypervisor failed to attach it.
+    /// The device is absent, protected, in use, denied by a rule or claimed by another domain; no
+    /// port takes it; or the hypervisor failed to attach it.
     pub fn device_add(
         &self,
         domain: &DomainAddress,
@@ -141,7 +141,7 @@ impl Context {
     }
 
     /// Moves a device to another port, with the devices behind it. If it cannot be attached there,
-    /// it is attached where it was.
+    /// it is attached to its old port again.
     ///
     /// # Errors
     /// The domain has no such device, or no such port; the port is in use or does not take the
@@ -158,7 +158,7 @@ impl Context {
     }
 
     /// The domain's controllers and devices, including those that are recorded but missing. If its
-    /// guest has ended, these are all that its record has.
+    /// guest has ended, the items are those of the record.
     ///
     /// # Errors
     /// The hypervisor cannot be reached, and the guest is not known to have ended or has no record;
@@ -185,8 +185,8 @@ impl Context {
         recorded::recorded(&Call::new(self, &Options::default()))
     }
 
-    /// The guests that run on this machine and have no record, whoever started them. Their monitors
-    /// are not used.
+    /// The guests that run on this machine and have no record, whoever started them. No monitor of
+    /// a guest is connected to.
     ///
     /// # Errors
     /// The folder of the records cannot be read.
@@ -217,11 +217,11 @@ impl Context {
         domains::rename(&Call::new(self, options), domain, name)
     }
 
-    /// Deletes the record of a domain and its claims. The guest is not changed: what vusb added
-    /// stays there, and so do the claims on it as long as the process of the guest runs.
+    /// Deletes the record of a domain and releases its claims. The guest is not changed: it keeps
+    /// what vusb added. The claims on what it has stay as long as its process runs.
     ///
     /// # Errors
-    /// There is no record; or, without [`Options::force`], the guest may still run.
+    /// There is no record; or, without [`Options::force`], the guest is not known to have ended.
     pub fn domain_forget(
         &self,
         domain: &DomainAddress,
@@ -242,8 +242,9 @@ impl Context {
         transfer::export(&Call::new(self, options), domain)
     }
 
-    /// Records what was exported on another machine, for `domain`, or else for the domain with the
-    /// address that it had there. [`Context::restore`] then gives it to the guest.
+    /// Imports a record that was exported on another machine. It becomes the record of `domain`, or
+    /// else of the domain with the address in the file. [`Context::restore`] then attaches the
+    /// items to the guest.
     ///
     /// # Errors
     /// The file is not an exported record; another domain has its name; or, without
@@ -270,8 +271,7 @@ impl Context {
     }
 
     /// Restores recorded items that the guest lacks, for instance after a restart. A device that
-    /// cannot be attached now does not keep the others from being restored:
-    /// [`Outcome::not_restored`] has it.
+    /// cannot be attached now is listed in [`Outcome::not_restored`], and the others are restored.
     ///
     /// # Errors
     /// As [`Context::apply`].
@@ -279,9 +279,9 @@ impl Context {
         restore::restore(&Call::new(self, options), domain, &|_| true)
     }
 
-    /// Restores the recorded controllers, and those devices that `wanted` names. If the hypervisor
-    /// fails to attach one of them, none of them is restored. So a caller that restores one device
-    /// in each call loses only that device.
+    /// Restores the recorded controllers, and the devices whose names `wanted` accepts. If the
+    /// hypervisor fails to attach one of them, none of them is restored. To lose only that device,
+    /// restore one device per call.
     ///
     /// # Errors
     /// As [`Context::apply`].
@@ -320,13 +320,13 @@ impl Context {
     /// [`Context::resume`].
     ///
     /// # Errors
-    /// The guest cannot be reached, or does not release a device. Nothing is taken out then.
+    /// The guest cannot be reached, or does not release a device. It then keeps all of them.
     pub fn suspend(&self, domain: &DomainAddress, options: &Options) -> Result<Outcome, Error> {
         restore::suspend(&Call::new(self, options), domain)
     }
 
-    /// Puts the host devices of a suspended domain back at their places, and restores what else is
-    /// recorded, as [`Context::restore`].
+    /// Puts the host devices of a suspended domain back at their places, and restores all other
+    /// recorded items as [`Context::restore`] does. Does nothing if the domain is not suspended.
     ///
     /// # Errors
     /// As [`Context::restore`].
@@ -346,8 +346,8 @@ impl Context {
     /// with it.
     ///
     /// # Errors
-    /// The guest cannot be reached, also if it has ended; the record is damaged; or the config file
-    /// cannot be read or is impossible.
+    /// The guest has ended or cannot be reached; the record is damaged; or the config file cannot
+    /// be read or asks for something impossible.
     pub fn hardware(&self, domain: &DomainAddress, options: &Options) -> Result<Hardware, Error> {
         let call = Call::new(self, options);
         if !domain.has_record() {
@@ -358,8 +358,9 @@ impl Context {
         Ok(Open::look(&call, domain)?.inventory().present())
     }
 
-    /// The configuration of a guest with the hardware that the domain has or should have. If it
-    /// cannot be reached, that is what is recorded for it. A config file is read.
+    /// The configuration of a guest with the hardware that the domain has or should have. For a
+    /// domain that cannot be reached, that is the recorded hardware. For a config file, it is the
+    /// file's own configuration.
     ///
     /// # Errors
     /// As [`Context::list`], if nothing is recorded.
@@ -400,7 +401,7 @@ impl Context {
     }
 
     /// The domains that rules can name: those that have a record, and the guests that run without
-    /// one. Domains that share a name are known by their addresses. Records that cannot be read are
+    /// one. Domains that share a name are named by their addresses. Records that cannot be read are
     /// left out.
     ///
     /// # Errors
@@ -411,8 +412,8 @@ impl Context {
         Ok(rules::named_domains(&call, &records))
     }
 
-    /// What the rules mean for a device, and why; with `domain` for that domain alone. The device
-    /// need not be plugged in, and the domain need not exist.
+    /// What the rules mean for a device, and why; for `domain` alone if one is specified. The
+    /// device need not be plugged in, and the domain need not exist.
     ///
     /// # Errors
     /// A rule file has a mistake; several devices match; no device matches, and the selector is an
@@ -437,8 +438,8 @@ impl Context {
     }
 
     /// The host device that a node in `/dev` belongs to, such as `/dev/sdb` or `/dev/ttyUSB0`, as a
-    /// selector that holds until the device is unplugged. `/dev/bus/usb/001/004` is a selector
-    /// itself.
+    /// selector that is valid until the device is unplugged. `/dev/bus/usb/001/004` needs no such
+    /// lookup: it is a selector itself.
     ///
     /// # Errors
     /// There is no such node; it belongs to no USB device; or the devices cannot be read.
@@ -446,11 +447,11 @@ impl Context {
         Ok(Selector::Address(self.host().device_of_node(path)?.bus_address))
     }
 
-    /// The host device that a name in the tool of a hypervisor stands for, such as `mapping:zigbee`
-    /// in a cluster of Proxmox VE.
+    /// The host device that a name in a hypervisor's own tool stands for, such as `mapping:zigbee`
+    /// in a Proxmox VE cluster.
     ///
     /// # Errors
-    /// No hypervisor of this machine has such names; or it does not have this one.
+    /// No hypervisor of this machine has such names; or the one that does lacks this name.
     pub fn device_of_name(&self, text: &str) -> Result<Selector, Error> {
         let mut schemes = self.registry().schemes();
         match schemes.find_map(|it| it.named_host_device(text, self.host())) {
@@ -515,8 +516,9 @@ impl Context {
     /// Watches for guests of `scheme` that start and end. Guests are not disturbed.
     ///
     /// # Errors
-    /// There is no such scheme, its guests cannot be watched, or it needs folders and `options` has
-    /// none, or its hypervisor cannot be reached.
+    /// [`Error::NotWatchable`]: there is no such scheme; its guests cannot be watched; it needs
+    /// folders and `options` has none; or `options` has folders and it does not use any. Or the
+    /// hypervisor or a folder cannot be watched.
     pub fn watch(
         &self,
         scheme: &str,

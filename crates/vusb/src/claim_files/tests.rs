@@ -9,7 +9,7 @@ use crate::options::Options;
 use crate::state::StateDir;
 
 /// A process that has ended.
-fn ended() -> Process {
+fn ended_process() -> Process {
     Process { start: u64::MAX, ..Process::with_id(std::process::id() as i32).unwrap() }
 }
 
@@ -72,7 +72,7 @@ impl Folder {
         files.lock(&call).unwrap().release(own, &BTreeSet::from([resource.name().to_owned()]));
     }
 
-    fn names(&self) -> usize {
+    fn file_count(&self) -> usize {
         fs::read_dir(self.path()).unwrap().count()
     }
 }
@@ -90,7 +90,7 @@ fn a_claim_is_exclusive_until_it_is_released() {
     assert!(!folder.take(&b, &stick(false)).unwrap(), "it is not b's to release");
     folder.release(&a, &stick(false));
     assert!(folder.take(&b, &stick(false)).unwrap());
-    assert_eq!(folder.names(), 1);
+    assert_eq!(folder.file_count(), 1);
     let mode = fs::metadata(folder.path()).unwrap().mode();
     assert_eq!(mode & 0o7777, 0o1777);
 }
@@ -125,25 +125,25 @@ fn a_second_claim_of_an_earlier_version_counts_until_it_is_released() {
     let options = Options::default();
     let (call, files) = (Call::new(&folder.context, &options), folder.files());
     files.lock(&call).unwrap().release_all(&b, &BTreeSet::new()).unwrap();
-    assert_eq!(folder.names(), 0);
+    assert_eq!(folder.file_count(), 0);
     assert!(folder.take(&d, &stick(false)).unwrap());
 }
 
 #[test]
 fn a_claim_ends_with_its_process() {
     let folder = Folder::new();
-    let [a, b] = [claimant("qemu:/run/a", Some(ended())), claimant("qemu:/run/b", None)];
+    let [a, b] = [claimant("qemu:/run/a", Some(ended_process())), claimant("qemu:/run/b", None)];
     assert!(folder.take(&a, &stick(false)).unwrap());
     assert!(folder.take(&b, &stick(false)).unwrap());
-    assert_eq!(folder.names(), 1);
+    assert_eq!(folder.file_count(), 1);
     // A guest without a process of its own keeps its claim.
     assert!(!folder.take(&a, &stick(false)).unwrap());
 }
 
 #[test]
-fn a_process_of_another_pid_namespace_is_taken_to_be_alive() {
+fn a_process_of_another_pid_namespace_counts_as_alive() {
     let folder = Folder::new();
-    let a = claimant("qemu:/run/a", Some(ended()));
+    let a = claimant("qemu:/run/a", Some(ended_process()));
     folder.take(&a, &stick(false)).unwrap();
     assert!(pid_namespace().starts_with("pid:["), "{}", pid_namespace());
     let path = folder.path().join(stick(false).name());
@@ -158,7 +158,7 @@ fn readers_share_and_a_writer_does_not() {
     let [a, b, c] = ["a", "b", "c"].map(|it| claimant(it, None));
     assert!(folder.take(&a, &stick(true)).unwrap());
     assert!(folder.take(&b, &stick(true)).unwrap());
-    assert_eq!(folder.names(), 2);
+    assert_eq!(folder.file_count(), 2);
     assert!(!folder.take(&c, &stick(false)).unwrap());
     folder.release(&a, &stick(true));
     assert!(!folder.take(&c, &stick(false)).unwrap());
@@ -166,7 +166,7 @@ fn readers_share_and_a_writer_does_not() {
     assert!(folder.take(&fourth, &stick(true)).unwrap());
     folder.release(&fourth, &stick(true));
     folder.release(&b, &stick(true));
-    assert_eq!(folder.names(), 0);
+    assert_eq!(folder.file_count(), 0);
     assert!(folder.take(&c, &stick(false)).unwrap());
     assert!(!folder.take(&a, &stick(true)).unwrap());
 }
@@ -287,26 +287,26 @@ fn a_private_folder_is_closed_to_other_users() {
 fn each_reader_has_a_claim_of_its_own_until_it_ends() {
     let folder = Folder::new();
     let [a, b, c] = ["a", "b", "c"].map(|it| claimant(it, None));
-    let stale = claimant("qemu:/run/d", Some(ended()));
+    let stale = claimant("qemu:/run/d", Some(ended_process()));
     for own in [&a, &stale, &b] {
         assert!(folder.take(own, &stick(true)).unwrap());
     }
-    assert_eq!(folder.names(), 2, "the claim of a, and one of a guest that runs");
+    assert_eq!(folder.file_count(), 2, "the stale claim was replaced");
     assert!(folder.take(&c, &stick(true)).unwrap());
-    // Its own claim, and those of others, stay where they are.
+    // A domain that repeats its claim changes nothing.
     assert!(folder.take(&c, &stick(true)).unwrap());
-    assert_eq!(folder.names(), 3);
+    assert_eq!(folder.file_count(), 3);
     let writer = claimant("e", None);
     for own in [&a, &b, &c] {
         assert!(folder.files().rival(&writer, &stick(false)).unwrap().is_some());
         folder.release(own, &stick(true));
     }
-    assert_eq!(folder.names(), 0);
+    assert_eq!(folder.file_count(), 0);
 }
 
 /// A person may delete a claim that is not the last one.
 #[test]
-fn a_claim_is_found_although_one_below_it_was_deleted() {
+fn a_claim_is_found_although_one_with_a_lower_number_was_deleted() {
     let folder = Folder::new();
     let [a, b, c] = ["a", "b", "c"].map(|it| claimant(it, None));
     for own in [&a, &b, &c] {
@@ -316,14 +316,14 @@ fn a_claim_is_found_although_one_below_it_was_deleted() {
     fs::remove_file(folder.path().join(format!("{}.1", stick(true).name()))).unwrap();
     assert!(!folder.take(&a, &stick(false)).unwrap());
     assert!(folder.take(&a, &stick(true)).unwrap());
-    assert_eq!(folder.names(), 2);
+    assert_eq!(folder.file_count(), 2);
     folder.release(&c, &stick(true));
-    assert_eq!(folder.names(), 1);
+    assert_eq!(folder.file_count(), 1);
     folder.release(&a, &stick(true));
-    assert_eq!(folder.names(), 0);
+    assert_eq!(folder.file_count(), 0);
 }
 
-/// Nothing about one resource depends on how many other claims there are.
+/// The time for one resource must not depend on the number of other claims.
 #[test]
 fn the_folder_is_not_listed_for_a_claim() {
     let folder = Folder::new();
@@ -343,7 +343,7 @@ fn the_folder_is_not_listed_for_a_claim() {
 }
 
 #[test]
-fn a_domain_gives_up_all_of_its_claims_and_no_others() {
+fn all_claims_of_a_domain_and_no_others_are_released() {
     let folder = Folder::new();
     let [a, b] = ["a", "b"].map(|it| claimant(it, None));
     let other = Resource::new("file", "2049:4711", false);
@@ -359,20 +359,20 @@ fn a_domain_gives_up_all_of_its_claims_and_no_others() {
     let holder = |resource: &Resource| folder.files().holder(resource).unwrap();
     assert_eq!(holder(&other), None);
     assert_eq!(holder(&stick(false)).map(|it| it.domain), Some("a".to_owned()));
-    assert_eq!(folder.names(), 1);
-    // The second claim is found after the first one was given up.
+    assert_eq!(folder.file_count(), 1);
+    // The second claim is found after the first one was released.
     assert!(folder.take(&b, &stick(true)).unwrap());
     release_all(&a);
     assert_eq!(holder(&stick(false)).map(|it| it.domain), Some("b".to_owned()));
     release_all(&b);
-    assert_eq!(folder.names(), 0);
+    assert_eq!(folder.file_count(), 0);
 }
 
 #[test]
 fn the_claims_of_each_domain_are_listed_without_stale_ones() {
     let folder = Folder::new();
     let [a, b] = ["a", "b"].map(|it| claimant(it, None));
-    let stale = claimant("qemu:/run/c", Some(ended()));
+    let stale = claimant("qemu:/run/c", Some(ended_process()));
     let keys = ["1", "2", "3", "4"].map(|it| Resource::new("file", it, false));
     for (own, resource) in [(&a, &keys[0]), (&a, &keys[1]), (&b, &keys[2]), (&stale, &keys[3])] {
         assert!(folder.take(own, resource).unwrap());

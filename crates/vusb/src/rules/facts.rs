@@ -1,12 +1,12 @@
-//! What rules can know of a host device.
+//! The facts about a host device that rules can test.
 
 use std::collections::BTreeMap;
 
 use vusb_host::{Host, HostDevice};
 use vusb_model::rules::{DeviceFacts, InterfacePattern};
 
-/// What rules can know of a device that is plugged into this machine, except for the domains that
-/// were given it.
+/// The facts about a device that is plugged into this machine. `recorded` is empty: the caller
+/// knows which domains were given the device.
 pub fn facts(host: &Host, device: &HostDevice) -> DeviceFacts {
     let names = [device.vendor_name(), device.product_name()];
     let names: Vec<_> = names.into_iter().flatten().collect();

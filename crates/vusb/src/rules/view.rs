@@ -16,17 +16,17 @@ use crate::view::{API, HostDeviceView};
 pub struct RulesView {
     /// The version of the layout.
     pub api: u32,
-    /// The rules: those that are built in, those of files, and the one that applies where there is
-    /// no other.
+    /// The rules: those that are built in, those of files, and the one that applies if no other
+    /// does.
     pub rules: Vec<RuleView>,
     /// The files that were read.
     pub files: Vec<String>,
     /// The protections that are lifted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lifted: Vec<ProtectionKind>,
-    /// What applies where there is no rule.
+    /// What applies if no rule matches.
     pub unmatched: Unmatched,
-    /// Probable mistakes, in words.
+    /// Probable mistakes, for people.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
@@ -42,7 +42,7 @@ pub struct RuleView {
     /// The line in the file, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<usize>,
-    /// The keys that say which devices, each with its values. Empty for any device.
+    /// The keys that select devices, each with its values. Empty for any device.
     #[serde(rename = "match")]
     pub matches: BTreeMap<String, Vec<String>>,
     /// `attach`, `ask`, `allow` or `deny`.
@@ -55,7 +55,7 @@ pub struct RuleView {
     /// At most this many devices are attached by the rule at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<u32>,
-    /// Whether nothing overrides it, not even a user who insists.
+    /// Whether not even force overrides it.
     #[serde(rename = "final", default, skip_serializing_if = "std::ops::Not::not")]
     pub is_final: bool,
 }
@@ -68,22 +68,22 @@ pub struct ExplainView {
     /// The device, if it is plugged in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<HostDeviceView>,
-    /// What is known of the device, for people.
+    /// A description of the device, for people.
     pub about: String,
     /// The one domain that the explanation is limited to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<String>,
     /// What happens automatically.
     pub effect: Effect,
-    /// For each domain whether it may be given the device by hand.
+    /// Whether a person may give the device to each domain.
     pub permissions: Vec<Permission>,
     /// The verdict of each rule.
     pub trace: Vec<Considered>,
-    /// What the device is to the daemon now: `attached`, `attaching`, `failing`, `held` (detached
-    /// by hand), `asking`, `denied` or `unused`. `None` without a daemon.
+    /// The state that the daemon has the device in: `attached`, `attaching`, `failing`, `held`
+    /// (detached by hand), `asking`, `denied` or `unused`. `None` without a daemon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
-    /// What the daemon has done with the device since it was plugged in, the oldest first.
+    /// What the daemon has done with the device since it was plugged in, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<PastView>,
 }
@@ -118,13 +118,13 @@ pub struct EffectView {
 /// Something that the daemon has done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PastView {
-    /// The number of the event: that of a question is for `vusb answer`. 0 from a daemon that does
-    /// not tell.
+    /// The number of the event. `vusb answer` takes that of a question. 0 from an older daemon,
+    /// which does not send it.
     #[serde(default)]
     pub number: u64,
-    /// When, as `2026-11-30T18:00:00Z`.
+    /// When it happened: `2026-11-30T18:00:00Z`.
     pub time: String,
-    /// What kind of event it was, as `vusb watch` names it: `attached`.
+    /// The kind of the event, as `vusb watch` names it: `attached`.
     pub event: String,
     /// The address of the domain.
     #[serde(default, skip_serializing_if = "Option::is_none")]

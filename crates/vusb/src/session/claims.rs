@@ -17,16 +17,16 @@ use crate::pending::Pending;
 use crate::record::Record;
 
 impl Open<'_> {
-    /// The names of the claims on the devices that the steps remove. The record may not have them:
-    /// another user, or a call with another state directory, may have attached a device and claimed
-    /// it. A change for the next start removes nothing from the running guest.
+    /// The names of the claims on the devices that the steps remove. Some may be missing in the
+    /// record: another user, or a call with another state directory, may have attached a device and
+    /// claimed it. A change for the next start removes nothing from the running guest.
     pub(super) fn leaving(&self, steps: &[Step]) -> BTreeSet<String> {
         let mut names = BTreeSet::new();
         for step in steps.iter().filter(|_| !self.gives_nothing_now()) {
             let Step::Unplug(at, device) = step else { continue };
-            let its =
+            let removed =
                 ClaimRequest::existing(self.inventory(), *at, &device.kind, &self.host_devices);
-            names.extend(its.resources.iter().map(|it| it.name().to_owned()));
+            names.extend(removed.resources.iter().map(|it| it.name().to_owned()));
         }
         names
     }
@@ -87,7 +87,7 @@ impl Open<'_> {
     }
 
     /// Makes the claims of the pending change. If one cannot be made, the change is dropped: no
-    /// step was taken.
+    /// step has been taken yet.
     pub(super) fn make_claims(
         &mut self,
         locked: &Locked<'_>,
@@ -127,11 +127,11 @@ impl Open<'_> {
         pending.target.claims().filter(|name| !old.contains(name)).cloned().collect()
     }
 
-    /// Makes the claims of an interrupted change that are missing: it may have been killed before
-    /// it made them.
+    /// Makes the missing claims of an interrupted change: its call may have been killed before it
+    /// made them.
     ///
     /// # Errors
-    /// Another domain has made one since, or the claims cannot be read or written.
+    /// Another domain has claimed the same resource since, or the claims cannot be read or written.
     pub(crate) fn renew_claims(&self, pending: &Pending) -> Result<(), Error> {
         let Pending { target, steps, .. } = pending;
         if self.is_dry() || self.gives_nothing_now() {
@@ -156,14 +156,14 @@ impl Open<'_> {
 
 /// The domain of a record, as a claimant. `guest` is the one that runs now.
 pub(crate) fn claimant(record: &Record, guest: Option<GuestIdentity>) -> Claimant {
-    // A pending change may name the domain, and has made its claims under the new name.
+    // A pending change that renames the domain has made its claims under the new name.
     let name = record.names().last();
     let display_name = name.map_or(record.domain.as_str(), Name::as_str).to_owned();
     Claimant { domain: record.domain.clone(), display_name, guest }
 }
 
 /// Releases the claims that the domain had `before` and its record no longer has. Best effort: a
-/// claim that is left ends with its guest.
+/// claim that cannot be released becomes stale when the guest's process ends.
 pub(crate) fn release(call: &Call<'_>, own: &Claimant, before: &BTreeSet<String>, record: &Record) {
     let after = record.claims();
     let gone: BTreeSet<String> = before.difference(&after).cloned().collect();

@@ -1,4 +1,4 @@
-//! The version of the JSON.
+//! The version of the JSON layout.
 
-/// The version of the layout.
+/// The current version, which is the value of the key `api`.
 pub const API: u32 = 1;

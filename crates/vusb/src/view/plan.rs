@@ -1,4 +1,4 @@
-//! What a plan leads to: controllers and devices that need not exist yet.
+//! The controllers and devices of a plan, which need not exist yet.
 
 use serde::{Deserialize, Serialize};
 use vusb_model::address::{Address, Index};
@@ -22,10 +22,10 @@ pub struct PlannedController {
     pub usbversion: UsbVersion,
     /// Its number of ports.
     pub ports: u8,
-    /// The number of USB 2 ports, for an xHCI whose numbers differ.
+    /// The number of USB 2 ports, for an xHCI that does not have as many USB 3 ports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usb2ports: Option<u8>,
-    /// The number of USB 3 ports, likewise.
+    /// The number of USB 3 ports, in the same case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usb3ports: Option<u8>,
     /// Its companions.
