@@ -313,6 +313,18 @@ fn removing_a_device() {
     assert_eq!(edited(last, &[Edit::RemoveDevice(0)]), "usb.present = \"TRUE\"\n");
 }
 
+/// VMware numbers the lines of host devices without a gap.
+#[test]
+fn a_host_device_replaces_another_in_one_edit_without_a_gap() {
+    let last = "usb.present = \"TRUE\"\nusb.autoConnect.device0 = \"vid:0781 pid:5581\"\n";
+    let camera = unnamed("046d:0825");
+    let add = |port: &str| Edit::AddDevice(at(0, port), &camera);
+    let expected = "usb.present = \"TRUE\"\nusb.autoConnect.device0 = \"vid:046d pid:0825\"\n";
+    assert_eq!(edited(last, &[Edit::RemoveDevice(0), add("1")]), expected);
+    let new = edited(last, &[add("2"), Edit::RemoveDevice(0)]);
+    assert!(new.contains("device0 = \"\"\nusb.autoConnect.device1"), "{new}");
+}
+
 #[test]
 fn adding_and_removing_controllers() {
     let new = edited(WORKSTATION, &[Edit::RemoveController(1)]);

@@ -13,7 +13,7 @@
 //!   answered at most once.
 //! * [`connect::Ring`] tells the guest what was plugged in and unplugged.
 //! * [`iso`] is the packet table that an isochronous request carries in the guest's memory.
-//! * [`frontend`] is the guest's side, with the rules of Linux `xen-hcd`. It is for tests and tools.
+//! * [`frontend`] is the guest's side, with the rules of Linux `xen-hcd`, for tests and tools.
 //!
 //! This crate does no I/O and has no unsafe code: the code that maps the pages implements [`Page`].
 //! The guest may change every word of both pages at any time. So each word is read once, and only

@@ -165,7 +165,9 @@ pub(crate) fn forget(call: &Call<'_>, domain: &DomainAddress) -> Result<Outcome,
     let _lock = if call.is_dry() { None } else { Some(take_lock(&records, call, domain)?) };
     let record = records.read(domain.as_str())?.ok_or_else(no_record)?;
     let (state, why) = probe(call, &record);
-    if state != DomainState::Gone && !call.is_forced() {
+    // A domain that is off has nothing of what its record claims, until it starts.
+    let has_ended = matches!(state, DomainState::Gone | DomainState::Off);
+    if !has_ended && !call.is_forced() {
         return Err(Error::StillRuns { domain: record.display_name().to_owned(), why });
     }
     let mut notes = Vec::new();

@@ -24,9 +24,10 @@ pub struct HostSource {
 }
 
 /// The element of a device at an address, with a user alias that consists of `ua-` and the device's
-/// name. A disk gets the first name that no disk in `domains` has, and a smart card reader the first
-/// index that no reader there has: the texts of the running and of the stored configuration. A host
-/// device is named by `source`, if it is given, and otherwise by its selector.
+/// name. A disk gets the first name that no disk in `domains` has, and a smart card reader the
+/// first index that no reader there has: `domains` are the texts of the running and of the stored
+/// configuration. A host device is named by `source`, if it is given, and otherwise by its
+/// selector.
 ///
 /// # Errors
 /// libvirt cannot express the device.

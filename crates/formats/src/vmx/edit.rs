@@ -42,6 +42,9 @@ pub(super) struct Editor<'a> {
     devices: BTreeSet<DeviceKey>,
     /// The lowest number that the next host device may get. Lower ones are in use, or were.
     next_auto_connect: u16,
+    /// The numbers of host devices that this edit has removed. Their lines are still in the
+    /// dictionary.
+    freed_auto_connects: BTreeSet<u16>,
 }
 
 /// The item `usb:N`, `ehci:N` or `usb_xhci:N`.
@@ -71,6 +74,7 @@ impl<'a> Editor<'a> {
             items,
             devices: settings.devices.iter().map(|device| device.key).collect(),
             next_auto_connect: 0,
+            freed_auto_connects: BTreeSet::new(),
             document,
         }
     }
@@ -205,7 +209,8 @@ impl<'a> Editor<'a> {
                 .dictionary()
                 .get(&key)
                 .is_none_or(|entry| entry.value.trim().is_empty());
-            empty && !self.devices.contains(&DeviceKey::AutoConnect(*number))
+            let free = empty || self.freed_auto_connects.contains(number);
+            free && !self.devices.contains(&DeviceKey::AutoConnect(*number))
         };
         let number =
             (self.next_auto_connect..u16::MAX).find(unused).ok_or("no number is free for it")?;
@@ -290,13 +295,14 @@ impl<'a> Editor<'a> {
             DeviceKey::AutoConnect(number) => {
                 // Empty the line if a higher number exists, as VMware does, so that the numbers
                 // have no gap.
-                let mut numbers = self
-                    .document
-                    .dictionary()
-                    .entries()
-                    .iter()
-                    .filter_map(|entry| usb::auto_connect(entry.key));
-                if numbers.any(|other| other > number) {
+                let entries = self.document.dictionary().entries().iter();
+                let in_text = entries.filter_map(|entry| usb::auto_connect(entry.key));
+                let in_use = self.devices.iter().filter_map(|key| match key {
+                    DeviceKey::AutoConnect(number) => Some(*number),
+                    _ => None,
+                });
+                self.freed_auto_connects.insert(number);
+                if in_text.chain(in_use).any(|other| other > number) {
                     self.document.set(&format!("{AUTO_CONNECT}{number}"), "");
                 } else {
                     self.document.remove(|key| usb::auto_connect(key) == Some(number));

@@ -232,6 +232,17 @@ fn a_domain_that_is_off_may_get_an_image_in_use_and_claims_nothing() {
 }
 
 #[test]
+fn the_record_of_a_domain_that_is_off_can_be_deleted() {
+    let sandbox = Sandbox::new();
+    let vusb = with_details(&sandbox, |it| it.off = true);
+    let web = guest(&vusb, "web");
+    add(&vusb, &web, "tablet");
+    assert_eq!(sandbox.records().len(), 1);
+    vusb.context.domain_forget(&web, &vusb.options).unwrap();
+    assert_eq!(sandbox.records().len(), 0);
+}
+
+#[test]
 fn notes_that_were_observed_before_a_change_are_not_repeated_by_it() {
     let sandbox = Sandbox::new();
     let vusb = with_details(&sandbox, |it| it.notes = vec!["the guest is slow".to_owned()]);

@@ -8,8 +8,8 @@
 //! | none | several | none: libvirt does not start the domain |
 //! | none | none | libvirt adds one with the id 1: of the type `spice` or `sdl` if the display is of this type, and otherwise `none` |
 //!
-//! Sources: libvirt, `virDomainDefFindAudioByID`, `qemuDomainDefAddDefaultAudioBackend`. Settings in
-//! its `qemu.conf` can change the last row, and are not read.
+//! Sources: libvirt, `virDomainDefFindAudioByID`, `qemuDomainDefAddDefaultAudioBackend`. Settings
+//! in its `qemu.conf` can change the last row, and are not read.
 
 use vusb_model::device::{Audio, Kind};
 

@@ -387,8 +387,8 @@ fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 
-/// `*text*`. `None` if the text is empty, or has characters that a rule or the list of devices shows
-/// differently.
+/// `*text*`. `None` if the text is empty, or has characters that a rule or the list of devices
+/// shows differently.
 pub(super) fn anywhere(text: &str) -> Option<Glob> {
     let is_plain = |it: char| (it.is_ascii_graphic() || it == ' ') && it != '*';
     if text.is_empty() || !text.chars().all(is_plain) {
