@@ -39,18 +39,17 @@ const IDLE_WAKEUP_DELAY: Duration = Duration::from_millis(1);
 /// change all the time.
 const STATUS_INTERVAL: Duration = Duration::from_millis(50);
 /// How many times the ring is read between two readings of the clock. Reading the clock is a system
-/// call in some dom0s; a request that is found before the first reading of the clock costs none.
-/// This many readings of the ring take a few microseconds, mostly in the processor's pause
-/// instruction.
+/// call in some dom0s, and a request that is found before the first one saves it. This many
+/// readings of the ring take a few microseconds, mostly in the processor's pause instruction.
 const READS_PER_CLOCK_CHECK: u32 = 32;
-/// After this many rounds without a wait, the devices are checked nevertheless. Otherwise a guest
-/// that always has a request could keep an unplugged device at its port.
+/// After this many rounds without a wait, the devices are checked anyway. Otherwise a guest that
+/// always has a request could keep an unplugged device at its port.
 const MAX_ROUNDS_WITHOUT_WAIT: u32 = 64;
 /// Stack size of a job in bytes. A job only reads sysfs and calls the kernel, so it needs little.
 const JOB_STACK: usize = 256 << 10;
 
 /// The most events that epoll can return at once: 31 devices, the guest and the waker.
-const READY: usize = 33;
+const MAX_READY: usize = 33;
 /// The epoll data of the event channel and of the waker. Devices use their port number (1 to 31).
 const GUEST: u64 = 100;
 const WAKE: u64 = 101;
@@ -83,9 +82,10 @@ pub(super) struct ConnectedController {
     pending_statuses: BTreeMap<Port, Option<PortStatus>>,
     /// The next report may not be sent before this time.
     next_report: Instant,
-    /// The guest has sent an event. The kernel masks the channel until it is unmasked here.
+    /// Whether the guest has sent an event. The kernel masked the channel when it arrived, and it
+    /// has to be unmasked here.
     channel_masked: bool,
-    /// How many requests the guest had made when it sent its last event.
+    /// How many requests the guest had made when its last event was handled.
     requests_at_last_event: u64,
     /// How many events in a row came without a request.
     idle_wakeups: u32,
@@ -137,11 +137,12 @@ impl ConnectedController {
             idle_wakeups: 0,
             budget: Budget::new(start.polling),
             processors: std::thread::available_parallelism().map_or(1, NonZero::get),
-            ready: Vec::with_capacity(READY),
+            ready: Vec::with_capacity(MAX_READY),
         })
     }
 
-    /// Serves the guest until a command asks to stop, or the guest breaks the protocol.
+    /// Serves the guest until a command asks to stop. Fails if the guest breaks the protocol or a
+    /// system call fails.
     pub(super) fn serve(&mut self, inbox: &Receiver<Command>) -> Result<(), EndReason> {
         let mut rounds_without_wait = 0;
         loop {
@@ -167,7 +168,7 @@ impl ConnectedController {
             if drained && !retry && self.poll() {
                 continue;
             }
-            // These system calls come only now, so that the devices are already busy meanwhile.
+            // These system calls come this late so that the devices are already busy meanwhile.
             self.unmask_channel()?;
             // Events are requested last, so that the guest sends none while there is work to do.
             if !self.engine.rearm() {
@@ -190,7 +191,7 @@ impl ConnectedController {
         self.notify(notify)?;
         let mut watch = Stopwatch::default();
         while self.engine.awaits_train() {
-            if !self.look(&mut watch, limit) {
+            if !self.spin(&mut watch, limit) {
                 break;
             }
             self.engine.take_requests()?;
@@ -200,19 +201,20 @@ impl ConnectedController {
         Ok(())
     }
 
-    /// Looks for the guest's next request, as long as the budget permits. Returns whether there is
-    /// one.
+    /// Polls the ring for the guest's next request, as long as the budget permits. Returns whether
+    /// there is one.
     fn poll(&mut self) -> bool {
         let Some(_turn) = Turn::take(self.processors) else { return false };
         let Some(limit) = self.budget.next_poll() else { return false };
         let mut watch = Stopwatch::default();
-        let found = self.look(&mut watch, limit);
+        let found = self.spin(&mut watch, limit);
         self.budget.poll_ended(watch.time().min(limit), found);
         found
     }
 
-    /// Looks for a request until the stopwatch reaches the limit.
-    fn look(&self, watch: &mut Stopwatch, limit: Duration) -> bool {
+    /// Reads the ring until it has a request, or the stopwatch reaches the limit. Returns whether
+    /// it has one.
+    fn spin(&self, watch: &mut Stopwatch, limit: Duration) -> bool {
         loop {
             for _ in 0..READS_PER_CLOCK_CHECK {
                 if self.engine.has_request() {
@@ -234,7 +236,8 @@ impl ConnectedController {
         Ok(())
     }
 
-    /// Processes the consequences of everything that has happened.
+    /// Ends a round of the engine: passes it the outcomes of jobs, notifies the guest if that is
+    /// due, and starts new jobs.
     fn round(&mut self) -> Result<RoundEnd, EndReason> {
         while let Ok((port, outcome)) = self.outcomes.1.try_recv() {
             self.engine.job_ended(port, outcome);
@@ -299,7 +302,7 @@ impl ConnectedController {
     /// Starts a job on its own thread.
     fn start_job(&mut self, Job { port, work }: Job<UsbFs>) {
         debug!("{}, port {port}: {work:?}", self.id);
-        let failure = could_not_start(&work);
+        let outcome = outcome_if_not_started(&work);
         let (jobs, outcomes, waker) =
             (self.jobs.clone(), self.outcomes.0.clone(), self.waker.clone());
         let job = move || {
@@ -310,7 +313,7 @@ impl ConnectedController {
             std::thread::Builder::new().name("job".to_owned()).stack_size(JOB_STACK).spawn(job)
         {
             warn!("{}, port {port}: cannot start a thread: {error}", self.id);
-            let _ = self.outcomes.0.send((port, failure));
+            let _ = self.outcomes.0.send((port, outcome));
             self.waker.wake();
         }
     }
@@ -370,8 +373,8 @@ impl ConnectedController {
         let _ = self.events.unbind(self.channel);
         let _ = epoll::delete(&self.epoll, &self.events);
         self.engine.clear_devices();
-        let until = Instant::now() + RELEASE_TIMEOUT;
-        while !self.engine.is_empty() && Instant::now() < until {
+        let deadline = Instant::now() + RELEASE_TIMEOUT;
+        while !self.engine.is_empty() && Instant::now() < deadline {
             // Errors no longer matter: nothing is waiting for responses.
             let retry = self.round().map_or(true, |it| it.retry);
             self.report_statuses();
@@ -381,7 +384,7 @@ impl ConnectedController {
             let limit = if retry {
                 RETRY_INTERVAL
             } else {
-                until.saturating_duration_since(Instant::now())
+                deadline.saturating_duration_since(Instant::now())
             };
             if self.wait(Some(limit)).is_err() {
                 std::thread::sleep(RETRY_INTERVAL);
@@ -392,7 +395,7 @@ impl ConnectedController {
         self.report_statuses();
         if !self.engine.is_empty() {
             warn!(
-                "{}: a device was not released within {} s; it is closed without its drivers",
+                "{}: a device was not released within {} s; it may stay without the host's drivers",
                 self.id,
                 RELEASE_TIMEOUT.as_secs()
             );
@@ -422,9 +425,9 @@ fn set_devices(engine: &mut XenEngine, mut devices: BTreeMap<u8, RequestedDevice
 }
 
 /// The outcome of a job that could not be started.
-fn could_not_start(work: &Work<UsbFs>) -> Outcome<UsbFs> {
+fn outcome_if_not_started(work: &Work<UsbFs>) -> Outcome<UsbFs> {
     match work {
-        Work::Open(_) => Outcome::Refused("the backend's machine is out of threads".to_owned()),
+        Work::Open(_) => Outcome::Refused("the backend cannot start a thread for it".to_owned()),
         Work::Release(..) => Outcome::Released,
         _ => Outcome::Done(Err(Failure::Failed)),
     }

@@ -12,20 +12,22 @@ use super::Paths;
 use crate::driver::Error;
 use crate::limits::Limits;
 
-/// The interval between two checks whether `qm` has ended. Starting it takes a second.
-const POLL: Duration = Duration::from_millis(10);
+/// How often to check whether `qm` has ended. `qm` takes about a second just to start, so this adds
+/// little.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How much of the output is kept, in bytes.
+/// How much of standard error is read, in bytes.
 const MAX_OUTPUT: u64 = 4096;
 
 /// How long to wait for the end of the output after `qm` has ended: a process that `qm` started
 /// may keep the pipe open.
 const OUTPUT_WAIT: Duration = Duration::from_millis(200);
 
-/// Runs `qm set VMID` with these arguments. Returns what it wrote to standard error, in one line.
+/// Runs `qm set VMID` with these arguments. Returns what it wrote to standard error, as one line.
 ///
 /// # Errors
-/// `qm` cannot be run, fails, or does not end within the limit. It may still have made the change.
+/// `qm` cannot be run, fails, or does not end within the limit. It may have made the change even
+/// so.
 pub(super) fn set(paths: &Paths, arguments: &[String], limits: &Limits) -> Result<String, Error> {
     let what = || format!("qm set {} {}", paths.vmid, arguments.join(" "));
     let failed = |why: String| Error::Failed { what: what(), why: why.into() };
@@ -44,10 +46,10 @@ pub(super) fn set(paths: &Paths, arguments: &[String], limits: &Limits) -> Resul
     }
     let limit = limits.next_wait();
     let Some(status) = wait(&mut child, limit).map_err(|error| failed(error.to_string()))? else {
-        // It is not killed: it may hold the lock, and its worker would continue anyway. A thread
-        // waits for its end, which would otherwise leave a zombie in a program that runs for long.
+        // `qm` is not killed: it may hold the guest's lock, and its worker would continue anyway. A
+        // thread waits for it, because otherwise it would be a zombie until this program ends.
         thread::spawn(move || child.wait());
-        let why = Reason::from("qm does not end; it may still make the change");
+        let why = Reason::from("qm is still running, and may still make the change");
         let why = why.remedy(Remedy::ListDomain).remedy(Remedy::MoreTime);
         return Err(Error::TimedOut { what: what(), limit: limits.single_wait(), why });
     };
@@ -56,9 +58,9 @@ pub(super) fn set(paths: &Paths, arguments: &[String], limits: &Limits) -> Resul
         return Ok(text);
     }
     let how = match (status.code(), status.signal()) {
-        (Some(code), _) => format!("it failed with exit code {code}"),
-        (None, Some(signal)) => format!("it was killed by signal {signal}"),
-        (None, None) => "it failed".to_owned(),
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("killed by signal {signal}"),
+        (None, None) => "unknown exit status".to_owned(),
     };
     Err(failed(if text.is_empty() { how } else { format!("{how}: {text}") }))
 }
@@ -73,11 +75,12 @@ fn wait(child: &mut Child, limit: Duration) -> std::io::Result<Option<std::proce
         if end.is_some_and(|end| Instant::now() >= end) {
             return Ok(None);
         }
-        thread::sleep(POLL);
+        thread::sleep(POLL_INTERVAL);
     }
 }
 
-/// Output as one line that can be shown on a terminal.
+/// Joins the lines of `qm`'s output into one without control characters, so that it can be shown on
+/// a terminal.
 fn one_line(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());

@@ -23,8 +23,8 @@ use super::scan::{Scan, ScannedController};
 use super::session::Session;
 use crate::driver::Error;
 
-/// Where QEMU keeps the devices of the machine, those of the command line and of `device_add`
-/// without an id, and those with an id. The machine's own devices are the oldest.
+/// Where QEMU keeps its devices: the machine's own, those that were added without an id (on the
+/// command line or by `device_add`), and those with an id. The machine's own are the oldest.
 const PARENTS: [&str; 3] = ["/machine/unattached", "/machine/peripheral-anon", PERIPHERAL];
 
 const PERIPHERAL: &str = "/machine/peripheral";
@@ -46,14 +46,14 @@ pub(super) struct Object {
 }
 
 impl Object {
-    /// The name of the bus that it is on.
+    /// The name of the bus that the object is on.
     pub(super) fn bus_name(&self) -> &str {
         self.bus.rsplit('/').next().unwrap_or_default()
     }
 }
 
-/// The objects that are USB controllers or devices. Those without an id come first, the oldest of
-/// them at the start.
+/// The objects that are USB controllers or devices. Those without an id come first, the oldest at
+/// the start.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Objects {
     pub(super) list: Vec<Object>,
@@ -61,8 +61,8 @@ pub(super) struct Objects {
     pub(super) device_drivers: BTreeSet<String>,
 }
 
-/// Queries the objects. QEMU has to answer each query for a list: what is not in one is not
-/// confirmed.
+/// Queries the objects. Every list has to be there: without one, the devices in it would count as
+/// imitations.
 pub(super) fn query(session: &mut Session) -> Result<Objects, Error> {
     let mut commands = vec![("qom-list-types", json!({"implements": "usb-device"}))];
     commands.extend(PARENTS.map(|path| ("qom-list", json!({"path": path}))));
@@ -87,13 +87,13 @@ pub(super) fn query(session: &mut Session) -> Result<Objects, Error> {
     Ok(Objects { list, device_drivers })
 }
 
-/// Whether the driver is one of a USB controller that vusb has a model of.
+/// Whether this is the driver of a USB controller that vusb has a model of.
 fn is_controller(driver: &str) -> bool {
     model_of(driver).is_some() || companion_model(driver).is_some()
 }
 
-/// The devices below `parent` whose driver is `relevant`, in the order in which they were created
-/// if they have no ids.
+/// The devices below `parent` whose driver is `relevant`. Devices without ids are in the order in
+/// which they were created.
 pub(super) fn children(
     parent: &str,
     answer: &Value,
@@ -116,7 +116,7 @@ pub(super) fn children(
     numbered.into_iter().map(|(_, object)| object).collect()
 }
 
-/// Queries the bus of each object, and where an object without an id is on a PCI bus.
+/// Queries the bus of each object, and the PCI slot and function of each one without an id.
 pub(super) fn locate(session: &mut Session, objects: &mut [Object]) -> Result<(), Error> {
     let mut queries = Vec::new();
     for object in objects.iter() {
@@ -143,7 +143,8 @@ pub(super) fn locate(session: &mut Session, objects: &mut [Object]) -> Result<()
     Ok(())
 }
 
-/// Name and type of the properties of type `child<T>` or `link<T>` in a `qom-list` answer.
+/// The properties in a `qom-list` answer whose types are `child<T>`, if `prefix` is `child<`: each
+/// with its name and its `T`.
 fn typed_properties(answer: &Value, prefix: &str) -> Vec<(String, String)> {
     let entries = answer.as_array().into_iter().flatten();
     let entry = |entry: &Value| {
@@ -158,17 +159,18 @@ fn device_number(name: &str) -> Option<u64> {
     name.strip_prefix("device[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// What tells devices apart: bus, driver and id. Devices without ids that are equal in this are
-/// counted.
+/// Bus, driver and id of a device. Devices without ids can be equal in all three, so devices are
+/// counted by this.
 type Key = (String, String, String);
 
 fn key(bus: &str, driver: &str, id: &str) -> Key {
     (bus.to_owned(), driver.to_owned(), id.to_owned())
 }
 
-/// Drops the devices that the object model does not have: a product string imitated them. Returns a
-/// description of each contradiction: a device or controller that the tree lacks, and devices of
-/// which the tree has more than there are, so that it is unknown which are real.
+/// Drops the devices that the object model does not have, because product strings imitate them.
+/// Returns a description of each contradiction: a device or controller that the tree lacks, or
+/// devices that the tree has more often than the object model, so that it is unknown which of them
+/// are real.
 pub(super) fn compare(scan: &mut Scan, objects: &Objects) -> Vec<String> {
     let is_device = |object: &&Object| objects.device_drivers.contains(&object.driver);
     let devices = objects.list.iter().filter(is_device);
@@ -198,7 +200,8 @@ fn missing_controllers(scan: &Scan, objects: &Objects) -> Vec<String> {
     let real = count(real.map(|object| (object.driver.clone(), object.id.clone())));
     let key = |scanned: &ScannedController| (scanned.driver.clone(), scanned.id.clone());
     let shown = count(scan.controllers.iter().map(key));
-    // The tree can have more: parts of other devices, such as that of PIIX3.
+    // The tree can have more: controllers that are parts of other devices, such as the PIIX3's, are
+    // not in the lists of the object model.
     let lacks =
         |(key, number): &(&(String, String), &usize)| shown.get(*key).is_none_or(|it| it < *number);
     real.iter().filter(lacks).map(|((driver, id), _)| describe(driver, id, None)).collect()
@@ -221,7 +224,7 @@ fn describe(driver: &str, id: &str, bus: Option<&str>) -> String {
     }
 }
 
-/// The error for a tree that contradicts the object model about these.
+/// The error for a tree that contradicts the object model about these devices.
 pub(super) fn contradiction(domain: &str, devices: &[String]) -> Error {
     let mut named = devices.iter().take(MAX_NAMED).cloned().collect::<Vec<_>>().join(", ");
     if devices.len() > MAX_NAMED {
@@ -229,8 +232,8 @@ pub(super) fn contradiction(domain: &str, devices: &[String]) -> Error {
     }
     let why = format!(
         "its device tree (`info qtree`) and its object model contradict each other about {named}. The product string of a \
-         host device can hide devices in the tree if it contains line breaks. Nothing was changed; remove the host device \
-         that is not attached with QEMU's `device_del`"
+         host device can hide devices in the tree if it contains line breaks. Nothing was changed; use QEMU's \
+         `device_del` to remove the host device that `info qtree` does not show as attached"
     );
     Error::Confused { domain: domain.to_owned(), why: Reason::from(why) }
 }
@@ -284,7 +287,7 @@ mod tests {
         assert_eq!(drivers(&scan), ["usb-tablet", "usb-host"]);
     }
 
-    /// The error names devices that are hidden, and those that cannot be told from an imitation.
+    /// The error names hidden devices, and devices that cannot be told from their imitations.
     #[test]
     fn a_contradiction_names_the_devices() {
         for (shown, real, named) in [
@@ -306,7 +309,7 @@ mod tests {
         assert!(error.contains("e (usb-kbd). The"), "{error}");
     }
 
-    /// If the tree shows a device on the wrong bus, the device is hidden on its real one.
+    /// A device that the tree shows on the wrong bus is missing on the right one.
     #[test]
     fn a_device_on_the_wrong_bus_is_a_contradiction() {
         let mut elsewhere = objects(&["usb-kbd keys"]);
