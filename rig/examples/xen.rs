@@ -1,9 +1,17 @@
-//! An interactive Xen machine: runs each line of standard input as a shell command in dom0. A line
-//! that starts with `{` plugs a USB device, and `unplug ID` unplugs it. `create NAME [LINE]`
-//! creates a PV guest, with a line of configuration, `NAME: COMMAND` runs a command in it, and
-//! `destroy NAME` destroys it. With `--ready` there is a guest from the start. With `--hardware`
-//! there are PVH and HVM guests: `create-pvh`, `create-hvm`. Other arguments are programs for
-//! dom0's `/bin`, or `ID=IMAGE` for a disk image.
+//! An interactive Xen machine, controlled by the lines of standard input:
+//!
+//! | line | effect |
+//! |---|---|
+//! | `{"driver": ..., "id": ID}` | plugs a USB device into dom0 |
+//! | `unplug ID` | unplugs it |
+//! | `create NAME [LINE]` | creates a PV guest, with this line in its configuration |
+//! | `create-pvh`, `create-hvm` | the same for a PVH or HVM guest; requires `--hardware` |
+//! | `destroy NAME` | destroys a guest |
+//! | `NAME: COMMAND` | runs a shell command in a guest |
+//! | anything else | runs as a shell command in dom0 |
+//!
+//! With `--ready`, a guest is running from the start. Any other argument is a program for dom0's
+//! `/bin`, or `ID=IMAGE` for a disk image.
 
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -34,7 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     for line in std::io::stdin().lock().lines() {
         let start = Instant::now();
-        if let Err(error) = one(&host, &mut guests, &line?) {
+        if let Err(error) = run_line(&host, &mut guests, &line?) {
             println!("{error}");
         }
         println!("[{:?}]", start.elapsed());
@@ -42,7 +50,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn one(
+fn run_line(
     host: &XenHost,
     guests: &mut BTreeMap<String, XenGuest>,
     line: &str,

@@ -8,12 +8,11 @@
 //! Hardware ──▶ arguments ──▶ a command line for a cold start
 //! ```
 //!
-//! The id of everything that vusb adds to QEMU begins with `vusb-` and ends with its name:
-//! `vusb-stick`. That of a controller also contains its index, and that of an xHCI its number of
-//! ports: `vusb-0x15-hci0` has index 0 and 15 ports.
-//! The back end of a device has the device's id, or a hash of the name if that id would be too
-//! long. So most of a lost record can be restored from QEMU, and the leftovers of an interrupted
-//! command can be recognized.
+//! Every controller and device that vusb adds to QEMU has an id that begins with `vusb-` and ends
+//! with its name: `vusb-stick`. The id of a controller also contains its index, and that of an xHCI
+//! its number of ports: `vusb-0x15-hci0` has index 0 and 15 ports. The back end of a device has the
+//! id of the device or, if that is too long, an id with a hash of the name. From these ids, most of
+//! a lost record can be restored, and the leftovers of an interrupted command can be recognized.
 //!
 //! The features of a QEMU are queried, never derived from its version. They are only queried if
 //! they matter, because each query costs a turn of QEMU's main loop (0.2 to 0.4 ms), as much as
@@ -65,8 +64,8 @@ use self::scan::{HotplugBus, PciBus, Scan};
 pub use self::scheme::QemuScheme;
 
 use self::session::Session;
-// What the drivers of other tools that start QEMUs need besides `Qemu`: whether a monitor listens,
-// which QEMUs run, where Proxmox VE has its monitors, and when a monitor appears or disappears.
+// For the drivers of other tools that start QEMUs: whether a monitor listens, which QEMUs run,
+// where Proxmox VE has its monitors, and when a monitor appears or disappears.
 pub(crate) use self::{
     peer::has_listener,
     running::{PROXMOX_FOLDER, all as running_qemus},
@@ -90,7 +89,8 @@ pub struct Qemu {
     hotplug_buses: Vec<HotplugBus>,
     pci_buses: Vec<PciBus>,
     features: Features,
-    /// Leftovers in QEMU that could not be removed, each a sentence for the next observation.
+    /// A sentence for each leftover that could not be removed from QEMU. The next observation
+    /// reports them.
     left_behind: Vec<String>,
     /// The files that vusb has passed to QEMU, according to the last observation and later steps.
     passed: Vec<PassedFile>,
@@ -153,8 +153,8 @@ impl Qemu {
         Ok((scan, prefetched))
     }
 
-    /// Observes once. The inner error has the devices about which QEMU's device tree and its object
-    /// model contradict each other.
+    /// Observes once. The inner error lists the devices about which QEMU's device tree and its
+    /// object model contradict each other.
     fn observe_once(
         &mut self,
         recorded: &Hardware,
@@ -234,8 +234,8 @@ impl Qemu {
     }
 }
 
-/// Whether something that is recorded was not found. The record of a Xen guest also has
-/// controllers that no QEMU has.
+/// Whether a recorded item was not found. Controllers that QEMU cannot have are ignored: the record
+/// of a Xen guest also contains paravirtual ones.
 fn lacks_recorded(found: &Hardware, recorded: &Hardware) -> bool {
     let lacks = |name: &Name| found.named(name).is_none();
     let lacks_part = |controller: &Controller| {
@@ -262,7 +262,7 @@ impl Driver for Qemu {
                     observed.notes.append(&mut self.left_behind);
                     return Ok(observed);
                 }
-                Err(contradicting) => contradictions = contradicting,
+                Err(found) => contradictions = found,
             }
         }
         Err(confirm::contradiction(self.session.domain(), &contradictions))
@@ -307,9 +307,9 @@ impl Driver for Qemu {
         if !one_command {
             self.features.query_drivers(&mut self.session, &models, &kinds)?;
         }
-        // Not for a part of the machine: `check_one` refuses that, with a better reason than that
-        // the guest does not run.
-        let removed = |step: &Step| match step {
+        // A controller that is part of the machine is left to `check_one`, which refuses to remove
+        // it for a better reason than that the guest is not running.
+        let removed_controller = |step: &Step| match step {
             Step::RemoveController(it)
                 if !it.model.is_built_in() && self.view.controllers.contains_key(&it.index) =>
             {
@@ -317,7 +317,7 @@ impl Driver for Qemu {
             }
             _ => None,
         };
-        let removed: Vec<Controller> = steps.iter().filter_map(removed).collect();
+        let removed: Vec<Controller> = steps.iter().filter_map(removed_controller).collect();
         if !removed.is_empty() {
             let state = self.guest_state()?;
             removed.iter().try_for_each(|it| perform::require_running(it, &state))?;

@@ -32,19 +32,19 @@ pub mod procedure {
     pub const AUTH_LIST: i32 = 66;
     /// Asks polkit about the client's process.
     pub const AUTH_POLKIT: i32 = 70;
-    /// Whether a domain is stored.
+    /// Whether a domain has a stored configuration.
     pub const DOMAIN_IS_PERSISTENT: i32 = 151;
     /// The daemon's version.
     pub const CONNECT_GET_LIB_VERSION: i32 = 157;
     /// Attaches a device.
     pub const DOMAIN_ATTACH_DEVICE_FLAGS: i32 = 160;
-    /// Detaches a device that is like the given one.
+    /// Detaches the device that the given XML describes.
     pub const DOMAIN_DETACH_DEVICE_FLAGS: i32 = 161;
     /// The state of a domain.
     pub const DOMAIN_GET_STATE: i32 = 212;
     /// All domains.
     pub const CONNECT_LIST_ALL_DOMAINS: i32 = 273;
-    /// Asks for events.
+    /// Registers for one kind of event.
     pub const CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY: i32 = 316;
     /// Event: a domain has started, stopped, ...
     pub const DOMAIN_EVENT_CALLBACK_LIFECYCLE: i32 = 318;
@@ -54,9 +54,9 @@ pub mod procedure {
     pub const DOMAIN_EVENT_CALLBACK_DEVICE_ADDED: i32 = 354;
     /// Event: the daemon has lost its own connection to the hypervisor.
     pub const CONNECT_EVENT_CONNECTION_CLOSED: i32 = 362;
-    /// Event: the guest has kept a device.
+    /// Event: the guest did not release a device.
     pub const DOMAIN_EVENT_CALLBACK_DEVICE_REMOVAL_FAILED: i32 = 367;
-    /// Detaches the device with an alias, and does not wait.
+    /// Detaches the device with the given alias, without waiting for the guest.
     pub const DOMAIN_DETACH_DEVICE_ALIAS: i32 = 392;
 }
 
@@ -174,7 +174,7 @@ impl fmt::Debug for Uuid {
     }
 }
 
-/// A domain, as calls and events name it.
+/// The identity of a domain in calls and events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Domain {
     /// Its name, which can change.
@@ -186,7 +186,7 @@ pub struct Domain {
 }
 
 impl Domain {
-    /// Adds it to a message.
+    /// Appends it to a message.
     #[must_use]
     pub fn write(&self, writer: Writer) -> Writer {
         writer.string(&self.name).fixed(&self.uuid.0).i32(self.id)
@@ -207,7 +207,7 @@ impl Domain {
     /// Reads a list of domains, as [`procedure::CONNECT_LIST_ALL_DOMAINS`] returns it.
     ///
     /// # Errors
-    /// As [`Domain::read`]; the list is too long.
+    /// As for [`Domain::read`], or the list is too long.
     pub fn read_list(reader: &mut Reader<'_>) -> Result<Vec<Domain>, DecodeError> {
         reader.list("the domains", MAX_DOMAINS, Domain::read)
     }
@@ -222,7 +222,7 @@ pub fn read_auth_types(reader: &mut Reader<'_>) -> Result<Vec<i32>, DecodeError>
         .list("the authentication methods", MAX_AUTH_TYPES, |it| it.i32("an authentication method"))
 }
 
-/// The daemon executed a call and failed.
+/// An error that the daemon returned for a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteError {
     /// What kind of failure: see [`code`].
@@ -234,7 +234,7 @@ pub struct RemoteError {
 }
 
 impl RemoteError {
-    /// Reads it from a message. What follows the message text is not needed.
+    /// Reads it from a message. The fields after the text are ignored.
     ///
     /// # Errors
     /// The message is too short or has a string that is too long.
@@ -260,7 +260,7 @@ impl std::error::Error for RemoteError {}
 pub enum DomainState {
     /// It runs.
     Running,
-    /// It runs, and its processors are stopped.
+    /// It runs, but its processors are stopped.
     Paused,
     /// It does not run.
     Off,
@@ -268,7 +268,7 @@ pub enum DomainState {
     Crashed,
     /// The guest has suspended itself.
     Suspended,
-    /// Another state, by its number: blocked, shutting down.
+    /// Any other state, by its number, such as blocked or shutting down.
     Other(i32),
 }
 
@@ -351,9 +351,9 @@ impl EventId {
 /// What has happened to a domain (`virDomainEventType`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lifecycle {
-    /// It was stored, or what is stored has changed.
+    /// Its configuration was stored or changed.
     Defined,
-    /// It is no longer stored.
+    /// Its configuration is no longer stored.
     Undefined,
     /// It runs now.
     Started,
@@ -363,7 +363,7 @@ pub enum Lifecycle {
     Resumed,
     /// It no longer runs.
     Stopped,
-    /// The guest shuts down.
+    /// The guest has shut down, but the domain has not stopped yet.
     Shutdown,
     /// The guest has suspended itself.
     PmSuspended,
@@ -391,7 +391,7 @@ impl Lifecycle {
     }
 }
 
-/// Something that the daemon reports without being asked.
+/// A message of the daemon that is not a reply to a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -418,7 +418,7 @@ pub enum Event {
         /// The device.
         alias: String,
     },
-    /// The guest has kept a device that was to be removed.
+    /// The guest did not release a device that was to be removed.
     DeviceRemovalFailed {
         /// The domain.
         domain: Domain,
@@ -433,7 +433,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// Reads the event of a procedure. `None` if the procedure is not that of an [`Event`].
+    /// Reads the event with this procedure number. `None` if it is not the number of an [`Event`].
     ///
     /// # Errors
     /// The message is too short or has a string that is too long.

@@ -9,7 +9,8 @@ use crate::codec::Event;
 pub const MAX_EVENTS: usize = 1024;
 
 /// The maximum size in bytes of all queued events together, as received. An event has a few hundred
-/// bytes; the limit is for a peer that sends huge ones.
+/// bytes; the limit is for a peer that sends huge ones. An event that exceeds it alone is still
+/// queued, as the only one.
 pub const MAX_EVENT_BYTES: usize = 4 << 20;
 
 /// A first-in, first-out queue. A new event is always kept; the oldest are dropped to make room.

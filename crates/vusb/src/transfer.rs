@@ -1,4 +1,4 @@
-//! Taking a record to another machine, so that a guest that moves there keeps its controllers and
+//! Takes a record to another machine, so that a guest that moves there keeps its controllers and
 //! ports.
 //!
 //! ```text
@@ -6,10 +6,12 @@
 //!                      (process, claims)                       └─ host devices: see below
 //! ```
 //!
-//! A host device that is plugged in here at the port that is recorded, with the recorded ids and
-//! serial number, is that device. So is one that was given by its serial number and is plugged in
-//! at another port. The recorded port of any other host device is a port of the other machine. From
-//! now on, such a device is found by its ids and serial number, at whatever port it is plugged in.
+//! A recorded host device counts as present on this machine if a device with its ids and serial
+//! number is plugged in at the recorded port. If it was given by its serial number, any port will
+//! do. The record of a device that is present does not change. The recorded port of any other
+//! device is a port of the machine that the record comes from. Such a device is selected by its ids
+//! and serial number from now on, whatever its port on this machine. Devices of backend domains are
+//! not changed.
 
 use std::path::Path;
 
@@ -42,16 +44,16 @@ pub(crate) fn export(call: &Call<'_>, domain: &DomainAddress) -> Result<ExportVi
     let record = if domain.has_record() { call.records().read(domain.as_str())? } else { None };
     let record = record.ok_or_else(no_record)?;
     let path = || call.records().path(domain.as_str(), "json");
-    let wrong = |why: String| Error::Record { path: path(), why };
-    let value = serde_json::to_value(record.for_export()).map_err(|it| wrong(it.to_string()))?;
+    let damaged = |why: String| Error::Record { path: path(), why };
+    let value = serde_json::to_value(record.for_export()).map_err(|it| damaged(it.to_string()))?;
     match value {
         Value::Object(record) => Ok(ExportView { api: API, record }),
-        _ => Err(wrong("it is not an object".to_owned())),
+        _ => Err(damaged("it is not an object".to_owned())),
     }
 }
 
-/// Records what was exported from another machine, for the domain with this address. Its guest
-/// need not run.
+/// Stores a record that was exported on another machine, for the domain with this address or else
+/// with the recorded one. The guest need not run.
 pub(crate) fn import(
     call: &Call<'_>,
     file: &Path,
@@ -92,13 +94,13 @@ pub(crate) fn import(
 /// The record in an exported file.
 fn read(file: &Path) -> Result<Record, Error> {
     let text = guest_config::text(file)?;
-    let wrong = |why: String| Error::NotExported { path: file.to_owned(), why };
+    let not_exported = |why: String| Error::NotExported { path: file.to_owned(), why };
     let exported: ExportView =
-        serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-    Record::imported(exported.record).map_err(wrong)
+        serde_json::from_str(&text).map_err(|error| not_exported(error.to_string()))?;
+    Record::imported(exported.record).map_err(not_exported)
 }
 
-/// The address of the domain on the other machine, for the guest on this one.
+/// The address that the domain had on the other machine. It is used on this one too.
 fn recorded_address(call: &Call<'_>, text: &str) -> Result<DomainAddress, Error> {
     call.recorded_address(text).ok_or_else(|| {
         let problem = format!("no driver is registered for {text}");
@@ -106,39 +108,40 @@ fn recorded_address(call: &Call<'_>, text: &str) -> Result<DomainAddress, Error>
     })
 }
 
-/// Makes the host devices those of this machine.
+/// Adapts the host devices of an imported record to this machine. Returns a note for each device
+/// whose selector was changed.
 fn adapt(all: &mut Inventory, host_devices: &HostDevices<'_>) -> Vec<Note> {
-    let known: Vec<Address> =
+    let identified: Vec<Address> =
         all.host_refs().map(|(at, _)| at).filter(|at| all.identity(*at).is_some()).collect();
     let mut notes = Vec::new();
-    for at in known {
+    for at in identified {
         let here = host_devices.presence(all, at);
         if matches!(here, Ok(Presence::Here(_) | Presence::Moved(_)))
             || host_devices.backend(all.hardware(), at).is_some()
         {
             continue;
         }
-        let found_by = all.identity(at).and_then(|it| it.id_selector());
+        let by_id = all.identity(at).and_then(|it| it.id_selector());
         all.facts_mut(Key::Device(at)).identity = None;
         let Some(Device { name, kind: Kind::Host(host) }) = all.hardware().device(at).cloned()
         else {
             continue;
         };
-        let (Some(to), false) = (found_by, matches!(host.selector, Selector::Id { .. })) else {
+        let (Some(to), false) = (by_id, matches!(host.selector, Selector::Id { .. })) else {
             continue;
         };
         let from = host.selector.clone();
         let host = HostRef { selector: to.clone(), ..host };
-        if select_as(all, at, Device { name: name.clone(), kind: Kind::Host(host) }) {
+        if replace_device(all, at, Device { name: name.clone(), kind: Kind::Host(host) }) {
             notes.push(Note::OtherMachine { name, from, to });
         }
     }
     notes
 }
 
-/// Replaces the device at `at` by one that differs in its selector only. Returns false, and changes
-/// nothing, if another device of the domain has that selector.
-fn select_as(all: &mut Inventory, at: Address, device: Device) -> bool {
+/// Replaces the device at `at` with one that differs only in its selector. Returns false, and
+/// changes nothing, if another device of the domain has that selector.
+fn replace_device(all: &mut Inventory, at: Address, device: Device) -> bool {
     let mut hardware = all.hardware().clone();
     hardware.unplug(at);
     if hardware.plug(at, device).is_err() {

@@ -1,15 +1,16 @@
-//! A device that completes its transfers in the way that the input determines.
+//! A simulated device. The input determines when its transfers complete, and how.
 
 use std::cell::{RefCell, RefMut};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
 use vusb_backend::engine::Usb;
-use vusb_host::usbfs::{Completion, Gone, Kind, SubmitError, Status, Urb};
+use vusb_host::usbfs::{Completion, Gone, Kind, Status, SubmitError, Urb};
 
 use crate::input::Input;
 
-const SETUP: usize = 8;
+/// The length of a setup packet, which precedes the data of a control transfer.
+const SETUP_BYTES: usize = 8;
 const STATUSES: [Status; 8] = [
     Status::Ok,
     Status::Ok,
@@ -20,10 +21,11 @@ const STATUSES: [Status; 8] = [
     Status::Cancelled,
     Status::Protocol(71),
 ];
-const REFUSED: [Option<SubmitError>; 4] =
+/// Why submitting fails; `None` if it succeeds.
+const SUBMIT_ERRORS: [Option<SubmitError>; 4] =
     [None, None, Some(SubmitError::NoMemory), Some(SubmitError::Other(22))];
 
-/// A device. A clone is the same device.
+/// A handle of a device. Clones are handles of the same device.
 #[derive(Clone, Default)]
 pub struct Device(Rc<RefCell<Inner>>);
 
@@ -32,10 +34,11 @@ struct Inner {
     in_flight: Vec<(u64, Urb)>,
     finished: VecDeque<Completion>,
     gone: bool,
+    /// A job is working on the device, so the engine must not touch it.
     locked: bool,
-    refuses: Option<SubmitError>,
+    submit_error: Option<SubmitError>,
     /// How many bytes a transfer has moved when it is discarded.
-    moved: usize,
+    moved_when_discarded: usize,
 }
 
 impl Device {
@@ -61,15 +64,15 @@ impl Device {
         inner.finished.push_back(done);
     }
 
-    /// Changes the state of the device.
+    /// Chooses how the device reacts from now on. It may also be unplugged.
     pub fn change(&self, input: &Input) {
         let mut inner = self.inner();
-        inner.refuses = input.pick(&REFUSED);
-        inner.moved = usize::from(input.byte()) * 64;
+        inner.submit_error = input.pick(&SUBMIT_ERRORS);
+        inner.moved_when_discarded = usize::from(input.byte()) * 64;
         inner.gone |= input.byte() >= 0xf0;
     }
 
-    /// The kernel ends the transfers of an unplugged device.
+    /// If the device is gone, ends its transfers, as the kernel does some time after the unplug.
     pub fn end_if_gone(&self) {
         let mut inner = self.inner();
         if inner.gone {
@@ -79,6 +82,7 @@ impl Device {
         }
     }
 
+    /// Asserts, while `locked`, that the engine does not touch the device.
     pub fn lock(&self, locked: bool) {
         self.inner().locked = locked;
     }
@@ -90,7 +94,7 @@ impl Device {
 
 /// A completion as usbfs reports it: with at most as much data as the buffer has space for.
 fn done(token: u64, urb: Urb, status: Status, moved: usize) -> Completion {
-    let head = if urb.kind == Kind::Control { SETUP } else { 0 };
+    let head = if urb.kind == Kind::Control { SETUP_BYTES } else { 0 };
     let actual_length = moved.min(urb.buffer.len() - head);
     let packets = match urb.kind {
         Kind::Iso(packets) => packets,
@@ -112,10 +116,11 @@ impl Usb for Device {
         if inner.gone {
             return Err((SubmitError::Gone, urb));
         }
-        if let Some(why) = inner.refuses {
+        if let Some(why) = inner.submit_error {
             return Err((why, urb));
         }
-        assert!(inner.in_flight.len() + inner.finished.len() < 16, "more transfers than the ring has slots");
+        let unreaped = inner.in_flight.len() + inner.finished.len();
+        assert!(unreaped < 16, "more transfers than the ring has slots");
         inner.in_flight.push((token, urb));
         Ok(())
     }
@@ -135,7 +140,7 @@ impl Usb for Device {
         let at = inner.in_flight.iter().position(|it| it.0 == token);
         if let (Some(at), false) = (at, inner.gone) {
             let (token, urb) = inner.in_flight.remove(at);
-            let done = done(token, urb, Status::Cancelled, inner.moved);
+            let done = done(token, urb, Status::Cancelled, inner.moved_when_discarded);
             inner.finished.push_back(done);
         }
     }

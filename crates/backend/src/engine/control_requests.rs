@@ -1,4 +1,5 @@
-//! Executes control requests, one at a time per device: by the device, by a job, or without either.
+//! Executes control requests, one at a time per device. The device executes a request, a job does,
+//! or it is answered here.
 
 use vusb_usbif::urb::{Kind, Status};
 use vusb_usbif::{Page, Port};
@@ -30,7 +31,7 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
         }
     }
 
-    /// Starts one control request. Those that need neither the device nor a job are answered here.
+    /// Starts one control request. One that needs neither the device nor a job is answered at once.
     pub(super) fn start_control(&mut self, port: Port, pending: Pending) -> Result<(), Fault> {
         let Some(device) = self.slots.get_mut(index(port)).and_then(Slot::exported) else {
             return Ok(());
@@ -43,8 +44,8 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
                 let length = bytes.len();
                 self.answer_pending(pending, in_flight::response(status, length));
             }
-            // A device that has an address gets a request at address 0 only after the guest has
-            // reset its port.
+            // A request at address 0 although the device has an address: the guest has reset the
+            // port, so the device is reset too.
             Verdict::Address(address)
                 if device.address.is_some() && pending.transfer.address == 0 =>
             {
@@ -57,9 +58,9 @@ impl<P: Page, M: Memory, U: Usb> Engine<P, M, U> {
                 self.answer_pending(pending, in_flight::response(Status::Ok, 0));
             }
             Verdict::Configure(value) => match device.view.configuration_by_value(value) {
-                Some(to) => {
-                    let work = Work::Configure(handle, device.active.clone(), to.clone());
-                    self.start_control_job(port, pending, Change::Configuration(to), work);
+                Some(next) => {
+                    let work = Work::Configure(handle, device.active.clone(), next.clone());
+                    self.start_control_job(port, pending, Change::Configuration(next), work);
                 }
                 None => self.answer_pending(pending, in_flight::response(Status::Stall, 0)),
             },

@@ -70,14 +70,15 @@ pub fn find(root: &Path) -> Option<PathBuf> {
 /// Probes the QEMU `program`. It has to answer within `limit`.
 ///
 /// # Errors
-/// Why it cannot be started, or why its answers are not those of a QEMU.
+/// The program cannot be started, does not answer in time, or does not answer as a QEMU does. The
+/// error says which.
 pub fn probe(program: &Path, limit: Duration) -> Result<Installed, String> {
     let deadline = Deadline::after(limit);
     let mut process = Process::start(program).map_err(|error| error.to_string())?;
     let Answers { greeting, types, devices } = Answers::read(&process.send_queries(), deadline)?;
-    let hidden = not_user_creatable(devices.as_str().unwrap_or_default());
+    let excluded = not_user_creatable(devices.as_str().unwrap_or_default());
     let drivers: Vec<String> =
-        type_names(&types).into_iter().filter(|name| !hidden.contains(name.as_str())).collect();
+        type_names(&types).into_iter().filter(|name| !excluded.contains(name.as_str())).collect();
     let features = Features::of_drivers(&drivers);
     let version = greeting.version;
     Ok(Installed {
@@ -116,10 +117,10 @@ impl Process {
             ),
             encode(DEVICES, "human-monitor-command", &json!({"command-line": "info qdm"})),
         ];
-        // If it has exited already, the missing answers show it.
+        // Ignore the error: if QEMU has already exited, its answers will be missing.
         let _ = self.0.stdin.as_mut().map(|stdin| stdin.write_all(&queries.concat()));
-        // A read from a pipe has no timeout, but the wait for a thread that reads has one. The
-        // thread ends when QEMU closes the pipe.
+        // A read from a pipe has no timeout, but a receive from a channel has one, so a thread does
+        // the reading. It ends when QEMU closes the pipe.
         let (sender, receiver) = sync_channel(1);
         if let Some(mut stdout) = self.0.stdout.take() {
             thread::spawn(move || {
@@ -136,7 +137,7 @@ impl Process {
     }
 }
 
-/// QEMU's answers.
+/// The answers to all queries.
 struct Answers {
     greeting: Greeting,
     types: Value,
@@ -155,7 +156,8 @@ impl Answers {
                     Message::Return { id, value } if id == Some(TYPES.into()) => {
                         types = Some(value);
                     }
-                    // Without a human monitor, or with output of another form, no device is hidden.
+                    // If QEMU has no human monitor, or its output has another form, no device is
+                    // excluded.
                     Message::Return { id, value } if id == Some(DEVICES.into()) => {
                         devices = Some(value);
                     }
@@ -207,11 +209,12 @@ mod tests {
 
     use super::*;
 
-    /// Probes a program that is a shell script. One test at a time: a file that a child of another
-    /// thread still has open for writing cannot be executed.
+    /// Probes a program that is a shell script. One test at a time: a child that another thread
+    /// starts in the meantime inherits the descriptor through which the script is written, and a
+    /// file that is open for writing cannot be executed.
     fn probe_script(script: &str, limit: Duration) -> Result<Installed, String> {
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-        let _one = ONE_AT_A_TIME.lock();
+        let _guard = ONE_AT_A_TIME.lock();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("qemu");
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
@@ -228,19 +231,19 @@ END
 exec sleep 60"#;
 
     #[test]
-    fn answers_become_support() {
+    fn support_follows_from_the_answers() {
         let installed = probe_script(ANSWERS, Duration::from_secs(20)).unwrap();
         assert_eq!(installed.version, "QEMU 7.2.22");
-        let can = |model| &installed.models[&model];
-        assert_eq!(can(Model::QemuXhci), &Support::Hot);
-        assert!(matches!(can(Model::PciOhci), Support::Cold { .. }));
-        assert!(matches!(can(Model::Vt82c686bUhci), Support::Unsupported { .. }));
-        assert!(matches!(can(Model::NecXhci), Support::Unsupported { .. }));
-        assert!(matches!(can(Model::Xenusb2), Support::Unsupported { .. }));
+        let support = |model| &installed.models[&model];
+        assert_eq!(support(Model::QemuXhci), &Support::Hot);
+        assert!(matches!(support(Model::PciOhci), Support::Cold { .. }));
+        assert!(matches!(support(Model::Vt82c686bUhci), Support::Unsupported { .. }));
+        assert!(matches!(support(Model::NecXhci), Support::Unsupported { .. }));
+        assert!(matches!(support(Model::Xenusb2), Support::Unsupported { .. }));
     }
 
     #[test]
-    fn a_silent_program_is_killed() {
+    fn a_silent_program_times_out() {
         let begin = Instant::now();
         let error = probe_script("exec sleep 60", Duration::from_millis(100)).unwrap_err();
         assert_eq!(error, "it did not answer in time");
@@ -263,7 +266,7 @@ exec sleep 60"#;
         assert!(probe(Path::new("/nonexistent/qemu"), Duration::from_secs(1)).is_err());
     }
 
-    /// Without a human monitor, no device is hidden.
+    /// Without a human monitor, no device is excluded.
     #[test]
     fn the_human_monitor_is_optional() {
         let refusal = r#"{"error": {"class": "GenericError", "desc": "no"}, "id": 2}"#;

@@ -26,19 +26,22 @@ impl<'a> Open<'a> {
     /// A step is not allowed or not possible. Nothing was changed.
     pub(crate) fn plan(mut self, mut change: Change) -> Result<Planned<'a>, Error> {
         let goal = change.target.present();
-        let mut from = self.observed.hardware.clone();
+        let mut hardware = self.observed.hardware.clone();
+        // Only a device that stays in its place is reattached here. `diff` finds the steps for all
+        // others.
         let stays = |at: &&Address| {
             goal.device(**at).map(|it| &it.kind)
                 == self.observed.hardware.device(**at).map(|it| &it.kind)
         };
         let reattach = change.reattach.iter().filter(|at| !change.recreate.contains(&at.bus));
-        let out = reattach.filter(stays).flat_map(|at| from.unplug(*at));
-        let mut steps: Vec<Step> = out.map(|(at, device)| Step::Unplug(at, device)).collect();
+        let detached = reattach.filter(stays).flat_map(|at| hardware.unplug(*at));
+        let mut steps: Vec<Step> = detached.map(|(at, device)| Step::Unplug(at, device)).collect();
         for index in &change.recreate {
-            steps.extend(removal(&mut from, *index));
+            steps.extend(removal(&mut hardware, *index));
         }
-        let placed = |step: &Step| self.host_devices.with_present_device(step, &change.target);
-        steps.extend(diff(&from, &goal).iter().map(placed));
+        let with_present =
+            |step: &Step| self.host_devices.with_present_device(step, &change.target);
+        steps.extend(diff(&hardware, &goal).iter().map(with_present));
         self.vet(&steps, &change.target)?;
         self.check_restorable(&steps)?;
         self.note_other_ports(&steps, &change.target);
@@ -55,14 +58,14 @@ impl<'a> Open<'a> {
             return Ok(());
         }
         steps.iter().try_for_each(|step| match step {
-            Step::Plug(at, device) => self.vet_one(goal, *at, device),
+            Step::Plug(at, device) => self.vet_device(goal, *at, device),
             _ => Ok(()),
         })
     }
 
-    /// Checks that one device exists and may be attached, and that its port takes its speed.
-    fn vet_one(&self, goal: &Inventory, at: Address, device: &Device) -> Result<(), Error> {
-        let to = Recipient {
+    /// Checks that one device exists and may be attached, and that its port supports its speed.
+    fn vet_device(&self, goal: &Inventory, at: Address, device: &Device) -> Result<(), Error> {
+        let recipient = Recipient {
             domain: Domain {
                 name: self.record.display_name().to_owned(),
                 address: Some(self.record.domain.clone()),
@@ -74,7 +77,7 @@ impl<'a> Open<'a> {
         };
         let claims = || self.check_claims(&[Step::Plug(at, device.clone())], &[], goal);
         let force = self.call.is_forced();
-        self.host_devices.check_permitted(goal, (at, device), &to, force, &claims)?;
+        self.host_devices.check_permitted(goal, (at, device), &recipient, force, &claims)?;
         check_speed(goal.hardware(), at, device)
     }
 
@@ -86,7 +89,7 @@ impl<'a> Open<'a> {
         at: Address,
         device: &Device,
     ) -> Result<(), Error> {
-        self.vet_one(goal, at, device)?;
+        self.vet_device(goal, at, device)?;
         self.check_claims(&[Step::Plug(at, device.clone())], &[], goal)
     }
 
@@ -113,7 +116,7 @@ impl<'a> Open<'a> {
         Ok(())
     }
 
-    /// Notes the devices that are followed to another port.
+    /// Notes the host devices that are plugged into another port than the recorded one.
     fn note_other_ports(&mut self, steps: &[Step], goal: &Inventory) {
         for step in steps {
             let Step::Plug(at, device) = step else { continue };
@@ -125,7 +128,7 @@ impl<'a> Open<'a> {
         }
     }
 
-    /// Notes which other files the images use.
+    /// Notes the files that an image uses besides itself.
     fn note_image_files(&mut self, steps: &[Step]) {
         if self.is_file() {
             return;
@@ -153,18 +156,19 @@ fn check_speed(goal: &Hardware, at: Address, device: &Device) -> Result<(), Erro
     trial.unplug(at);
     trial.plug(at, device.clone()).map_err(|mut refusal| {
         if let Refusal::WrongSpeed { alternatives, .. } = &mut refusal {
-            // The place of the device is already decided.
+            // The controller of the device is already decided.
             alternatives.retain(|remedy| *remedy != Remedy::OmitController);
         }
         refusal.into()
     })
 }
 
-/// The steps that remove a controller with its devices, the deepest first.
-fn removal(from: &mut Hardware, index: Index) -> Vec<Step> {
-    let Some(controller) = from.remove_controller(index) else { return Vec::new() };
+/// Removes a controller from `hardware`. Returns the steps for that: its devices are unplugged
+/// first, those behind hubs before their hubs.
+fn removal(hardware: &mut Hardware, index: Index) -> Vec<Step> {
+    let Some(controller) = hardware.remove_controller(index) else { return Vec::new() };
     let devices: Vec<_> = controller.devices().map(|(port, it)| (port, it.clone())).collect();
-    let out = devices.into_iter().rev();
-    let out = out.map(|(port, device)| Step::Unplug(Address { bus: index, port }, device));
-    out.chain([Step::RemoveController(controller.without_devices())]).collect()
+    let unplug = |(port, device)| Step::Unplug(Address { bus: index, port }, device);
+    let unplugs = devices.into_iter().rev().map(unplug);
+    unplugs.chain([Step::RemoveController(controller.without_devices())]).collect()
 }

@@ -1,13 +1,15 @@
-//! Bulk reads and writes: merged where that is allowed, with every byte in the right place.
+//! Bulk and interrupt transfers: requests are merged where that is allowed, and every byte ends up
+//! in the right place.
 
 use vusb_host::usbfs::Status as Usb;
 use vusb_usbif::urb::{Direction, Kind, Status, Transfer};
 
 use super::world::{World, clear_halt, transfer};
 
-/// Bytes in which neighbouring positions differ.
+/// Test data with a period of 251 bytes. 251 is prime, so data that is shifted by packets or pages
+/// differs.
 fn pattern(bytes: usize) -> Vec<u8> {
-    (0..bytes).map(|at| (at % 251) as u8).collect()
+    (0..bytes).map(|position| (position % 251) as u8).collect()
 }
 
 #[test]
@@ -47,12 +49,12 @@ fn a_short_read_ends_a_train_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_short_read_ends_the_part_of_a_train_that_waits() {
+fn a_short_read_also_ends_the_part_of_its_train_that_is_not_submitted() {
     let (mut world, device) = World::with_device();
     let ids = world.train(1, &[65536; 6]);
     let status = world.read(1, 13);
     assert_eq!(world.replies_after_round(), []);
-    assert_eq!(device.queued(), [(0x81, 4 * 65536)], "the most bytes of one transfer");
+    assert_eq!(device.queued(), [(0x81, 4 * 65536)], "the maximum for one transfer");
     device.complete_in(0, &pattern(100));
     let answers: Vec<_> =
         ids.iter().zip([100, 0, 0, 0, 0, 0]).map(|(id, n)| (*id, Status::Ok, n)).collect();
@@ -67,7 +69,7 @@ fn a_short_read_ends_the_part_of_a_train_that_waits() {
 }
 
 #[test]
-fn a_stall_in_a_train_is_reported_by_the_request_in_which_it_happened() {
+fn a_stall_fails_the_request_that_it_hits_and_the_rest_of_its_train() {
     let (mut world, device) = World::with_device();
     let ids = world.train(1, &[4096, 4096, 4096]);
     assert_eq!(world.replies_after_round(), []);
@@ -84,7 +86,7 @@ fn a_stall_in_a_train_is_reported_by_the_request_in_which_it_happened() {
 }
 
 #[test]
-fn a_train_that_babbles_at_its_end_fails() {
+fn a_babble_at_the_end_of_a_train_fails_its_last_request() {
     let (mut world, device) = World::with_device();
     let ids = world.train(1, &[4096, 4096]);
     assert_eq!(world.replies_after_round(), []);
@@ -133,7 +135,11 @@ fn writes_that_are_in_the_ring_together_are_one_transfer() {
     let data = pattern(8192);
     let ids = [world.write(1, &data[..4096]), world.write(1, &data[4096..])];
     assert_eq!(world.replies_after_round(), []);
-    assert_eq!(device.queued(), [(0x02, 31), (0x02, 8192)], "the command ends inside a packet");
+    assert_eq!(
+        device.queued(),
+        [(0x02, 31), (0x02, 8192)],
+        "the command ends in a short packet, so no data is merged with it"
+    );
     assert!(device.urb(1).buffer.data() == data);
     device.complete_out(0, Usb::Ok, 31);
     device.complete_out(0, Usb::Ok, 8192);
@@ -236,6 +242,7 @@ fn the_counters_show_what_a_controller_has_done() {
     device.complete_in_with(1, Usb::Stalled, &[1; 5]);
     device.complete_out(0, Usb::Ok, 31);
     assert_eq!(world.replies_after_round().len(), 2);
+    // Two of the five requests have configured the device.
     let done = "requests=5 bytes-in=5 bytes-out=31 errors=1 in-flight=1 wakeups=0";
     assert_eq!(world.engine.counters.to_string(), done);
 }

@@ -1,4 +1,4 @@
-//! Names as libvirt's aliases: rule 12.
+//! Default names, which are libvirt's aliases: rule 12 in the parent module.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -9,21 +9,22 @@ use crate::name::Name;
 use crate::resolve::controllers::next_name;
 use crate::spec::Spec;
 
-/// Allocates names. A name that the spec requests for one of its entries is not free for another.
+/// Allocates default names, but never one that the spec requests for any of its entries.
 pub(super) struct Names<'a> {
     requested: HashSet<&'a Name>,
+    /// For each prefix, the lowest number that may be free.
     next: BTreeMap<&'static str, u32>,
 }
 
 impl<'a> Names<'a> {
     pub(super) fn new(spec: &'a Spec) -> Names<'a> {
-        let controllers = spec.controllers.iter().filter_map(|spec| spec.name.as_ref());
-        let devices = spec.devices.iter().filter_map(|spec| spec.name.as_ref());
+        let controllers = spec.controllers.iter().filter_map(|it| it.name.as_ref());
+        let devices = spec.devices.iter().filter_map(|it| it.name.as_ref());
         Names { requested: controllers.chain(devices).collect(), next: BTreeMap::new() }
     }
 
-    /// The name of the controller at `index`: `usb`, `usb1`. If that is taken, the first free
-    /// `usbN`.
+    /// The name of the controller at `index`: `usb` for index 0, otherwise `usbN`. If that is
+    /// taken, the first free `usbN` from 1 on.
     pub(super) fn controller(&mut self, hardware: &Hardware, index: Index) -> Name {
         let preferred = match index.get() {
             0 => Name::from_static("usb"),
@@ -35,7 +36,7 @@ impl<'a> Names<'a> {
         next_name(&self.requested, hardware, "usb", self.next.entry("usb").or_insert(1))
     }
 
-    /// The name of the next device of this kind.
+    /// Allocates the name of the next device of this kind.
     pub(super) fn device(&mut self, hardware: &Hardware, kind: &Kind) -> Name {
         let prefix = alias_prefix(kind);
         let number = self.next.entry(prefix).or_default();
@@ -45,7 +46,8 @@ impl<'a> Names<'a> {
     }
 }
 
-/// The prefix of libvirt's own aliases for a kind of device (`src/qemu/qemu_alias.c`).
+/// The prefix of libvirt's own aliases for a kind of device (`src/qemu/qemu_alias.c`). `other` is
+/// vusb's: libvirt has no alias for a device that it does not know.
 pub const fn alias_prefix(kind: &Kind) -> &'static str {
     match kind {
         Kind::Host(_) => "hostdev",
