@@ -544,7 +544,7 @@ fn a_sound_card_gets_the_back_end_of_its_domain() {
     ];
     properties.insert("sound0".parse().unwrap(), own);
     let lines = ["0 usb qemu-xhci 4/4", "0:1 sound0 audio"];
-    let written = libvirt(&lines, &["0:1"], &properties, "pci.0");
+    let written = libvirt_command_line(&lines, &["0:1"], &properties, "pci.0");
     assert_eq!(
         written[1..],
         [
