@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -61,7 +62,7 @@ pub struct HostDevice {
     /// Whether it is a hub.
     pub is_hub: bool,
     /// Whether this machine lets drivers and programs use it. A device that is not authorized, by
-    /// USBGuard for example, is not configured.
+    /// USBGuard for example, is not configured. False if this is unreadable.
     pub is_authorized: bool,
 }
 
@@ -232,7 +233,7 @@ fn read_once(devices: &Path, dir: &Path, bus_id: &BusId) -> Option<HostDevice> {
         used_by: None,
         is_hub,
         // Kernels without the attribute authorize every device.
-        is_authorized: sysfs::decimal(dir, "authorized") != Some(0),
+        is_authorized: is_authorized(dir),
     })
 }
 
@@ -246,6 +247,14 @@ fn name(dir: &Path, attribute: &str) -> Option<String> {
     let text = sysfs::text(dir, attribute, MAX_DEVICE_STRING)?;
     let text = text.trim();
     (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// Whether the device is authorized. A kernel without the attribute authorizes every device.
+fn is_authorized(dir: &Path) -> bool {
+    match sysfs::read(&dir.join("authorized"), 16) {
+        Ok(value) => value.trim_ascii() != b"0",
+        Err(error) => error.kind() == ErrorKind::NotFound,
+    }
 }
 
 /// Whether the kernel has listed the device but not configured it yet. False for a device that is

@@ -69,13 +69,16 @@ pub enum Protection {
         /// Processes that have it open, as far as this process may see them.
         openers: Vec<Process>,
     },
-    /// Whether the disk is in use is unknown.
-    #[error("cannot determine whether the disk {device} is in use: {file} is unreadable")]
+    /// Whether a disk of it is in use is unknown.
+    #[error(
+        "cannot determine whether {}: {file} is unreadable",
+        unknown_use("the", "disk", device.as_deref())
+    )]
     UnknownDisk {
-        /// The disk, as the kernel names it.
-        device: String,
+        /// The disk, as the kernel names it. `None` if it is unknown which disks there are.
+        device: Option<String>,
         /// The file that could not be read.
-        file: &'static str,
+        file: String,
     },
     /// An image file is in use on this machine itself.
     #[error("it is used by {0}")]
@@ -83,6 +86,12 @@ pub enum Protection {
     /// An image file is used as swap.
     #[error("it is used as swap: run swapoff first")]
     SwapFile,
+    /// Whether this machine itself uses an image file, or the disk behind a node, is unknown.
+    #[error("cannot determine whether this machine uses it: {file} is unreadable")]
+    UnknownStorage {
+        /// The file that could not be read.
+        file: String,
+    },
     /// This machine reaches other networks through it.
     #[error(
         "the default route goes through its network card {interface}{}",
@@ -110,6 +119,18 @@ pub enum Protection {
         /// The network interface, as the kernel names it: `enx00e04c680001`.
         interface: String,
     },
+    /// Whether a network card of it is in use is unknown.
+    #[error(
+        "cannot determine whether {}: {file} is unreadable",
+        unknown_use("its", "network card", interface.as_deref())
+    )]
+    UnknownNetworkCard {
+        /// The network interface, as the kernel names it. `None` if it is unknown which ones there
+        /// are.
+        interface: Option<String>,
+        /// The file that could not be read.
+        file: String,
+    },
     /// It is the only keyboard.
     #[error("it is the only keyboard of this machine")]
     OnlyKeyboard,
@@ -118,6 +139,12 @@ pub enum Protection {
     BluetoothKeyboard {
         /// The keyboard's name. It comes from the keyboard.
         keyboard: String,
+    },
+    /// Whether it is the only keyboard, or its adapter, is unknown.
+    #[error("cannot determine whether this machine needs it as a keyboard: {file} is unreadable")]
+    UnknownKeyboard {
+        /// The file that could not be read.
+        file: String,
     },
 }
 
@@ -134,14 +161,23 @@ impl Protection {
             | Protection::BusyDisk { .. }
             | Protection::UnknownDisk { .. }
             | Protection::HeldFile(_)
-            | Protection::SwapFile => ProtectionKind::UsedDisk,
+            | Protection::SwapFile
+            | Protection::UnknownStorage { .. } => ProtectionKind::UsedDisk,
             Protection::DefaultRoute { .. }
             | Protection::UsedNetworkCard { .. }
-            | Protection::OnlyNetworkCard { .. } => ProtectionKind::OnlyNetwork,
-            Protection::OnlyKeyboard | Protection::BluetoothKeyboard { .. } => {
-                ProtectionKind::OnlyKeyboard
-            }
+            | Protection::OnlyNetworkCard { .. }
+            | Protection::UnknownNetworkCard { .. } => ProtectionKind::OnlyNetwork,
+            Protection::OnlyKeyboard
+            | Protection::BluetoothKeyboard { .. }
+            | Protection::UnknownKeyboard { .. } => ProtectionKind::OnlyKeyboard,
         }
+    }
+}
+
+fn unknown_use(article: &str, kind: &str, name: Option<&str>) -> String {
+    match name {
+        Some(name) => format!("{article} {kind} {name} is in use"),
+        None => format!("it has a {kind} in use"),
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Each disk and partition is looked up in the mounts and in the list of swap, and so is everything
 //! on top of it ([`blocks`](super::blocks)). If a block device on top is used neither for a mount
-//! nor for swap, such as an opened LUKS volume, that device itself is reported as the use.
+//! nor for swap, such as an opened LUKS volume, that device itself is reported as the use. If one of
+//! these files is unreadable, every disk may be in use.
 //!
 //! The kernel knows of uses that sysfs and proc do not show: a mount, swap, an array or a pool
 //! opens the disk exclusively. [`exclusive_use`] asks whether the disk is open in this way. A
@@ -57,14 +58,21 @@ impl Disks {
 
     /// Why the disks of the USB device with the directory `dir` are protected.
     pub(crate) fn of_device(&self, dir: &Path) -> Vec<Protection> {
-        self.protection(&self.below(dir))
+        let own = self.below(dir);
+        match self.blocks.unreadable_list() {
+            Some(file) if own.is_empty() => {
+                vec![Protection::UnknownDisk { device: None, file: file.to_owned() }]
+            }
+            _ => self.protection(&own),
+        }
     }
 
     /// Why a disk or partition is protected, given the number of its node: `8:17`.
     pub(crate) fn of_node(&self, number: &str) -> Vec<Protection> {
         let name = self.blocks.by_number(number);
         let Some(block) = name.and_then(|name| self.blocks.get(name)) else {
-            return Vec::new();
+            let unknown = self.blocks.unreadable().map(str::to_owned);
+            return unknown.map(|file| Protection::UnknownStorage { file }).into_iter().collect();
         };
         let own = self.below(&block.dir);
         let mut reasons = self.protection(&own);
@@ -83,7 +91,12 @@ impl Disks {
         let swap = self.swaps().is_ok_and(|swaps| {
             swaps.iter().any(|it| it.as_bytes() == file.as_os_str().as_encoded_bytes())
         });
-        loops.chain(swap.then_some(Protection::SwapFile)).collect()
+        let mut reasons: Vec<_> = loops.chain(swap.then_some(Protection::SwapFile)).collect();
+        let unreadable = self.swaps().err().map(|UnreadableFile(file)| file);
+        if let Some(file) = unreadable.or(self.blocks.unreadable()) {
+            reasons.push(Protection::UnknownStorage { file: file.to_owned() });
+        }
+        reasons
     }
 
     /// The disks and partitions in a directory of sysfs.
@@ -98,12 +111,10 @@ impl Disks {
         }
         let mut reasons: BTreeSet<Protection> =
             own.iter().flat_map(|name| self.uses(name, own)).collect();
-        reasons.extend(own.first().zip(self.unreadable_file()).map(
-            |(name, UnreadableFile(file))| {
-                let device = (*name).to_owned();
-                Protection::UnknownDisk { device, file }
-            },
-        ));
+        reasons.extend(own.first().zip(self.unreadable_file()).map(|(name, file)| {
+            let device = Some((*name).to_owned());
+            Protection::UnknownDisk { device, file: file.to_owned() }
+        }));
         reasons.into_iter().collect()
     }
 
@@ -178,8 +189,9 @@ impl Disks {
     }
 
     /// The file that could not be read, if any.
-    fn unreadable_file(&self) -> Option<UnreadableFile> {
-        self.mounts().err().or(self.swaps().err())
+    fn unreadable_file(&self) -> Option<&str> {
+        let of_proc = self.mounts().err().or(self.swaps().err());
+        of_proc.map(|UnreadableFile(file)| file).or_else(|| self.blocks.unreadable())
     }
 }
 
@@ -210,7 +222,7 @@ fn exclusive_use_of(root: &Path, blocks: &Blocks, own: BTreeSet<&str>) -> Vec<Pr
     let open = OpenNodes::read(root);
     let reason = |(name, block): (&str, &Block)| Protection::BusyDisk {
         device: printable(name.as_bytes(), 255),
-        content: blocks::content(root, block),
+        content: blocks.content(block),
         openers: block.files.iter().flat_map(|file| open.openers(file)).collect(),
     };
     busy.into_iter().map(reason).collect()

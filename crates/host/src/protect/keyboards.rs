@@ -21,13 +21,14 @@
 //!
 //! The kernel does not show the address of an adapter. So if there are several adapters, the
 //! keyboard may be connected to any of them.
+//!
+//! If the input devices are unreadable, every device that may be a keyboard is protected.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::device::{HostDevice, Interface};
 use crate::protection::Protection;
-use crate::sysfs;
+use crate::sysfs::Reader;
 use crate::used_by::UsedBy;
 
 /// Keys 1 to 31, Escape to S: udev's criterion for a full keyboard (systemd,
@@ -50,6 +51,11 @@ const MAX_NAME: usize = 128;
 
 /// The keyboards that work on this machine.
 pub(crate) struct Keyboards {
+    files: Reader,
+    /// The directories in sysfs of all input devices.
+    inputs: Vec<PathBuf>,
+    /// Whether no input device is missing.
+    is_complete: bool,
     /// The directories in sysfs of the keyboards that are below a hardware device in
     /// `/sys/devices`.
     dirs: Vec<PathBuf>,
@@ -61,28 +67,48 @@ pub(crate) struct Keyboards {
 
 impl Keyboards {
     pub(crate) fn read(root: &Path) -> Keyboards {
+        let files = Reader::new(root);
+        let inputs: Vec<PathBuf> =
+            files.class("sys/class/input").into_iter().map(|(_, dir)| dir).collect();
+        let is_complete = files.unreadable().is_none();
         // Virtual keyboards only forward the keys of real ones.
-        let virtual_devices = fs::canonicalize(root.join("sys/devices/virtual")).ok();
+        let virtual_devices = files.canonical(&root.join("sys/devices/virtual"));
         let is_virtual =
-            |dir: &Path| virtual_devices.as_ref().is_some_and(|parent| dir.starts_with(parent));
-        let all = sysfs::class(&root.join("sys/class/input")).into_iter().map(|(_, dir)| dir);
-        let (virtual_ones, dirs): (Vec<_>, Vec<_>) =
-            all.filter(|dir| has_keys(dir)).partition(|dir| is_virtual(dir));
-        let bluetooth = virtual_ones.iter().filter(|dir| is_bluetooth(dir) && !is_pointer(dir));
-        let bluetooth = bluetooth.map(|dir| name(dir).unwrap_or_default()).collect();
-        let (mice, dirs) = dirs.into_iter().partition(|dir| is_pointer(dir));
-        Keyboards { dirs, mice, bluetooth }
+            |dir: &PathBuf| virtual_devices.as_ref().is_some_and(|parent| dir.starts_with(parent));
+        let is_pointer = |dir: &PathBuf| is_pointer(&files, dir);
+        let keyboards = inputs.iter().filter(|dir| has_keys(&files, dir)).cloned();
+        let (virtual_ones, dirs): (Vec<_>, Vec<_>) = keyboards.partition(is_virtual);
+        let of_bluez = |dir: &&PathBuf| is_bluetooth(&files, dir) && !is_pointer(dir);
+        let bluetooth = virtual_ones.iter().filter(of_bluez);
+        let bluetooth = bluetooth.map(|dir| name(&files, dir).unwrap_or_default()).collect();
+        let (mice, dirs) = dirs.into_iter().partition(is_pointer);
+        Keyboards { files, inputs, is_complete, dirs, mice, bluetooth }
     }
 
     /// Whether the device with the directory `dir` is the only keyboard, or may be the adapter that
     /// the only keyboards are connected to.
     pub(crate) fn protection(&self, device: &HostDevice, dir: &Path) -> Option<Protection> {
+        self.known(device, dir).or_else(|| self.unknown(device, dir))
+    }
+
+    /// The reason to protect a device that may be needed, if not everything was readable.
+    fn unknown(&self, device: &HostDevice, dir: &Path) -> Option<Protection> {
+        let file = self.files.unreadable()?.to_owned();
+        let of_interface = |it: &Interface| declares_keyboard(it) || is_bluetooth_adapter(it);
+        let may_be_needed = !self.is_complete
+            || self.inputs.iter().any(|input| input.starts_with(dir))
+            || device.interfaces.iter().any(of_interface);
+        may_be_needed.then_some(Protection::UnknownKeyboard { file })
+    }
+
+    fn known(&self, device: &HostDevice, dir: &Path) -> Option<Protection> {
         let on_device = |keyboard: &PathBuf| keyboard.starts_with(dir);
         if !self.dirs.iter().all(on_device) {
             return None;
         }
         let is_adapter = device.interfaces.iter().any(is_bluetooth_adapter);
-        let paired = || self.bluetooth.first().cloned().or_else(|| name(self.dirs.first()?));
+        let paired =
+            || self.bluetooth.first().cloned().or_else(|| name(&self.files, self.dirs.first()?));
         if let Some(keyboard) = is_adapter.then(paired).flatten() {
             return Some(Protection::BluetoothKeyboard { keyboard });
         }
@@ -99,13 +125,13 @@ fn is_bluetooth_adapter(interface: &Interface) -> bool {
 }
 
 /// The name of the input device in `dir`. It comes from the keyboard.
-fn name(dir: &Path) -> Option<String> {
-    sysfs::text(dir, "name", MAX_NAME)
+fn name(files: &Reader, dir: &Path) -> Option<String> {
+    files.text(dir, "name", MAX_NAME)
 }
 
 /// Whether the input device in `dir` is connected by Bluetooth.
-fn is_bluetooth(dir: &Path) -> bool {
-    sysfs::word(dir, "id/bustype").as_deref() == Some(BLUETOOTH)
+fn is_bluetooth(files: &Reader, dir: &Path) -> bool {
+    files.word(dir, "id/bustype").as_deref() == Some(BLUETOOTH)
 }
 
 /// Whether an interface declares itself a keyboard, and is not passed through already.
@@ -119,19 +145,19 @@ fn is_passed_through(interface: &Interface) -> bool {
 }
 
 /// Whether the input device in `dir` has the keys of a full keyboard.
-fn has_keys(dir: &Path) -> bool {
-    lowest_word(dir, "capabilities/key") & FULL_KEYBOARD == FULL_KEYBOARD
+fn has_keys(files: &Reader, dir: &Path) -> bool {
+    lowest_word(files, dir, "capabilities/key") & FULL_KEYBOARD == FULL_KEYBOARD
 }
 
 /// Whether the input device in `dir` moves a pointer.
-fn is_pointer(dir: &Path) -> bool {
-    lowest_word(dir, "capabilities/rel") & POINTER_AXES == POINTER_AXES
+fn is_pointer(files: &Reader, dir: &Path) -> bool {
+    lowest_word(files, dir, "capabilities/rel") & POINTER_AXES == POINTER_AXES
 }
 
 /// The lowest word of a bitmap, which consists of hexadecimal words of at least 32 bits each, the
 /// lowest one last. 0 if it cannot be read.
-fn lowest_word(dir: &Path, bitmap: &str) -> u64 {
-    let words = sysfs::text(dir, bitmap, 4096).unwrap_or_default();
+fn lowest_word(files: &Reader, dir: &Path, bitmap: &str) -> u64 {
+    let words = files.text(dir, bitmap, 4096).unwrap_or_default();
     let lowest = words.rsplit(' ').next().unwrap_or_default();
     u64::from_str_radix(lowest, 16).unwrap_or_default()
 }

@@ -1,8 +1,8 @@
 //! Devices that this machine needs for itself. They are passed through only if the user insists.
 //!
 //! Each check covers the device and everything below it in sysfs, so a hub is protected for the
-//! sake of the devices behind it. A disk is also protected if it cannot be determined whether it is
-//! mounted or swap.
+//! sake of the devices behind it. A device is also protected if it cannot be determined whether it
+//! is needed, because a file of sysfs or proc exists but is unreadable.
 
 mod blocks;
 mod disks;

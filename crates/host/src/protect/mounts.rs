@@ -50,23 +50,28 @@ pub(crate) struct UnreadableFile(pub(crate) &'static str);
 
 /// All mounts of block devices: first those that are visible to this process or to process 1, then
 /// those of other namespaces.
+///
+/// The lists of other users' processes are hidden from all but root, so only lists that are too
+/// long count as unreadable there: otherwise no user but root could be given a disk.
 pub(crate) fn mounts(root: &Path) -> Result<Vec<Mount>, UnreadableFile> {
     let Ok(own) = read_whole(root, "proc/self/mountinfo") else {
         let bytes =
             read_whole(root, "proc/mounts").map_err(|_| UnreadableFile("/proc/self/mountinfo"))?;
         return Ok(lines(&bytes).filter_map(proc_mounts).collect());
     };
-    // The list of process 1 may be unreadable. Then that of this process has to be sufficient.
-    let of_init = read_whole(root, "proc/1/mountinfo").unwrap_or_default();
+    let of_init = match read_whole(root, "proc/1/mountinfo") {
+        Err(ErrorKind::InvalidData) => return Err(UnreadableFile("/proc/1/mountinfo")),
+        list => list.unwrap_or_default(),
+    };
     let here = lines(&of_init).chain(lines(&own));
     let mut mounts: Vec<Mount> = here.filter_map(mountinfo).collect();
-    mounts.extend(elsewhere(root, [&own, &of_init]));
+    mounts.extend(elsewhere(root, [&own, &of_init])?);
     Ok(mounts)
 }
 
 /// The mounts that only processes in other namespaces see. `known` are the lists that were already
 /// read.
-fn elsewhere(root: &Path, known: [&Vec<u8>; 2]) -> Vec<Mount> {
+fn elsewhere(root: &Path, known: [&Vec<u8>; 2]) -> Result<Vec<Mount>, UnreadableFile> {
     let mut mounts = Vec::new();
     let mut views: BTreeSet<View> =
         ["proc/self", "proc/1"].into_iter().filter_map(|it| view(&root.join(it))).collect();
@@ -76,8 +81,12 @@ fn elsewhere(root: &Path, known: [&Vec<u8>; 2]) -> Vec<Mount> {
         if view.is_some_and(|view| !views.insert(view)) {
             continue;
         }
-        let file = format!("proc/{pid}/mountinfo");
-        let Ok(bytes) = sysfs::read(&root.join(file), left) else { continue };
+        let file = root.join(format!("proc/{pid}/mountinfo"));
+        let bytes = match sysfs::read_whole(&file, left).map_err(|error| error.kind()) {
+            Ok(bytes) => bytes,
+            Err(ErrorKind::InvalidData) => return Err(UnreadableFile("/proc/PID/mountinfo")),
+            Err(_) => continue,
+        };
         left -= bytes.len();
         if known.contains(&&bytes) {
             continue;
@@ -89,7 +98,7 @@ fn elsewhere(root: &Path, known: [&Vec<u8>; 2]) -> Vec<Mount> {
             mounts.extend(all);
         }
     }
-    mounts
+    Ok(mounts)
 }
 
 /// A mount namespace and the root directory in it: processes that share both see the same mounts.
@@ -108,16 +117,19 @@ pub(crate) fn swaps(root: &Path) -> Result<Vec<String>, UnreadableFile> {
         Ok(bytes) => {
             Ok(lines(&bytes).skip(1).filter_map(|line| Some(name(fields(line).next()?))).collect())
         }
-        Err(ErrorKind::NotFound) if root.join("proc/self").exists() => Ok(Vec::new()),
+        // Where proc only shows processes (`subset=pid`), other lists are missing too. A simulated
+        // machine may have no proc at all.
+        Err(ErrorKind::NotFound)
+            if root.join("proc/filesystems").exists() || !root.join("proc").exists() =>
+        {
+            Ok(Vec::new())
+        }
         Err(_) => Err(UnreadableFile("/proc/swaps")),
     }
 }
 
-/// Reads a complete file. A file longer than [`MAX_FILE`] is an error, because a part of the mounts
-/// would be a wrong answer.
 fn read_whole(root: &Path, file: &str) -> Result<Vec<u8>, ErrorKind> {
-    let bytes = sysfs::read(&root.join(file), MAX_FILE).map_err(|error| error.kind())?;
-    if bytes.len() < MAX_FILE { Ok(bytes) } else { Err(ErrorKind::InvalidData) }
+    sysfs::read_whole(&root.join(file), MAX_FILE).map_err(|error| error.kind())
 }
 
 fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {

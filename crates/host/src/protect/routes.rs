@@ -3,7 +3,7 @@
 //! The kernel is asked with a netlink message (`RTM_GETROUTE`, rtnetlink(7)), which covers all
 //! tables and both versions of IP. Where netlink is not available, and for a simulated machine in a
 //! directory, `/proc/net/route` (which has only the main table of IPv4) and `/proc/net/ipv6_route`
-//! are read instead.
+//! are read instead. If neither is possible, the routes are unknown, which is not the same as none.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -16,7 +16,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with,
 };
 
-use crate::sysfs;
+use crate::sysfs::{self, Reader};
 
 /// The maximum length of a list in proc in bytes: a million routes.
 const MAX_FILE: usize = 128 << 20;
@@ -28,6 +28,9 @@ const MESSAGE: usize = 32 << 10;
 /// How long the kernel may take for one message. It replies at once.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How many times a list is requested that changes while the kernel sends it.
+const ATTEMPTS: u32 = 4;
+
 // Message types and flags: `<linux/netlink.h>`, `<linux/rtnetlink.h>`.
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -37,6 +40,8 @@ const RTM_NEWNEXTHOP: u16 = 104;
 const RTM_GETNEXTHOP: u16 = 106;
 /// `NLM_F_REQUEST | NLM_F_DUMP`.
 const DUMP: u16 = 0x1 | 0x300;
+/// `NLM_F_DUMP_INTR`: the list changed while it was sent, so entries may be missing.
+const CHANGED: u16 = 0x10;
 
 /// The lengths in bytes of `struct nlmsghdr`, `struct rtmsg`, `struct nhmsg`, `struct rtattr` and
 /// `struct rtnexthop`.
@@ -59,23 +64,40 @@ const NHA_OIF: u16 = 5;
 const RTF_UP: u32 = 0x1;
 const RTF_REJECT: u32 = 0x200;
 
-/// The names of the interfaces with a default route.
-pub(crate) fn default_interfaces(root: &Path) -> BTreeSet<String> {
-    let asked = if root == Path::new("/") { ask_kernel().ok() } else { None };
-    match asked {
-        Some(indexes) => interface_names(root, &indexes),
-        None => {
-            let read = |file| sysfs::read(&root.join(file), MAX_FILE).unwrap_or_default();
-            let (v4, v6) = (read("proc/net/route"), read("proc/net/ipv6_route"));
-            lines(&v4).filter_map(ipv4).chain(lines(&v6).filter_map(ipv6)).collect()
-        }
+/// The names of the interfaces with a default route. If they are not all known, `files` has an
+/// unreadable file.
+pub(crate) fn default_interfaces(files: &Reader) -> BTreeSet<String> {
+    if files.root() != Path::new("/") {
+        return listed(files);
+    }
+    match (0..ATTEMPTS).map(|_| ask_kernel()).find(|it| *it != Err(Errno::AGAIN)) {
+        Some(Ok(indexes)) => interface_names(files, &indexes),
+        _ => listed(files),
     }
 }
 
+/// The names of the interfaces with a default route in the lists of proc.
+fn listed(files: &Reader) -> BTreeSet<String> {
+    let read = |file| {
+        let path = files.root().join(file);
+        let list = sysfs::read_whole(&path, MAX_FILE);
+        (path, list)
+    };
+    let (path, v4) = read("proc/net/route");
+    let v4 = v4.unwrap_or_else(|_| {
+        files.report(&path);
+        Vec::new()
+    });
+    // This list is missing if IPv6 is disabled.
+    let (path, v6) = read("proc/net/ipv6_route");
+    let v6 = files.accept(&path, v6).unwrap_or_default();
+    lines(&v4).filter_map(ipv4).chain(lines(&v6).filter_map(ipv6)).collect()
+}
+
 /// The names of the interfaces with these numbers.
-fn interface_names(root: &Path, indexes: &BTreeSet<u32>) -> BTreeSet<String> {
-    let all = sysfs::class(&root.join("sys/class/net")).into_iter();
-    let index = |dir: &Path| sysfs::word(dir, "ifindex")?.parse().ok();
+fn interface_names(files: &Reader, indexes: &BTreeSet<u32>) -> BTreeSet<String> {
+    let all = files.class("sys/class/net").into_iter();
+    let index = |dir: &Path| files.word(dir, "ifindex")?.parse().ok();
     let wanted = all.filter(|(_, dir)| index(dir).is_some_and(|it| indexes.contains(&it)));
     wanted.map(|(name, _)| name).collect()
 }
@@ -104,6 +126,10 @@ fn ask_kernel() -> Result<BTreeSet<u32>, Errno> {
 
 /// Sends a request for all objects of one type, and passes each message to `each`, as its type and
 /// content.
+///
+/// # Errors
+/// The kernel cannot be asked, or did not send the complete list: `AGAIN` if the list changed
+/// meanwhile.
 fn dump(request: u16, body: usize, mut each: impl FnMut(u16, &[u8])) -> Result<(), Errno> {
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
     set_socket_timeout(&socket, Timeout::Recv, Some(REPLY_TIMEOUT))?;
@@ -124,7 +150,11 @@ fn dump(request: u16, body: usize, mut each: impl FnMut(u16, &[u8])) -> Result<(
             return Err(Errno::PROTO);
         }
         while let Some((kind, content, after)) = split_message(rest) {
+            if flags(rest) & CHANGED != 0 {
+                return Err(Errno::AGAIN);
+            }
             match kind {
+                NLMSG_DONE if is_failure(content) => return Err(Errno::PROTO),
                 NLMSG_DONE => return Ok(()),
                 NLMSG_ERROR => return Err(Errno::PROTO),
                 _ => each(kind, content),
@@ -140,6 +170,16 @@ fn split_message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let kind = read_u16(bytes.get(4..)?)?;
     let content = bytes.get(HEADER..length)?;
     Some((kind, content, bytes.get(aligned(length)..).unwrap_or_default()))
+}
+
+/// `nlmsg_flags` of the first message.
+fn flags(bytes: &[u8]) -> u16 {
+    bytes.get(6..).and_then(read_u16).unwrap_or_default()
+}
+
+/// Whether the last message of a list has an error number: the list is then incomplete.
+fn is_failure(content: &[u8]) -> bool {
+    read_u32(content).is_some_and(|error| error != 0)
 }
 
 /// The default routes that were found.
@@ -316,6 +356,17 @@ mod tests {
         ask_kernel().unwrap();
     }
 
+    #[test]
+    fn a_list_that_ends_with_an_error_or_changed_is_not_complete() {
+        assert!(!is_failure(&0i32.to_ne_bytes()) && !is_failure(&[]));
+        assert!(is_failure(&(-5i32).to_ne_bytes()));
+        let with = |flags: u16| {
+            [&16u32.to_ne_bytes()[..], &RTM_NEWROUTE.to_ne_bytes(), &flags.to_ne_bytes()].concat()
+        };
+        assert_eq!(flags(&with(0x12)) & CHANGED, CHANGED);
+        assert_eq!(flags(&with(0x2)) & CHANGED, 0);
+    }
+
     /// The interfaces with a default route in a network namespace of its own, after `commands`.
     fn in_namespace(commands: &str) -> String {
         let test = std::env::current_exe().unwrap();
@@ -340,7 +391,8 @@ mod tests {
     #[ignore = "run by other tests, in a process of its own"]
     fn another_process() {
         if std::env::var_os("VUSB_TEST_ROUTES").is_some() {
-            let names: Vec<String> = default_interfaces(Path::new("/")).into_iter().collect();
+            let names: Vec<String> =
+                default_interfaces(&Reader::new(Path::new("/"))).into_iter().collect();
             println!("\ndefault: {}", names.join(" "));
         }
     }

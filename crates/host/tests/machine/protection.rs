@@ -22,6 +22,17 @@ fn held(device: &str, holder: DiskHolder) -> Protection {
     Protection::HeldDisk { device, holder }
 }
 
+fn unknown_disk(device: Option<&str>, file: &str) -> Protection {
+    Protection::UnknownDisk { device: device.map(str::to_owned), file: file.to_owned() }
+}
+
+fn unknown_card(interface: Option<&str>, file: &str) -> Protection {
+    Protection::UnknownNetworkCard {
+        interface: interface.map(str::to_owned),
+        file: file.to_owned(),
+    }
+}
+
 /// A machine with a stick at 1-4 that has the disk sdb with one partition, and the directories of
 /// both.
 fn with_stick() -> (Machine, PathBuf, PathBuf) {
@@ -53,14 +64,19 @@ fn each_reason_is_a_sentence() {
             content: Some("zfs_member".to_owned()),
             openers: (1..=7).map(process).collect(),
         },
-        Protection::UnknownDisk { device: "sdb".to_owned(), file: "/proc/swaps" },
+        unknown_disk(Some("sdb"), "/proc/swaps"),
+        unknown_disk(None, "/sys/class/block"),
         Protection::HeldFile(DiskHolder::Loop("loop0".to_owned())),
         Protection::SwapFile,
+        Protection::UnknownStorage { file: "/proc/swaps".to_owned() },
         Protection::DefaultRoute { interface: "eth0".to_owned(), via: None },
         Protection::DefaultRoute { interface: "eth0".to_owned(), via: Some("br0".to_owned()) },
         Protection::OnlyNetworkCard { interface: "eth0".to_owned() },
+        unknown_card(Some("eth0"), "/proc/net/route"),
+        unknown_card(None, "/sys/class/net"),
         Protection::OnlyKeyboard,
         Protection::BluetoothKeyboard { keyboard: "K380".to_owned() },
+        Protection::UnknownKeyboard { file: "/sys/class/input".to_owned() },
     ];
     let sentences = reasons.map(|reason| reason.to_string());
     assert_eq!(
@@ -78,13 +94,19 @@ fn each_reason_is_a_sentence() {
             "the disk sdb is in use: the kernel refuses exclusive access (it contains zfs_member); \
              opened by qemu (pid 1), qemu (pid 2), qemu (pid 3), qemu (pid 4), qemu (pid 5) and 2 more",
             "cannot determine whether the disk sdb is in use: /proc/swaps is unreadable",
+            "cannot determine whether it has a disk in use: /sys/class/block is unreadable",
             "it is used by the loop device loop0: detach it first",
             "it is used as swap: run swapoff first",
+            "cannot determine whether this machine uses it: /proc/swaps is unreadable",
             "the default route goes through its network card eth0",
             "the default route goes through its network card eth0 (by br0)",
             "it is the only network card of this machine (eth0)",
+            "cannot determine whether its network card eth0 is in use: /proc/net/route is unreadable",
+            "cannot determine whether it has a network card in use: /sys/class/net is unreadable",
             "it is the only keyboard of this machine",
             "the only keyboard of this machine (K380) is connected by Bluetooth",
+            "cannot determine whether this machine needs it as a keyboard: /sys/class/input is \
+             unreadable",
         ]
     );
 }
@@ -379,10 +401,7 @@ fn disks_are_protected_if_the_mounts_are_unknown() {
     let (machine, ..) = with_stick();
     machine.plug("1-5", &Gadget::new(1, 2));
     fs::remove_file(machine.path("proc/self/mountinfo")).unwrap();
-    assert_eq!(
-        machine.protection("1-4"),
-        [Protection::UnknownDisk { device: "sdb".to_owned(), file: "/proc/self/mountinfo" }]
-    );
+    assert_eq!(machine.protection("1-4"), [unknown_disk(Some("sdb"), "/proc/self/mountinfo")]);
     assert_eq!(machine.protection("1-5"), []);
 }
 
@@ -398,12 +417,81 @@ fn a_list_of_mounts_over_the_limit_is_unknown() {
 #[test]
 fn disks_are_protected_if_swap_is_unknown() {
     let (machine, ..) = with_stick();
-    fs::remove_file(machine.path("proc/swaps")).unwrap();
-    fs::create_dir(machine.path("proc/swaps")).unwrap();
-    assert_eq!(
-        machine.protection("1-4"),
-        [Protection::UnknownDisk { device: "sdb".to_owned(), file: "/proc/swaps" }]
-    );
+    machine.make_unreadable("proc/swaps");
+    assert_eq!(machine.protection("1-4"), [unknown_disk(Some("sdb"), "/proc/swaps")]);
+    // Where proc only shows processes, it has no list of swap, and no other list either.
+    fs::remove_dir(machine.path("proc/swaps")).unwrap();
+    assert_eq!(machine.protection("1-4"), [unknown_disk(Some("sdb"), "/proc/swaps")]);
+}
+
+#[test]
+fn a_list_of_another_namespace_over_the_limit_is_unknown() {
+    for (file, named) in
+        [("proc/1/mountinfo", "/proc/1/mountinfo"), ("proc/71/mountinfo", "/proc/PID/mountinfo")]
+    {
+        let (machine, ..) = with_stick();
+        machine.write(file, "");
+        let list = fs::File::options().write(true).open(machine.path(file)).unwrap();
+        list.set_len(65 << 20).unwrap();
+        assert_eq!(machine.protection("1-4"), [unknown_disk(Some("sdb"), named)]);
+    }
+}
+
+#[test]
+fn disks_are_protected_if_their_users_are_unreadable() {
+    for file in [
+        "sys/class/block/sdb/dev",
+        "sys/class/block/sdb1/holders",
+        "sys/class/block/loop0/loop/backing_file",
+        "sys/class/block/dm-0/dm/name",
+        "sys/fs/btrfs",
+        "sys/fs/bcachefs",
+        "proc/spl/kstat/zfs",
+        "sys/bus/xen-backend/devices",
+    ] {
+        let (machine, ..) = with_stick();
+        machine.plug("1-5", &Gadget::new(1, 2));
+        let loop0 = machine.disk(&machine.device_dir("virtual", None), "loop0", "7:0");
+        write(&loop0.join("loop/backing_file"), "/image\n");
+        let mapped = machine.stacked("dm-0", "253:0", &[]);
+        write(&mapped.join("dm/name"), "mapped\n");
+        assert_eq!(machine.protection("1-4"), []);
+        match machine.path(file).exists() {
+            true => machine.make_unreadable(file),
+            // A directory that is a file is unreadable.
+            false => machine.write(file, ""),
+        }
+        let reasons = machine.protection("1-4");
+        assert!(
+            matches!(&reasons[..], [Protection::UnknownDisk { device: Some(_), .. }]),
+            "{file}: {reasons:?}"
+        );
+        assert_eq!(machine.protection("1-5"), [], "{file}");
+    }
+}
+
+#[test]
+fn any_device_is_protected_if_it_is_unknown_what_it_is_for() {
+    let keyboards = Protection::UnknownKeyboard { file: "/sys/class/input".to_owned() };
+    for (class, reason) in [
+        ("sys/class/block", unknown_disk(None, "/sys/class/block")),
+        ("sys/class/net", unknown_card(None, "/sys/class/net")),
+        ("sys/class/input", keyboards),
+    ] {
+        let machine = Machine::new();
+        machine.plug("1-5", &Gadget::new(1, 2));
+        assert_eq!(machine.protection("1-5"), []);
+        machine.make_unreadable(class);
+        assert_eq!(machine.protection("1-5"), [reason]);
+    }
+}
+
+#[test]
+fn a_device_is_not_authorized_if_that_is_unreadable() {
+    let machine = Machine::new();
+    machine.plug("1-4", &Gadget::stick());
+    machine.make_unreadable("sys/bus/usb/devices/1-4/authorized");
+    assert_eq!(machine.protection("1-4"), [Protection::Unauthorized]);
 }
 
 #[test]
@@ -427,6 +515,7 @@ fn a_disk_with_a_slash_in_its_name_is_found() {
 fn a_kernel_without_swap_protects_nothing() {
     let (machine, ..) = with_stick();
     fs::remove_file(machine.path("proc/swaps")).unwrap();
+    machine.write("proc/filesystems", "");
     assert_eq!(machine.protection("1-4"), []);
 }
 
@@ -543,6 +632,49 @@ fn the_card_with_the_default_route_of_ipv6_is_protected() {
     let route = format!("{zero} 00 {zero} 00 {zero} 00000400 1 0 00000003     usb0\n");
     machine.write("proc/net/ipv6_route", route);
     assert_eq!(machine.protection("1-2"), routed("usb0", None));
+}
+
+#[test]
+fn a_card_that_is_up_is_protected_if_the_routes_are_unknown() {
+    for file in ["proc/net/route", "proc/net/ipv6_route"] {
+        let (machine, card) = with_network_card();
+        machine.plug("1-5", &Gadget::new(1, 2));
+        machine.make_unreadable(file);
+        let unknown = [unknown_card(Some("usb0"), &format!("/{file}"))];
+        assert_eq!(machine.protection("1-2"), unknown);
+        write(&card.join("flags"), "0x1003\n");
+        assert_eq!(machine.protection("1-2"), unknown);
+        write(&card.join("flags"), "0x1002\n");
+        assert_eq!(machine.protection("1-2"), []);
+        assert_eq!(machine.protection("1-5"), []);
+    }
+    let (machine, _) = with_network_card();
+    fs::remove_file(machine.path("proc/net/route")).unwrap();
+    assert_eq!(machine.protection("1-2"), [unknown_card(Some("usb0"), "/proc/net/route")]);
+}
+
+#[test]
+fn a_card_is_protected_if_its_use_is_unreadable() {
+    for file in ["sys/class/net/usb0/device/subsystem", "sys/class/net/usb0/master"] {
+        let (machine, _) = with_network_card();
+        machine.make_unreadable(file);
+        assert_eq!(machine.protection("1-2").len(), 1, "{file}");
+    }
+    // An interface of which it is unknown whether it has hardware.
+    let (machine, card) = with_network_card();
+    fs::remove_file(card.join("device")).unwrap();
+    std::os::unix::fs::symlink("device", card.join("device")).unwrap();
+    assert!(matches!(
+        &machine.protection("1-2")[..],
+        [Protection::UnknownNetworkCard { interface: Some(_), .. }]
+    ));
+}
+
+#[test]
+fn an_attribute_of_the_class_is_not_an_interface() {
+    let (machine, _) = with_network_card();
+    machine.write("sys/class/net/bonding_masters", "bond0\n");
+    assert_eq!(machine.protection("1-2"), []);
 }
 
 #[test]
@@ -669,6 +801,33 @@ fn a_keyboard_is_not_protected_once_it_is_passed_through() {
     machine.plug("1-2", &Gadget::new(0x046d, 0xc31c).interface(3, 1, 1, None));
     assert_eq!(machine.protection("1-1"), []);
     assert_eq!(machine.protection("1-2"), [Protection::OnlyKeyboard]);
+}
+
+#[test]
+fn a_keyboard_is_protected_if_it_is_unknown_whether_another_one_works() {
+    for file in ["capabilities/key", "capabilities/rel"] {
+        let machine = Machine::new();
+        plug_keyboard(&machine, "1-3", "input7");
+        let of_mouse = Gadget::new(0x046d, 0xc077).interface(3, 1, 2, Some("usbhid"));
+        machine.plug("1-5", &of_mouse);
+        assert_eq!(machine.protection("1-3"), []);
+        let file = format!("sys/class/input/input3/{file}");
+        machine.make_unreadable(&file);
+        let reasons = machine.protection("1-3");
+        let is_protected =
+            matches!(&reasons[..], [Protection::UnknownKeyboard { .. } | Protection::OnlyKeyboard]);
+        assert!(is_protected, "{file}: {reasons:?}");
+        assert_eq!(machine.protection("1-5"), [], "{file}");
+    }
+}
+
+#[test]
+fn an_adapter_is_protected_if_it_is_unknown_how_a_keyboard_is_connected() {
+    let machine = Machine::headless();
+    pair_keyboard(&machine);
+    machine.plug("1-5", &Gadget::bluetooth());
+    machine.make_unreadable("sys/class/input/input21/id/bustype");
+    assert!(matches!(&machine.protection("1-5")[..], [Protection::UnknownKeyboard { .. }]));
 }
 
 /// The kernel announces a device before it configures it. A udev rule may run `vusb` then.
@@ -806,4 +965,15 @@ fn an_image_that_this_machine_uses_is_protected() {
     machine.swap(image.to_str().unwrap());
     assert_eq!(host.storage_protection(&image), [by_loop, Protection::SwapFile]);
     assert_eq!(host.storage_protection(&machine.path("other.img")), []);
+}
+
+#[test]
+fn an_image_is_protected_if_its_users_are_unreadable() {
+    for file in ["proc/swaps", "sys/class/block"] {
+        let (machine, ..) = with_stick();
+        machine.write("stick.img", "");
+        machine.make_unreadable(file);
+        let expected = Protection::UnknownStorage { file: format!("/{file}") };
+        assert_eq!(machine.host().storage_protection(&machine.path("stick.img")), [expected]);
+    }
 }

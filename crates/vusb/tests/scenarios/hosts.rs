@@ -326,7 +326,6 @@ fn an_image_that_this_machine_uses_itself_needs_force() {
     let sandbox = sandbox();
     let image = sandbox.file("stick.img", "").canonicalize().unwrap();
     let device = format!("storage:{}", image.display());
-    std::fs::create_dir(sandbox.at("machine/proc")).unwrap();
     sandbox.file("machine/proc/swaps", &format!("Filename\n{} file 1 0 -2\n", image.display()));
     let error = sandbox.add("web", &device).unwrap_err();
     assert_eq!(error.exit_code(), ExitCode::Policy);

@@ -146,6 +146,8 @@ impl Sandbox {
         fs::create_dir_all(sandbox.at("machine/sys/devices/pci0000:00/0000:00:14.0/usb1")).unwrap();
         let pci = sandbox.at("machine/sys/devices/pci0000:00/0000:00:14.0/subsystem");
         symlink("../../../bus/pci", pci).unwrap();
+        fs::create_dir_all(sandbox.at("machine/proc")).unwrap();
+        sandbox.file("machine/proc/swaps", "");
         sandbox
     }
 

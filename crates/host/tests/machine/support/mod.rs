@@ -55,6 +55,7 @@ impl Machine {
         let machine = Machine { root: TempDir::new().unwrap() };
         machine.write("proc/self/mountinfo", "");
         machine.write("proc/swaps", "Filename\tType\tSize\tUsed\tPriority\n");
+        machine.write("proc/net/route", "Iface\tDestination\tGateway\tFlags\n");
         machine.net_without_card("lo", "772");
         machine
     }
@@ -85,6 +86,18 @@ impl Machine {
 
     pub(crate) fn write(&self, path: &str, content: impl AsRef<[u8]>) {
         write(&self.path(path), content);
+    }
+
+    /// Makes a file or directory unreadable, for root too: one becomes the other.
+    pub(crate) fn make_unreadable(&self, path: &str) {
+        let path = self.path(path);
+        if path.is_dir() {
+            fs::remove_dir_all(&path).unwrap();
+            write(&path, "");
+        } else {
+            let _ = fs::remove_file(&path);
+            fs::create_dir_all(&path).unwrap();
+        }
     }
 
     /// A directory below `sys/devices`; with a subsystem if it is a device.
