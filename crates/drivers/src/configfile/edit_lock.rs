@@ -85,6 +85,11 @@ impl EditLock {
         flock(new, FlockOperation::NonBlockingLockExclusive)?;
         Ok(EditLock { file: Some(new.try_clone()?) })
     }
+
+    /// Whether the path leads to the locked file. True on a file system without locks.
+    pub(super) fn is_at(&self, path: &Path) -> io::Result<bool> {
+        self.file.as_ref().map_or(Ok(true), |file| is_at(file, path))
+    }
 }
 
 fn try_lock(file: &File) -> Result<bool, Errno> {

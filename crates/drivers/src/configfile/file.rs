@@ -37,12 +37,12 @@ pub(super) fn read(path: &Path) -> Result<String, Error> {
 /// rules are followed ([`pmxcfs`]). Elsewhere the owner, the mode and the extended attributes
 /// (which include access control lists and labels) are kept, and a symbolic link is followed. After
 /// a power failure the file is either the old one or the new one. Other hard links to it keep the
-/// old text. The lock stays with the name, except in the file system of a Proxmox VE cluster.
+/// old text. The lock stays with the name.
 ///
 /// # Errors
-/// The file is not writable, no longer contains `before` because another program has changed it, or
-/// cannot be replaced: it is then unchanged. Or it was replaced, but its folder cannot be written
-/// to the disk.
+/// The file is not writable, no longer contains `before` or is another file because another program
+/// has changed it, or cannot be replaced: it is then unchanged. Or it was replaced, but its folder
+/// cannot be written to the disk.
 pub(super) fn replace(
     path: &Path,
     lock: &mut EditLock,
@@ -52,7 +52,7 @@ pub(super) fn replace(
     let failed_at = |doing: &'static str| move |error: io::Error| failed(doing, path, &error);
     let real = fs::canonicalize(path).map_err(failed_at("resolving"))?;
     if pmxcfs::contains(&real) {
-        return pmxcfs::replace(&real, before, after);
+        return pmxcfs::replace(&real, lock, before, after);
     }
     let folder = real.parent().unwrap_or_else(|| Path::new("/"));
     // A rename does not need write access to the file itself, but the owner of a read-only file
@@ -83,13 +83,21 @@ pub(super) fn replace(
     })?;
     new.as_file().sync_all().map_err(failed_at("writing the new file for"))?;
     let lock_of_new = lock.of_new(new.as_file()).map_err(failed_at("locking the new file for"))?;
-    if read(&real)? != before {
-        let why = "another program has changed it since it was read; nothing was written; check the file and retry";
-        return Err(Error::Failed { what: format!("editing {}", path.display()), why: why.into() });
-    }
+    check_unchanged(&real, lock, before)?;
     new.persist(&real).map_err(|error| failed("replacing", path, &error.error))?;
     *lock = lock_of_new;
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed_at("writing"))
+}
+
+/// Checks that the locked file still has its name and its text. If another program has replaced it,
+/// the lock no longer keeps other edits away.
+pub(super) fn check_unchanged(real: &Path, lock: &EditLock, before: &str) -> Result<(), Error> {
+    let is_locked = lock.is_at(real).map_err(|error| failed("checking the lock of", real, &error));
+    if is_locked? && read(real)? == before {
+        return Ok(());
+    }
+    let why = "another program has changed it since it was read; nothing was written; check the file and retry";
+    Err(Error::Failed { what: format!("editing {}", real.display()), why: why.into() })
 }
 
 /// Gives a new file the owner, the mode and the extended attributes of the old one.
@@ -141,6 +149,7 @@ pub(super) fn failed(doing: &str, path: &Path, error: &io::Error) -> Error {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
     use std::time::Duration;
 
     fn replace(path: &Path, before: &str, after: &str) -> Result<(), Error> {
@@ -223,6 +232,49 @@ mod tests {
         assert!(error.contains("another program has changed it"), "{error}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "theirs");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    /// A file with the text `before`, elsewhere and in the file system of a Proxmox VE cluster.
+    fn editable() -> [(tempfile::TempDir, PathBuf); 2] {
+        ["", "etc/pve/nodes/pve1/qemu-server"].map(|folder| {
+            let dir = tempfile::tempdir().unwrap();
+            fs::create_dir_all(dir.path().join(folder)).unwrap();
+            let path = dir.path().join(folder).join("100.conf");
+            fs::write(&path, "before").unwrap();
+            (dir, path)
+        })
+    }
+
+    #[test]
+    fn a_second_editor_waits_for_the_first_after_a_replacement_too() {
+        for (_dir, path) in editable() {
+            let other = || EditLock::take(&path, &Duration::ZERO.into());
+            let mut lock = other().unwrap();
+            for (before, after) in [("before", "one"), ("one", "two")] {
+                super::replace(&path, &mut lock, before, after).unwrap();
+                let error = other().unwrap_err();
+                assert!(matches!(error, Error::TimedOut { .. }), "{}: {error}", path.display());
+            }
+            drop(lock);
+            let mut lock = other().unwrap();
+            super::replace(&path, &mut lock, "two", "three").unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), "three");
+        }
+    }
+
+    #[test]
+    fn an_editor_whose_file_was_replaced_writes_nothing() {
+        for (dir, path) in editable() {
+            let mut lock = EditLock::take(&path, &Duration::ZERO.into()).unwrap();
+            let theirs = dir.path().join("theirs");
+            fs::write(&theirs, "before").unwrap();
+            fs::rename(&theirs, &path).unwrap();
+            // The lock of the first editor is on a file without a name.
+            let _other = EditLock::take(&path, &Duration::ZERO.into()).unwrap();
+            let error = super::replace(&path, &mut lock, "before", "after").unwrap_err();
+            assert!(error.to_string().contains("another program has changed it"), "{error}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), "before");
+        }
     }
 
     #[test]

@@ -14,7 +14,8 @@ use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::file::{failed, read};
+use super::edit_lock::EditLock;
+use super::file::{check_unchanged, failed};
 use crate::driver::Error;
 
 /// The longest file, in bytes (`MEMDB_MAX_FILE_SIZE` in pve-cluster's `memdb.h`).
@@ -46,12 +47,17 @@ fn no_quorum(path: &Path) -> Error {
     Error::Unreachable { domain: path.display().to_string(), why: NO_QUORUM.into(), midway: false }
 }
 
-/// Replaces the file's text `before` by `after`.
+/// Replaces the file's text `before` by `after`. The lock stays with the name.
 ///
 /// # Errors
-/// There is no quorum; the new text is too long; the file no longer contains `before`; or a file
-/// cannot be written. The file is then unchanged.
-pub(super) fn replace(real: &Path, before: &str, after: &str) -> Result<(), Error> {
+/// There is no quorum; the new text is too long; the file no longer contains `before`, or was
+/// replaced; or a file cannot be written. The file is then unchanged.
+pub(super) fn replace(
+    real: &Path,
+    lock: &mut EditLock,
+    before: &str,
+    after: &str,
+) -> Result<(), Error> {
     let failed_at = |doing: &'static str| move |error: io::Error| failed(doing, real, &error);
     check_quorum(real)?;
     if after.len() > MAX_SIZE {
@@ -66,13 +72,12 @@ pub(super) fn replace(real: &Path, before: &str, after: &str) -> Result<(), Erro
     })?;
     let written = file.write_all(after.as_bytes()).and_then(|()| file.sync_all());
     let replaced = written.map_err(failed_at("writing the new file for")).and_then(|()| {
-        if read(real)? != before {
-            let why = "another program has changed it since it was read; nothing was written; check the file and retry";
-            let what = format!("editing {}", real.display());
-            return Err(Error::Failed { what, why: why.into() });
-        }
-        fs::rename(&new, real).map_err(failed_at("replacing"))
+        let lock_of_new = lock.of_new(&file).map_err(failed_at("locking the new file for"))?;
+        check_unchanged(real, lock, before)?;
+        fs::rename(&new, real).map_err(failed_at("replacing"))?;
+        Ok(lock_of_new)
     });
+    let replaced = replaced.map(|lock_of_new| *lock = lock_of_new);
     if replaced.is_err() {
         // Best effort: the error is reported in any case.
         let _ = fs::remove_file(&new);
@@ -101,6 +106,8 @@ fn create(path: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// A file in a folder like that of a cluster.
@@ -112,6 +119,11 @@ mod tests {
         fs::write(&path, "before").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         (dir, path)
+    }
+
+    fn replace(path: &Path, before: &str, after: &str) -> Result<(), Error> {
+        let mut lock = EditLock::take(path, &Duration::ZERO.into())?;
+        super::replace(path, &mut lock, before, after)
     }
 
     fn names(path: &Path) -> Vec<String> {
