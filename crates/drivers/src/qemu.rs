@@ -34,6 +34,7 @@ mod peer;
 mod perform;
 mod qtree;
 mod refusal;
+mod run_state;
 mod running;
 mod safe_open;
 mod scan;
@@ -75,7 +76,8 @@ use crate::driver::{Driver, Error, Observed};
 use crate::identity::GuestIdentity;
 use crate::limits::Limits;
 
-/// How much of a machine's name is shown, in characters. QEMU's longest names have about thirty.
+/// How much of a machine's name, or of its state, is shown, in characters. QEMU's longest names have
+/// about thirty.
 const MAX_SHOWN: usize = 64;
 
 /// How many times the tree is compared with the object model before a contradiction is an error:
@@ -307,12 +309,10 @@ impl Driver for Qemu {
         if !one_command {
             self.features.query_drivers(&mut self.session, &models, &kinds)?;
         }
-        // A controller that is part of the machine is left to `check_one`, which refuses to remove
-        // it for a better reason than that the guest is not running.
+        // Before the guest's state: what QEMU can never do does not depend on that.
+        steps.iter().try_for_each(|step| self.check_one(step))?;
         let removed_controller = |step: &Step| match step {
-            Step::RemoveController(it)
-                if !it.model.is_built_in() && self.view.controllers.contains_key(&it.index) =>
-            {
+            Step::RemoveController(it) if self.view.controllers.contains_key(&it.index) => {
                 Some(it.clone())
             }
             _ => None,
@@ -322,7 +322,6 @@ impl Driver for Qemu {
             let state = self.guest_state()?;
             removed.iter().try_for_each(|it| perform::require_running(it, &state))?;
         }
-        steps.iter().try_for_each(|step| self.check_one(step))?;
         pci_slots::check(&self.pci_buses, steps, &self.description())
     }
 

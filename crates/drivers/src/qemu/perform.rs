@@ -30,6 +30,7 @@ use super::assemble::Handle;
 use super::names::{device_id, parse_device_id};
 use super::passed_files::{self, PassedFile};
 use super::refusal::{self, Cause};
+use super::run_state::why_not_running;
 use super::scan::peripheral;
 use crate::driver::Error;
 
@@ -381,7 +382,7 @@ impl Qemu {
         }
     }
 
-    /// The guest's run state: `running`, `paused`, `prelaunch`, ...
+    /// The guest's run state, as [`why_not_running`] knows it.
     pub(super) fn guest_state(&mut self) -> Result<String, Error> {
         let answer = self.session.execute("query-status", json!({}))?.unwrap_or_default();
         Ok(answer.get("status").and_then(Value::as_str).unwrap_or("unknown").to_owned())
@@ -505,12 +506,8 @@ fn removing(controller: &Controller) -> String {
 
 /// Fails unless the guest is running: otherwise it cannot release a controller.
 pub(super) fn require_running(controller: &Controller, state: &str) -> Result<(), Error> {
-    if state == "running" {
-        return Ok(());
-    }
-    let why = format!(
-        "the guest has to release the PCI device, but it is not running (its state is `{state}`); resume it and try again"
-    );
+    let Some(why) = why_not_running(state) else { return Ok(()) };
+    let why = format!("the guest has to release the PCI device, but {why}");
     Err(Error::Failed { what: removing(controller), why: why.into() })
 }
 

@@ -101,7 +101,7 @@ scenarios! {
             let base = stage.observe().hardware;
             let steps = diff(&base, &Hardware::new());
             for error in [stage.check(&steps).unwrap_err(), stage.perform(&steps[0]).unwrap_err()] {
-                assert!(matches!(&error, Error::Failed { why, .. } if why.text.contains("prelaunch")), "{error}");
+                assert!(matches!(&error, Error::Failed { why, .. } if why.text.contains("not been started")), "{error}");
             }
             assert_eq!(stage.observe().hardware, base);
         },
