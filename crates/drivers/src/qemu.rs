@@ -76,8 +76,8 @@ use crate::driver::{Driver, Error, Observed};
 use crate::identity::GuestIdentity;
 use crate::limits::Limits;
 
-/// How much of a machine's name, or of its state, is shown, in characters. QEMU's longest names have
-/// about thirty.
+/// How much of a machine's name, or of its state, is shown, in characters. QEMU's longest names
+/// have about thirty.
 const MAX_SHOWN: usize = 64;
 
 /// How many times the tree is compared with the object model before a contradiction is an error:

@@ -44,8 +44,9 @@ use rustix::fs::{Access, OFlags, access};
 use serde::{Deserialize, Serialize};
 use vusb_drivers::{GuestIdentity, Process};
 use vusb_host::HostDevice;
+use vusb_model::device::HostRef;
 use vusb_model::name::Name;
-use vusb_model::selector::{Selector, UsbId};
+use vusb_model::selector::UsbId;
 
 use crate::call::Call;
 use crate::error::Error;
@@ -72,6 +73,9 @@ const UNFINISHED: &str = ".new-";
 
 /// The length of the hash that ends the name of a second claim of an earlier version, in digits.
 const HASH_DIGITS: usize = 12;
+
+/// The end of the key of a device on the USB 3 bus of an xHCI: its two buses have the same paths.
+pub(crate) const USB_3: &str = "@usb3";
 
 /// Something that can be claimed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -244,12 +248,18 @@ impl Claim {
         }
     }
 
-    /// Whether the selector names the host device as it was when it was given.
-    fn is_named_by(&self, selector: &Selector) -> bool {
+    /// Whether `wanted`, which is not plugged in, may be the host device of the claim, which is in
+    /// the file `name`. The devices of a backend domain are not those of this machine, although
+    /// they may be alike: only the name of the file tells.
+    fn may_be(&self, name: &str, wanted: &HostRef) -> bool {
         let Some(place) = self.place.clone() else { return false };
+        let is_here = ["", USB_3].iter().any(|bus| {
+            let resource = Resource::new("usb", &format!("{place}{bus}"), false);
+            let number = name.strip_prefix(&resource.name);
+            number.is_some_and(|it| it.is_empty() || it.starts_with('.'))
+        });
         let (seen, also) = (self.seen.clone(), self.also.clone());
-        let identity = HostIdentity { place, seen, also };
-        identity.is_named_by(selector)
+        is_here && HostIdentity { place, seen, also }.may_be(wanted)
     }
 }
 
@@ -376,18 +386,21 @@ impl ClaimFiles {
         Ok(claims.into_iter().find(keeps))
     }
 
-    /// The claim of another domain on a host device that the selector named when the device was
-    /// given. This is for a device that is not plugged in: the claims on any other are found by its
-    /// port. A claim that cannot be read is ignored.
+    /// The claim of another domain on a host device of this machine that may be the `wanted` one.
+    /// This is for a device that is not plugged in: the claims on any other are found by its port.
+    /// A claim that cannot be read is ignored.
     pub(crate) fn rival_by_selector(
         &self,
         own: &Claimant,
-        selector: &Selector,
+        wanted: &HostRef,
     ) -> Result<Option<Claim>, Error> {
         let names = self.names()?;
         let files = names.iter().filter(|it| it.starts_with("usb-"));
-        let mut claims = files.filter_map(|it| read(&self.folder.join(it)).ok().flatten());
-        Ok(claims.find(|it| !own.owns(it) && it.is_named_by(selector) && it.holds()))
+        let mut claims = files.filter_map(|name| {
+            let claim = read(&self.folder.join(name)).ok().flatten()?;
+            claim.may_be(name, wanted).then_some(claim)
+        });
+        Ok(claims.find(|it| !own.owns(it) && it.holds()))
     }
 
     /// What each domain has claimed, in words, by the address of the domain. Claims that cannot be

@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use vusb_host::HostDevice;
 use vusb_model::address::Address;
-use vusb_model::device::Kind;
+use vusb_model::device::{HostRef, Kind};
 use vusb_model::diff::Step;
 use vusb_model::hardware::Device;
 use vusb_model::refusal::Refusal;
@@ -43,7 +43,7 @@ use vusb_model::speed::Speed;
 
 use crate::backend_domain::{BackendDomain, backend_of};
 use crate::call::{Call, is_gone};
-use crate::claim_files::{Claim, ClaimFiles, Claimant, Resource};
+use crate::claim_files::{Claim, ClaimFiles, Claimant, Resource, USB_3};
 use crate::claim_keys::{device_keys, image_keys, selector_key, selectors_of};
 use crate::error::Error;
 use crate::files;
@@ -309,7 +309,7 @@ impl<'a> ClaimRequest<'a> {
     /// The claim of another domain that excludes this request.
     fn claim(&self, search: &RivalSearch<'_>) -> Result<Option<Claim>, Error> {
         if let (Kind::Host(host), None, None) = (self.kind, &self.device, &self.backend) {
-            let rival = search.files.rival_by_selector(search.own, &host.selector)?;
+            let rival = search.files.rival_by_selector(search.own, host)?;
             if rival.is_some() {
                 return Ok(rival);
             }
@@ -372,13 +372,23 @@ impl<'a> ClaimRequest<'a> {
                     None => {
                         let identity = theirs.identity(address);
                         other.selector == host.selector
-                            || identity.is_some_and(|it| it.is_named_by(&host.selector))
+                            || identity.map_or_else(
+                                || share_a_mode(host, other),
+                                |identity| identity.may_be(host),
+                            )
                     }
                 })
             }
             _ => Ok(false),
         }
     }
+}
+
+/// Whether two devices, neither of which was ever seen, may be one device: what one may return with
+/// is what the other may return with. Their claims exclude each other for the same reason.
+fn share_a_mode(one: &HostRef, other: &HostRef) -> bool {
+    let others = selectors_of(other);
+    selectors_of(one).iter().any(|it| others.contains(it))
 }
 
 const fn plugged(step: &Step) -> Option<(Address, &Device)> {
@@ -388,9 +398,9 @@ const fn plugged(step: &Step) -> Option<(Address, &Device)> {
     }
 }
 
-/// A USB device. The two buses of one xHCI have the same paths, so the bus is part of the key.
+/// A USB device.
 fn usb_resource(backend: &BackendDomain, device: &HostDevice, shared: bool) -> Resource {
-    let bus = if device.speed == Some(Speed::Super) { "@usb3" } else { "" };
+    let bus = if device.speed == Some(Speed::Super) { USB_3 } else { "" };
     let key = format!("{}{}{bus}", of_backend(backend), port_key(device));
     Resource::new("usb", &key, shared).with_device(device)
 }
@@ -521,6 +531,21 @@ mod tests {
         let mut mknod = Command::new("mknod");
         mknod.arg(path).args(["b", "240", &minor.to_string()]).stderr(Stdio::null());
         mknod.status().is_ok_and(|it| it.success())
+    }
+
+    #[test]
+    fn two_absent_devices_are_compared_in_all_their_modes() {
+        let host = |selector: &str, also: &str| {
+            let mut host = HostRef::new(selector.parse().unwrap());
+            host.also.extend(also.parse::<vusb_model::selector::UsbId>().ok());
+            host
+        };
+        let board = host("0483:5740", "0483:df11");
+        assert!(share_a_mode(&board, &host("0483:5740", "")));
+        assert!(share_a_mode(&board, &host("0483:df11", "")));
+        assert!(share_a_mode(&host("0483:df11", ""), &board));
+        assert!(share_a_mode(&board, &host("0483:0001", "0483:df11")));
+        assert!(!share_a_mode(&board, &host("0483:0001", "")));
     }
 
     #[test]

@@ -140,6 +140,21 @@ impl HostIdentity {
         })
     }
 
+    /// Whether `wanted`, which is not plugged in, may be this device: its selector names the device
+    /// in one of its modes, or one of its other ids is what the device was when it was given.
+    /// Another id that both may return with is not enough: boards of different kinds share the id
+    /// of a boot loader, and the port tells them apart.
+    pub(crate) fn may_be(&self, wanted: &HostRef) -> bool {
+        let in_other_mode = match &wanted.selector {
+            Selector::Id { id, .. } => self.also.contains(id),
+            _ => false,
+        };
+        let seen = self.seen.as_ref();
+        self.is_named_by(&wanted.selector)
+            || in_other_mode
+            || seen.is_some_and(|seen| wanted.also.contains(&seen.id))
+    }
+
     /// Every selector that named the device when it was given, except for patterns.
     pub(crate) fn selectors(&self) -> Vec<Selector> {
         let mut all: Vec<Selector> = self.place.parse().map(Selector::Path).into_iter().collect();
@@ -283,6 +298,23 @@ pub(crate) mod tests {
         let loader = device(4, "0483:df11", "9");
         let found = find(&given, "1-4", std::slice::from_ref(&loader));
         assert_eq!(found, Presence::Here(loader));
+    }
+
+    #[test]
+    fn an_absent_device_may_be_one_in_another_mode() {
+        let host = |selector: &str, also: &[&str]| {
+            let mut host = HostRef::new(selector.parse().unwrap());
+            host.also.extend(also.iter().map(|it| it.parse::<UsbId>().unwrap()));
+            host
+        };
+        let given = host("0483:5740", &["0483:df11"]);
+        let given = HostIdentity::given(&given, &device(4, "0483:5740", "7"));
+        assert!(given.may_be(&host("0483:5740", &[])));
+        assert!(given.may_be(&host("0483:df11", &[])));
+        assert!(given.may_be(&host("0483:0001", &["0483:5740"])));
+        assert!(!given.may_be(&host("0483:0001", &[])));
+        // The boot loader of another board.
+        assert!(!given.may_be(&host("0483:0001", &["0483:df11"])));
     }
 
     #[test]

@@ -29,6 +29,10 @@ fn stick(shared: bool) -> Resource {
     Resource::new("usb", "pci-0000:00:14.0-usb-0:4", shared)
 }
 
+fn host(selector: &str) -> HostRef {
+    HostRef::new(selector.parse().unwrap())
+}
+
 fn claim(own: &Claimant) -> Claim {
     own.claim("host:0781:5581".to_owned(), "stick".parse().unwrap(), "hci0:1".to_owned(), None)
 }
@@ -255,7 +259,7 @@ fn without_a_folder_nothing_is_claimed() {
     assert!(files.by_domain().unwrap().is_empty());
     assert_eq!(files.rival(&own, &stick(false)).unwrap(), None);
     assert_eq!(files.holder(&stick(false)).unwrap(), None);
-    assert_eq!(files.rival_by_selector(&own, &"1-4".parse().unwrap()).unwrap(), None);
+    assert_eq!(files.rival_by_selector(&own, &host("1-4")).unwrap(), None);
 }
 
 #[test]
@@ -411,15 +415,21 @@ fn a_device_that_is_not_plugged_in_is_found_by_what_it_was() {
             port: "1-4".parse().unwrap(),
             address: vusb_model::selector::BusAddress { bus: 1, address: 14 },
         }),
-        also: BTreeSet::new(),
+        also: BTreeSet::from(["0781:0001".parse().unwrap()]),
     };
     let options = Options::default();
     let (call, files) = (Call::new(&folder.context, &options), folder.files());
-    let claim = Claim { place: Some(identity.place.clone()), seen: identity.seen, ..claim(&a) };
-    files.lock(&call).unwrap().take(&a, &stick(false), &claim).unwrap();
+    let (place, also) = (Some(identity.place), identity.also);
+    let claim = Claim { place, also, seen: identity.seen, ..claim(&a) };
     let rival = |own: &Claimant, selector: &str| {
-        files.rival_by_selector(own, &selector.parse().unwrap()).unwrap().map(|it| it.domain)
+        files.rival_by_selector(own, &host(selector)).unwrap().map(|it| it.domain)
     };
+    // A device of a backend domain, in a port that this machine has too.
+    let elsewhere = Resource::new("usb", "usbvm/pci-0000:00:14.0-usb-0:4", false);
+    files.lock(&call).unwrap().take(&a, &elsewhere, &claim).unwrap();
+    assert_eq!(rival(&b, "0781:5581"), None);
+    files.lock(&call).unwrap().take(&a, &stick(false), &claim).unwrap();
+    assert_eq!(rival(&b, "0781:0001"), Some("a".to_owned()), "it may return with this id");
     for selector in ["0781:5581", "0781:5581:A1", "1-4", "pci-0000:00:14.0-usb-0:4"] {
         assert_eq!(rival(&b, selector), Some("a".to_owned()), "{selector}");
         assert_eq!(rival(&a, selector), None, "its own");
