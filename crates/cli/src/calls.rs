@@ -4,7 +4,7 @@
 
 use std::io::IsTerminal as _;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -16,6 +16,7 @@ use vusb::rules::{EffectsView, ExplainView, Explained};
 use vusb::view::{AllView, DomainView, HostView};
 use vusb::{Destination, DeviceRef, GuestConfig, Options, Outcome, Plan};
 
+use crate::live::last_known::{ANSWER_LIMIT, LastKnown};
 use crate::manager::Manager;
 use crate::run::{Cli, Result, WAITS_PER_COMMAND};
 
@@ -167,9 +168,22 @@ impl Cli {
     }
 
     pub(crate) fn describe_all(&self) -> Result<AllView> {
+        self.describe_all_with(&self.options)
+    }
+
+    /// All domains for a live view, with what was last known of those that do not answer; and
+    /// whether some may answer later.
+    pub(crate) fn describe_all_live(&self, known: &mut LastKnown) -> Result<(AllView, bool)> {
+        let wait = self.options.wait.min(ANSWER_LIMIT);
+        let mut view = self.describe_all_with(&Options { wait, ..self.options.clone() })?;
+        let may_answer = known.complete(&mut view, SystemTime::now());
+        Ok((view, may_answer))
+    }
+
+    fn describe_all_with(&self, options: &Options) -> Result<AllView> {
         match &self.manager {
-            Some(manager) => self.ask(manager, "Describe", json!({}), &self.options),
-            None => Ok(self.context.list_all(&self.options)?),
+            Some(manager) => self.ask(manager, "Describe", json!({}), options),
+            None => Ok(self.context.list_all(options)?),
         }
     }
 

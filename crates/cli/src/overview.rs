@@ -6,6 +6,7 @@ use vusb::rules::{EffectView, EffectsView};
 use vusb::view::{API, AllView, HostView};
 use vusb_picture::{Embedding, Topology, draw};
 
+use crate::live::last_known::LastKnown;
 use crate::run::{Cli, Result};
 
 /// This machine and its guests.
@@ -29,6 +30,17 @@ impl Overview {
                 unrecorded: Vec::new(),
             },
         };
+        Ok(Overview::with(cli, domains))
+    }
+
+    /// Reads everything for a live view. Also returns whether a domain may answer later.
+    pub(crate) fn live(cli: &Cli, known: &mut LastKnown) -> Result<(Overview, bool)> {
+        let (domains, may_answer) = cli.describe_all_live(known)?;
+        Ok((Overview::with(cli, domains), may_answer))
+    }
+
+    /// These domains, with the devices and the rules.
+    fn with(cli: &Cli, domains: AllView) -> Overview {
         // If the devices of this machine cannot be read, the guests are still drawn.
         let host = cli.host_view(None).unwrap_or_else(|failure| {
             cli.screen
@@ -38,7 +50,7 @@ impl Overview {
         let effects = cli.effects().map_err(|failure| {
             cli.screen.note(&format!("the rules are left out: {}", failure.message()));
         });
-        Ok(Overview { host, domains, effects: effects.ok() })
+        Overview { host, domains, effects: effects.ok() }
     }
 
     /// The questions of the daemon: the number, the device, and the domains to choose from.

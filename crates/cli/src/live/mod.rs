@@ -2,6 +2,7 @@
 
 pub(crate) mod changes;
 mod folders;
+pub(crate) mod last_known;
 mod retry;
 pub(crate) mod screen;
 pub(crate) mod terminal;

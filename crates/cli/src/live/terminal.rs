@@ -15,6 +15,7 @@ use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGTTIN, SI
 use signal_hook::low_level::{pipe, raise};
 
 use super::changes::{Changes, WaitResult};
+use super::last_known::LastKnown;
 use super::screen::Lines;
 use crate::failure::Failure;
 use crate::run::{Cli, Result};
@@ -120,6 +121,11 @@ fn drain(stream: &mut UnixStream) -> bool {
     matches!(stream.read(&mut buffer), Ok(count) if count > 0)
 }
 
+/// Whether everything could be read, so that only a change is a reason to read it again.
+fn is_complete<T>(read: &Result<(T, bool)>) -> bool {
+    matches!(read, Ok((_, false)))
+}
+
 impl Cli {
     /// Shows all guests until the user ends the command.
     pub(crate) fn watch_trees(&self, lines: tables::Lines) -> Result {
@@ -127,7 +133,9 @@ impl Cli {
             return self.watch_on_terminal(lines);
         }
         let mut changes = Changes::new(self);
-        let mut last = self.trees(lines)?;
+        let mut known = LastKnown::default();
+        let (mut last, may_answer) = self.trees(lines, &mut known)?;
+        changes.record_read(!may_answer);
         self.screen.result(&format!("{last}\n"))?;
         let mut failed = false;
         loop {
@@ -140,11 +148,11 @@ impl Cli {
             if changes.wait(if is_pipe() { &pipe } else { &[] }, None)? != WaitResult::Changed {
                 continue;
             }
-            let read = self.trees(lines);
-            changes.record_read(read.is_ok());
+            let read = self.trees(lines, &mut known);
+            changes.record_read(is_complete(&read));
             let had_failed = std::mem::replace(&mut failed, read.is_err());
             match read {
-                Ok(text) if text != last => {
+                Ok((text, _)) if text != last => {
                     self.screen.result(&format!("{text}\n"))?;
                     last = text;
                 }
@@ -155,20 +163,22 @@ impl Cli {
         }
     }
 
-    /// All guests as trees.
-    fn trees(&self, lines: tables::Lines) -> Result<String> {
-        let view = self.describe_all()?;
+    /// All guests as trees, and whether some may answer later.
+    fn trees(&self, lines: tables::Lines, known: &mut LastKnown) -> Result<(String, bool)> {
+        let (view, may_answer) = self.describe_all_live(known)?;
         if view.domains.is_empty() && view.unreachable.is_empty() && view.unrecorded.is_empty() {
-            return Ok("no domain has a record yet".to_owned());
+            return Ok(("no domain has a record yet".to_owned(), may_answer));
         }
-        Ok(tables::trees(&view, &self.plugged_in(), lines))
+        Ok((tables::trees(&view, &self.plugged_in(), lines), may_answer))
     }
 
     fn watch_on_terminal(&self, lines: tables::Lines) -> Result {
         let mut changes = Changes::new(self);
         // This is read before the alternate screen is shown, so that an error message stays
         // visible.
-        let mut text = self.trees(lines)?;
+        let mut known = LastKnown::default();
+        let (mut text, may_answer) = self.trees(lines, &mut known)?;
+        changes.record_read(!may_answer);
         let mut resized = signals(&[SIGWINCH])?;
         let mut stopped = signals(&[SIGTSTP])?;
         let mut continued = signals(&[SIGCONT])?;
@@ -225,10 +235,10 @@ impl Cli {
                 if let Some(last) = changes.events().last() {
                     event = format!(" | {}", event_text(last));
                 }
-                let read = self.trees(lines);
-                changes.record_read(read.is_ok());
+                let read = self.trees(lines, &mut known);
+                changes.record_read(is_complete(&read));
                 match read {
-                    Ok(read) => (text, status) = (read, String::new()),
+                    Ok((read, _)) => (text, status) = (read, String::new()),
                     Err(failure) => status = format!(" | {}", failure.message()),
                 }
                 shown.update(&safe::lines(&text), Instant::now());

@@ -1,17 +1,19 @@
 //! Connections, and who may do what. Each connection has a thread and carries one request.
 
+use std::collections::VecDeque;
 use std::fs::{self, Permissions};
 use std::io::{self, Read as _, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use vusb::Cancel;
@@ -23,12 +25,20 @@ use super::http::{self, REQUEST_LIMIT, Request};
 use crate::arguments::Arguments;
 use crate::failure::Failure;
 use crate::live::changes::{Changes, WaitResult};
+use crate::live::last_known::LastKnown;
 use crate::live::terminal::signals;
 use crate::overview::Overview;
 use crate::run::{Cli, Result};
 
-/// How many connections may be open. Each page keeps one open.
+/// How many connections with the token may be open. Each page keeps one open.
 const MAX_CONNECTIONS: usize = 64;
+
+/// How many connections may be open that have not shown the token. A browser opens a few of them
+/// for the page itself.
+const MAX_STRANGERS: usize = 32;
+
+/// How long no connection is accepted after a failure.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// How long a client may take to accept what is sent.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
@@ -57,7 +67,9 @@ struct Shared {
     /// The latest content of the page.
     content: Mutex<Content>,
     changed: Condvar,
+    /// The number of connections with the token.
     connections: AtomicUsize,
+    strangers: Mutex<Strangers>,
     /// The number of calls under way.
     calls: Mutex<usize>,
     idle: Condvar,
@@ -67,6 +79,33 @@ struct Shared {
     /// The port; `None` for a Unix socket.
     port: Option<u16>,
     read_only: bool,
+}
+
+/// The connections that have not shown the token. Any user of this machine can open them, so a new
+/// one closes the oldest when there are too many: the owner's browser sends its request at once,
+/// and does not wait for connections that send nothing.
+#[derive(Default)]
+struct Strangers {
+    open: VecDeque<(u64, Box<dyn Stream>)>,
+    next: u64,
+}
+
+impl Strangers {
+    /// Adds a connection, and returns its number. `handle` closes it.
+    fn add(&mut self, handle: Box<dyn Stream>) -> u64 {
+        if self.open.len() >= MAX_STRANGERS {
+            if let Some((_, oldest)) = self.open.pop_front() {
+                oldest.close();
+            }
+        }
+        self.next += 1;
+        self.open.push_back((self.next, handle));
+        self.next
+    }
+
+    fn remove(&mut self, number: u64) {
+        self.open.retain(|(it, _)| *it != number);
+    }
 }
 
 /// The content of the page.
@@ -82,11 +121,24 @@ struct Content {
 /// A connection.
 trait Stream: io::Read + Write + Send {
     fn limit(&self, read: Duration, write: Duration) -> io::Result<()>;
+    /// Another handle of the connection.
+    fn duplicate(&self) -> io::Result<Box<dyn Stream>>;
+    /// Ends the connection, for all handles.
+    fn close(&self);
 }
 
 impl Stream for TcpStream {
     fn limit(&self, read: Duration, write: Duration) -> io::Result<()> {
         self.set_read_timeout(Some(read)).and_then(|()| self.set_write_timeout(Some(write)))
+    }
+
+    fn duplicate(&self) -> io::Result<Box<dyn Stream>> {
+        Ok(Box::new(self.try_clone()?))
+    }
+
+    fn close(&self) {
+        // The client may have closed it already.
+        let _ = self.shutdown(Shutdown::Both);
     }
 }
 
@@ -94,12 +146,41 @@ impl Stream for UnixStream {
     fn limit(&self, read: Duration, write: Duration) -> io::Result<()> {
         self.set_read_timeout(Some(read)).and_then(|()| self.set_write_timeout(Some(write)))
     }
+
+    fn duplicate(&self) -> io::Result<Box<dyn Stream>> {
+        Ok(Box::new(self.try_clone()?))
+    }
+
+    fn close(&self) {
+        // The client may have closed it already.
+        let _ = self.shutdown(Shutdown::Both);
+    }
 }
 
 /// The socket that accepts connections. A Unix socket is removed at the end.
 enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener, PathBuf),
+    Unix { socket: UnixListener, _file: PlacedSocket },
+}
+
+/// The file of a Unix socket, which is removed when this is dropped.
+struct PlacedSocket {
+    path: PathBuf,
+    /// Its device and inode: the file may have been deleted, and another command may listen there.
+    file: (u64, u64),
+}
+
+impl Drop for PlacedSocket {
+    fn drop(&mut self) {
+        if file_at(&self.path).is_ok_and(|it| it == self.file) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// The device and inode of a file.
+fn file_at(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|it| (it.dev(), it.ino()))
 }
 
 impl Listener {
@@ -111,61 +192,67 @@ impl Listener {
         match place {
             ListenAt::Port(port) => {
                 let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, *port));
-                let bound = bound.and_then(|it| it.set_nonblocking(true).map(|()| it));
                 bound.map(Listener::Tcp).map_err(|it| failed(format!("port {port}"), it))
             }
             ListenAt::Socket(path) => {
                 let bind = || {
                     // No other user may connect before the mode is set: the folder of the socket is
                     // private until it is moved to its place.
-                    let parent = path.parent().filter(|it| !it.as_os_str().is_empty());
-                    let name = format!(".vusb-web-{}", std::process::id());
-                    let private = parent.unwrap_or(Path::new(".")).join(name);
+                    let private = folder_of(path).join(format!(".vusb-web-{}", std::process::id()));
                     fs::create_dir(&private)?;
                     let bound = fs::set_permissions(&private, Permissions::from_mode(0o700))
                         .and_then(|()| UnixListener::bind(private.join("socket")))
                         .and_then(|it| {
                             let socket = private.join("socket");
                             fs::set_permissions(&socket, Permissions::from_mode(0o600))?;
+                            let file = file_at(&socket)?;
                             place_socket(&socket, path)?;
-                            it.set_nonblocking(true).map(|()| it)
+                            let placed = PlacedSocket { path: path.clone(), file };
+                            Ok(Listener::Unix { socket: it, _file: placed })
                         });
                     let _ = fs::remove_file(private.join("socket"));
                     let _ = fs::remove_dir(&private);
                     bound
                 };
-                let bound = bind().map_err(|it| failed(path.display().to_string(), it))?;
-                Ok(Listener::Unix(bound, path.clone()))
+                bind().map_err(|it| failed(path.display().to_string(), it))
             }
         }
     }
 
-    fn accept(&self) -> io::Result<Box<dyn Stream>> {
-        match self {
-            Listener::Tcp(it) => {
-                let (stream, _) = it.accept()?;
-                stream.set_nonblocking(false)?;
-                Ok(Box::new(stream))
-            }
-            Listener::Unix(it, _) => {
-                let (stream, _) = it.accept()?;
-                stream.set_nonblocking(false)?;
-                Ok(Box::new(stream))
-            }
-        }
+    /// Another handle of the socket.
+    fn duplicate(&self) -> io::Result<Acceptor> {
+        Ok(match self {
+            Listener::Tcp(it) => Acceptor::Tcp(it.try_clone()?),
+            Listener::Unix { socket, .. } => Acceptor::Unix(socket.try_clone()?),
+        })
     }
 
     fn port(&self) -> Option<u16> {
         match self {
             Listener::Tcp(it) => it.local_addr().ok().map(|it| it.port()),
-            Listener::Unix(..) => None,
+            Listener::Unix { .. } => None,
         }
     }
 }
 
+/// The folder of a file.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Moves a socket to its place. A file that is already there is not replaced, unless it is a socket
-/// that a killed command has left.
+/// that a killed command has left. Only one command at a time may replace such a socket: another
+/// one could otherwise remove the new socket, which it has found in the state before. The folder is
+/// locked for that, so that no file is left. Whoever does not get the lock is too late.
 fn place_socket(socket: &Path, place: &Path) -> io::Result<()> {
+    match fs::hard_link(socket, place) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        placed => return placed,
+    }
+    let folder = fs::File::open(folder_of(place))?;
+    flock(&folder, FlockOperation::NonBlockingLockExclusive).map_err(|error| {
+        io::Error::new(error.kind(), "another command is starting there, or locks the folder")
+    })?;
     let in_use = match fs::hard_link(socket, place) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => error,
         placed => return placed,
@@ -180,20 +267,19 @@ fn place_socket(socket: &Path, place: &Path) -> io::Result<()> {
     Err(in_use)
 }
 
-impl AsFd for Listener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Listener::Tcp(it) => it.as_fd(),
-            Listener::Unix(it, _) => it.as_fd(),
-        }
-    }
+/// What the thread that accepts connections has of a [`Listener`].
+enum Acceptor {
+    Tcp(TcpListener),
+    Unix(UnixListener),
 }
 
-impl Drop for Listener {
-    fn drop(&mut self) {
-        if let Listener::Unix(_, path) = self {
-            let _ = fs::remove_file(path);
-        }
+impl Acceptor {
+    /// Waits for a connection.
+    fn accept(&self) -> io::Result<Box<dyn Stream>> {
+        Ok(match self {
+            Acceptor::Tcp(it) => Box::new(it.accept()?.0),
+            Acceptor::Unix(it) => Box::new(it.accept()?.0),
+        })
     }
 }
 
@@ -206,6 +292,7 @@ pub(crate) fn serve(cli: &Cli, arguments: &Arguments, place: &ListenAt, read_onl
         content: Mutex::default(),
         changed: Condvar::new(),
         connections: AtomicUsize::new(0),
+        strangers: Mutex::default(),
         calls: Mutex::new(0),
         idle: Condvar::new(),
         // Not the command's own `Cancel`: with that, the command would report that the interrupt
@@ -217,7 +304,9 @@ pub(crate) fn serve(cli: &Cli, arguments: &Arguments, place: &ListenAt, read_onl
         read_only: read_only || arguments.global.dry_run,
     });
     // If this first read fails, the command fails.
-    let overview = Overview::now(cli, None)?;
+    let mut known = LastKnown::default();
+    let (overview, may_answer) = Overview::live(cli, &mut known)?;
+    changes.record_read(!may_answer);
     shared.show(&overview, &[]);
     let token = &shared.token;
     let (text, view) = match place {
@@ -236,27 +325,40 @@ pub(crate) fn serve(cli: &Cli, arguments: &Arguments, place: &ListenAt, read_onl
         cli.screen.result(&text)?;
     }
     cli.screen.note("open this address in a browser of this machine; Ctrl-C ends the page");
+    accept_in_thread(listener.duplicate()?, Arc::clone(&shared))?;
     loop {
-        let result = changes.wait(&[ended.as_fd(), listener.as_fd()], None)?;
+        let result = changes.wait(&[ended.as_fd()], None)?;
         let mut buffer = [0; 16];
         if matches!((&ended).read(&mut buffer), Ok(count) if count > 0) {
             break;
         }
-        while let Ok(stream) = listener.accept() {
-            Shared::serve_in_thread(&shared, stream);
-        }
         if result == WaitResult::Changed {
             // A later failure is shown on the page, and the read is tried again later.
-            let overview = Overview::now(cli, None);
-            changes.record_read(overview.is_ok());
+            let overview = Overview::live(cli, &mut known);
+            changes.record_read(matches!(overview, Ok((_, false))));
             match overview {
-                Ok(overview) => shared.show(&overview, &changes.events()),
+                Ok((overview, _)) => shared.show(&overview, &changes.events()),
                 Err(failure) => shared.publish(&json!({ "error": failure.message() })),
             }
         }
     }
     shared.shut_down();
     Ok(())
+}
+
+/// Accepts connections in a thread of its own, until the process ends: the page has to appear while
+/// this machine and its guests are read, which takes long if a hypervisor does not answer.
+fn accept_in_thread(listener: Acceptor, shared: Arc<Shared>) -> io::Result<()> {
+    let accept = move || {
+        loop {
+            match listener.accept() {
+                Ok(stream) => Shared::serve_in_thread(&shared, stream),
+                // Usually there are too many open files, which does not end at once.
+                Err(_) => thread::sleep(ACCEPT_RETRY),
+            }
+        }
+    };
+    thread::Builder::new().name("accept".to_owned()).spawn(accept).map(drop)
 }
 
 /// 128 random bits, in hexadecimal.
@@ -285,24 +387,27 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Serves a connection in a thread of its own, unless there are too many.
+    /// Serves a connection in a thread of its own.
     fn serve_in_thread(shared: &Arc<Shared>, mut stream: Box<dyn Stream>) {
-        if shared.connections.fetch_add(1, Ordering::SeqCst) >= MAX_CONNECTIONS {
-            shared.connections.fetch_sub(1, Ordering::SeqCst);
-            return;
-        }
+        let Ok(handle) = stream.duplicate() else { return };
+        let number = shared.strangers().add(handle);
         let of_thread = Arc::clone(shared);
         let serve = move || {
             // It is not an error that a client closes the connection.
-            let _ = of_thread.serve(stream.as_mut());
-            of_thread.connections.fetch_sub(1, Ordering::SeqCst);
+            let _ = of_thread.serve(stream.as_mut(), number);
+            of_thread.strangers().remove(number);
         };
         if thread::Builder::new().name("page".to_owned()).spawn(serve).is_err() {
-            shared.connections.fetch_sub(1, Ordering::SeqCst);
+            shared.strangers().remove(number);
         }
     }
 
-    fn serve(&self, stream: &mut dyn Stream) -> io::Result<()> {
+    fn strangers(&self) -> MutexGuard<'_, Strangers> {
+        self.strangers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Serves one request of the connection with this number.
+    fn serve(&self, stream: &mut dyn Stream, number: u64) -> io::Result<()> {
         stream.limit(REQUEST_LIMIT, WRITE_LIMIT)?;
         let mut stream = stream;
         let request = match http::read(&mut stream, Instant::now() + REQUEST_LIMIT) {
@@ -316,6 +421,16 @@ impl Shared {
         if let Err((status, why)) = self.check(&request) {
             return http::respond(&mut stream, status, text, why.as_bytes());
         }
+        let _connection = if needs_token(&request.path) {
+            self.strangers().remove(number);
+            let Some(connection) = OpenConnection::begin(&self.connections) else {
+                let why = b"too many pages are open";
+                return http::respond(&mut stream, "503 Service Unavailable", text, why);
+            };
+            Some(connection)
+        } else {
+            None
+        };
         let (kind, body) = match (request.method.as_str(), request.path.as_str()) {
             ("GET", "/") => ("text/html; charset=utf-8", PAGE.to_owned()),
             ("GET", "/page.js") => ("text/javascript; charset=utf-8", SCRIPT.to_owned()),
@@ -351,7 +466,7 @@ impl Shared {
         if matches!(request.site.as_deref(), Some("cross-site" | "same-site")) {
             return Err((FORBIDDEN, "only the page of `vusb web` itself may do this"));
         }
-        if matches!(request.path.as_str(), "/events" | "/call") {
+        if needs_token(&request.path) {
             let sent = request.authorization.as_deref().and_then(|it| it.strip_prefix("Bearer "));
             if !sent.is_some_and(|it| is_equal(it.as_bytes(), self.token.as_bytes())) {
                 return Err((
@@ -431,6 +546,29 @@ impl Shared {
     }
 }
 
+/// Whether a path shows or changes something.
+fn needs_token(path: &str) -> bool {
+    matches!(path, "/events" | "/call")
+}
+
+/// Counts a connection with the token as open until it is dropped.
+struct OpenConnection<'a>(&'a AtomicUsize);
+
+impl OpenConnection<'_> {
+    /// `None` if there are too many.
+    fn begin(count: &AtomicUsize) -> Option<OpenConnection<'_>> {
+        let connection = count.fetch_add(1, Ordering::SeqCst);
+        // Dropping it decreases the count again.
+        Some(OpenConnection(count)).filter(|_| connection < MAX_CONNECTIONS)
+    }
+}
+
+impl Drop for OpenConnection<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// Counts a call as under way until it is dropped.
 struct CallInProgress<'a>(&'a Shared);
 
@@ -482,5 +620,113 @@ mod tests {
         assert!(Listener::bind(&place).is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "kept");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn of_commands_that_replace_a_socket_at_the_same_time_one_succeeds() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        for _ in 0..50 {
+            let _ = fs::remove_file(&path);
+            drop(UnixListener::bind(&path).unwrap());
+            let starting = std::sync::Barrier::new(4);
+            let bound: Vec<(PathBuf, io::Result<()>, UnixListener)> = thread::scope(|scope| {
+                let start = |number: usize| {
+                    let (starting, path) = (&starting, &path);
+                    let own = folder.path().join(format!("own{number}"));
+                    scope.spawn(move || {
+                        let listener = UnixListener::bind(&own).unwrap();
+                        starting.wait();
+                        let placed = place_socket(&own, path);
+                        (own, placed, listener)
+                    })
+                };
+                let all: Vec<_> = (0..4).map(start).collect();
+                all.into_iter().map(|it| it.join().unwrap()).collect()
+            });
+            let placed: Vec<_> = bound.iter().filter(|(_, placed, _)| placed.is_ok()).collect();
+            assert_eq!(placed.len(), 1);
+            assert_eq!(file_at(&path).unwrap(), file_at(&placed[0].0).unwrap());
+            bound.iter().for_each(|(own, ..)| fs::remove_file(own).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_socket_that_another_command_replaces_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let place = ListenAt::Socket(path.clone());
+        drop(UnixListener::bind(&path).unwrap());
+        let other = fs::File::open(folder.path()).unwrap();
+        flock(&other, FlockOperation::NonBlockingLockExclusive).unwrap();
+        assert!(Listener::bind(&place).is_err());
+        drop(other);
+        let first = Listener::bind(&place).unwrap();
+        // A person deletes the socket, and another command listens there.
+        fs::remove_file(&path).unwrap();
+        let _second = Listener::bind(&place).unwrap();
+        drop(first);
+        UnixStream::connect(&path).unwrap();
+    }
+
+    fn shared() -> Arc<Shared> {
+        Arc::new(Shared {
+            content: Mutex::default(),
+            changed: Condvar::new(),
+            connections: AtomicUsize::new(0),
+            strangers: Mutex::default(),
+            calls: Mutex::new(0),
+            idle: Condvar::new(),
+            cancel: Cancel::default(),
+            arguments: clap::Parser::try_parse_from(["vusb", "web"]).unwrap(),
+            token: "secret".to_owned(),
+            port: None,
+            read_only: true,
+        })
+    }
+
+    fn connect(shared: &Arc<Shared>) -> UnixStream {
+        let (own, other) = UnixStream::pair().unwrap();
+        Shared::serve_in_thread(shared, Box::new(other));
+        own
+    }
+
+    /// The status of the response to a request for the events.
+    fn status(stream: &mut UnixStream) -> String {
+        let request =
+            "GET /events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer secret\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).unwrap();
+        String::from_utf8(start.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn connections_without_the_token_keep_nobody_out() {
+        let shared = shared();
+        let mut strangers: Vec<UnixStream> =
+            (0..3 * MAX_STRANGERS).map(|_| connect(&shared)).collect();
+        assert_eq!(shared.strangers().open.len(), MAX_STRANGERS);
+        let mut page = connect(&shared);
+        assert_eq!(status(&mut page), "HTTP/1.1 200");
+        // The oldest one was closed.
+        assert_eq!(strangers[0].read(&mut [0; 1]).unwrap(), 0);
+        shared.shut_down();
+    }
+
+    #[test]
+    fn strangers_do_not_close_pages() {
+        let shared = shared();
+        let page = |_| {
+            let mut page = connect(&shared);
+            assert_eq!(status(&mut page), "HTTP/1.1 200");
+            page
+        };
+        let _pages: Vec<UnixStream> = (0..MAX_CONNECTIONS).map(page).collect();
+        assert_eq!(status(&mut connect(&shared)), "HTTP/1.1 503");
+        let _strangers: Vec<UnixStream> =
+            (0..2 * MAX_STRANGERS).map(|_| connect(&shared)).collect();
+        assert_eq!(shared.connections.load(Ordering::SeqCst), MAX_CONNECTIONS);
+        shared.shut_down();
     }
 }
