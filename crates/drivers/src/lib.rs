@@ -37,7 +37,7 @@ mod scheme;
 pub mod sim;
 mod support;
 pub mod text;
-mod watch;
+pub mod watch;
 pub mod xenctl;
 
 pub use driver::{AllAtOnce, Counters, DeviceState, Driver, Error, Foreign, Observed};

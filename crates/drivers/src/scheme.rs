@@ -331,13 +331,20 @@ pub struct WatchOptions {
     /// The folders of the guests' sockets or files, for schemes that need them. A folder need not
     /// exist yet. Empty: the scheme's default, if it has one.
     pub folders: Vec<PathBuf>,
+    /// Folders to watch in addition, until [`GuestWatch::set_further_folders`] replaces them. A
+    /// scheme whose guests are in no folders ignores them.
+    pub further: Vec<PathBuf>,
     /// How long to wait for each reply of a hypervisor that has to be asked.
     pub reply_limit: Duration,
 }
 
 impl Default for WatchOptions {
     fn default() -> WatchOptions {
-        WatchOptions { folders: Vec::new(), reply_limit: Duration::from_secs(10) }
+        WatchOptions {
+            folders: Vec::new(),
+            further: Vec::new(),
+            reply_limit: Duration::from_secs(10),
+        }
     }
 }
 
@@ -365,6 +372,18 @@ pub trait GuestWatch: AsFd + Send {
     /// As [`GuestWatch::running`]. The next calls try to recover; when one does, it returns
     /// [`GuestEvent::Rescan`].
     fn wait(&mut self, limit: Duration) -> Result<Vec<GuestEvent>, Error>;
+
+    /// Replaces the folders of [`WatchOptions::further`]. Guests in a new folder are reported as
+    /// started. Guests in a folder that is no longer watched may still run, so they are not
+    /// reported as ended: [`running`](GuestWatch::running) no longer has them. Does nothing if the
+    /// scheme's guests are in no folders.
+    ///
+    /// # Errors
+    /// A folder cannot be watched. The others are.
+    fn set_further_folders(&mut self, folders: &[PathBuf]) -> Result<(), Error> {
+        let _ = folders;
+        Ok(())
+    }
 }
 
 /// A guest started or ended.

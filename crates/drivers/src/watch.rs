@@ -1,4 +1,5 @@
-//! Watching for guests that start and end: the parts that the drivers share.
+//! Watching for guests that start and end: the parts that the drivers share. [`Folders`] also serves
+//! programs that watch folders of their own.
 //!
 //! ```text
 //!  inotify, pidfds, xenstored ──▶ Poller (one descriptor) ──▶ Source (a driver's)
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-pub(crate) use self::folders::{Change, Folders};
+pub use self::folders::{Change, Folders};
 pub(crate) use self::guests::Guests;
 pub(crate) use self::poller::Poller;
 use crate::driver::Error;
@@ -45,6 +46,15 @@ pub(crate) trait Source: Send {
 
     /// The guests.
     fn guests(&mut self) -> &mut Guests;
+
+    /// As [`GuestWatch::set_further_folders`], without looking for guests in the new folders.
+    ///
+    /// # Errors
+    /// A folder cannot be watched.
+    fn set_further_folders(&mut self, folders: &[PathBuf]) -> Result<(), Error> {
+        let _ = folders;
+        Ok(())
+    }
 }
 
 /// A driver's watch for guests that start and end.
@@ -110,6 +120,13 @@ impl<S: Source> GuestWatch for Watch<S> {
                 return Ok(events);
             }
         }
+    }
+
+    fn set_further_folders(&mut self, folders: &[PathBuf]) -> Result<(), Error> {
+        let watched = self.source.set_further_folders(folders);
+        let scanned = self.source.scan(&self.poller);
+        self.schedule()?;
+        watched.and(scanned)
     }
 }
 

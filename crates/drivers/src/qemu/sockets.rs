@@ -119,6 +119,13 @@ impl Sockets {
         }
     }
 
+    /// Forgets the sockets that are not watched any more. Their guests may still run, so nothing is
+    /// reported.
+    pub(super) fn forget_unless(&mut self, is_watched: impl Fn(&str) -> bool) {
+        self.sockets.retain(|operand, _| is_watched(operand));
+        self.guests.retain(is_watched);
+    }
+
     /// The sockets whose next attempt is due.
     pub(super) fn due(&self, now: Instant) -> Vec<String> {
         let is_due = |state: &State| matches!(state, State::Retry { due, .. } if *due <= now);

@@ -71,7 +71,11 @@ pub(super) fn watch(options: &WatchOptions) -> Result<Box<dyn GuestWatch>, Error
     } else {
         (options.folders.clone(), None)
     };
-    Ok(Box::new(start(&folders, suffix, examine)?))
+    let mut watch = start(&folders, suffix, examine)?;
+    if !options.further.is_empty() {
+        watch.set_further_folders(&options.further)?;
+    }
+    Ok(Box::new(watch))
 }
 
 /// Watches for monitors whose names end in `.qmp`, in one folder.
@@ -92,6 +96,7 @@ fn start(
         .map_err(|(folder, errno)| watch::folder_failed(&folder, errno))?;
     poller.add(&folders, INOTIFY).map_err(|errno| watch::failed("guests", errno))?;
     let source = QemuSource {
+        own: folders.numbers().len(),
         folders,
         suffix,
         examine,
@@ -103,6 +108,9 @@ fn start(
 
 struct QemuSource {
     folders: Folders,
+    /// How many of the folders were named when the watch was started. Further ones come after them.
+    own: usize,
+    /// The suffix of a monitor's name in the folders that were named at the start.
     suffix: Option<&'static str>,
     examine: fn(Pid) -> Process,
     sockets: Sockets,
@@ -178,6 +186,16 @@ impl Source for QemuSource {
     fn guests(&mut self) -> &mut Guests {
         &mut self.sockets.guests
     }
+
+    fn set_further_folders(&mut self, folders: &[PathBuf]) -> Result<(), Error> {
+        let folders = folders.iter().map(|path| watch::absolute(path));
+        let watched = self.folders.replace_from(self.own, folders);
+        let mut sockets = std::mem::take(&mut self.sockets);
+        sockets.forget_unless(|operand| self.is_watched(operand));
+        self.sockets = sockets;
+        self.forget_processes();
+        watched.map_err(|(folder, errno)| watch::folder_failed(&folder, errno))
+    }
 }
 
 impl QemuSource {
@@ -232,10 +250,25 @@ impl QemuSource {
     /// The canonical operand of an entry; `None` if it cannot be a monitor's.
     fn operand(&self, folder: usize, name: &OsStr) -> Option<String> {
         let name = name.to_str()?;
-        if self.suffix.is_some_and(|suffix| !name.ends_with(suffix)) {
+        if !self.may_be_monitor(folder, name) {
             return None;
         }
         QemuScheme.parse(name, self.folders.real_path(folder)).ok()
+    }
+
+    fn may_be_monitor(&self, folder: usize, name: &str) -> bool {
+        folder >= self.own || self.suffix.is_none_or(|suffix| name.ends_with(suffix))
+    }
+
+    /// Whether a socket is in a folder that is watched.
+    fn is_watched(&self, operand: &str) -> bool {
+        let path = Path::new(operand);
+        let (folder, name) = (path.parent(), path.file_name().and_then(OsStr::to_str));
+        let has = |number: usize| {
+            folder == Some(self.folders.real_path(number))
+                && name.is_some_and(|name| self.may_be_monitor(number, name))
+        };
+        self.folders.numbers().any(has)
     }
 
     /// Examines a file, and connects to it if that may show a change, or if `again` is set. Returns
@@ -595,6 +628,26 @@ mod tests {
         assert_eq!(watch.wait(LONG).unwrap(), [started(&path)]);
         fs::remove_dir_all(&real).unwrap();
         assert_eq!(watch.wait(LONG).unwrap(), [ended(&path)]);
+    }
+
+    #[test]
+    fn a_guest_in_a_folder_that_is_no_longer_watched_does_not_count_as_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let [a, b] = ["a", "b"].map(|name| dir.path().join(name));
+        for folder in [&a, &b] {
+            fs::create_dir(folder).unwrap();
+        }
+        // In a further folder, the name of a monitor may end in anything.
+        let (in_a, in_b) = (a.join("web.qmp"), b.join("web"));
+        let _listeners = [&in_a, &in_b, &a.join("serial")].map(|it| UnixListener::bind(it).unwrap());
+        let mut watch = start(&[a.clone()], Some(".qmp"), any).unwrap();
+        assert_eq!(watch.wait(LONG).unwrap(), [started(&in_a)]);
+        watch.set_further_folders(&[b.clone(), a.clone()]).unwrap();
+        assert_eq!(watch.wait(LONG).unwrap(), [started(&in_b), started(&a.join("serial"))]);
+        watch.set_further_folders(&[]).unwrap();
+        assert_eq!(watch.wait(NO_WAIT).unwrap(), []);
+        assert_eq!(watch.running().unwrap(), [operand(&in_a)]);
+        assert_eq!(watch.source.processes.by_token.len(), 1);
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl Scheme for SimScheme {
     /// appears, and ends when the file is removed. There is no default folder. Hidden files and
     /// lock files are ignored.
     fn watch(&self, options: &WatchOptions) -> Result<Option<Box<dyn GuestWatch>>, Error> {
-        if options.folders.is_empty() {
+        if options.folders.is_empty() && options.further.is_empty() {
             return Ok(None);
         }
         watch::watch(options).map(Some)

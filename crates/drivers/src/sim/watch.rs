@@ -1,8 +1,8 @@
 //! Watches folders for files of simulated hypervisors that appear and are removed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::file;
@@ -23,12 +23,16 @@ pub(super) fn watch(options: &WatchOptions) -> Result<Box<dyn GuestWatch>, Error
     let folders = Folders::new(options.folders.iter().map(|path| watch::absolute(path)))
         .map_err(|(folder, errno)| watch::folder_failed(&folder, errno))?;
     poller.add(&folders, INOTIFY).map_err(|errno| watch::failed("guests", errno))?;
-    let source = SimSource { folders, guests: Guests::default() };
+    let own = folders.numbers().len();
+    let mut source = SimSource { folders, own, guests: Guests::default() };
+    source.set_further_folders(&options.further)?;
     Ok(Box::new(Watch::new(source, poller)?))
 }
 
 struct SimSource {
     folders: Folders,
+    /// How many of the folders were named when the watch was started. Further ones come after them.
+    own: usize,
     guests: Guests,
 }
 
@@ -80,6 +84,15 @@ impl Source for SimSource {
 
     fn guests(&mut self) -> &mut Guests {
         &mut self.guests
+    }
+
+    fn set_further_folders(&mut self, folders: &[PathBuf]) -> Result<(), Error> {
+        let folders = folders.iter().map(|path| watch::absolute(path));
+        let watched = self.folders.replace_from(self.own, folders);
+        let real: BTreeSet<&Path> =
+            self.folders.numbers().map(|it| self.folders.real_path(it)).collect();
+        self.guests.retain(|it| Path::new(it).parent().is_some_and(|it| real.contains(it)));
+        watched.map_err(|(folder, errno)| watch::folder_failed(&folder, errno))
     }
 }
 
@@ -179,6 +192,29 @@ mod tests {
         assert_eq!(watch.wait(NO_WAIT).unwrap(), [GuestEvent::Started(guest.clone())]);
         fs::remove_dir_all(&folder).unwrap();
         assert_eq!(watch.wait(NO_WAIT).unwrap(), [GuestEvent::Ended(guest)]);
+    }
+
+    #[test]
+    fn a_guest_in_a_folder_that_is_no_longer_watched_does_not_count_as_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let [a, b] = ["a", "b"].map(|name| dir.path().join(name));
+        for folder in [&a, &b] {
+            fs::create_dir(folder).unwrap();
+            fs::write(folder.join("web"), r#"{"sim":1}"#).unwrap();
+        }
+        let (in_a, in_b) = (operand(&a.join("web")), operand(&b.join("web")));
+        let mut watch = watched(&a);
+        assert_eq!(watch.wait(NO_WAIT).unwrap(), [GuestEvent::Started(in_a.clone())]);
+        watch.set_further_folders(&[b.clone()]).unwrap();
+        assert_eq!(watch.wait(NO_WAIT).unwrap(), [GuestEvent::Started(in_b.clone())]);
+        watch.set_further_folders(&[]).unwrap();
+        assert_eq!(watch.wait(NO_WAIT).unwrap(), []);
+        assert_eq!(watch.running().unwrap(), [in_a]);
+        let only_further = WatchOptions { further: vec![b], ..WatchOptions::default() };
+        let mut watch = SimScheme.watch(&only_further).unwrap().unwrap();
+        assert_eq!(watch.running().unwrap(), [in_b]);
+        watch.set_further_folders(&[]).unwrap();
+        assert_eq!(watch.running().unwrap(), [""; 0]);
     }
 
     #[test]

@@ -43,7 +43,7 @@ const FOLDER: ReadFlags = ReadFlags::DELETE_SELF
 /// longer in use, and a process that listens on a socket in the folder keeps it in use. A renamed
 /// parent is not noticed.
 #[derive(Debug)]
-pub(crate) struct Folders {
+pub struct Folders {
     inotify: OwnedFd,
     folders: Vec<Folder>,
 }
@@ -63,7 +63,7 @@ struct Folder {
 
 /// What happened in the folders.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
+pub enum Change {
     /// An entry was created, changed, or replaced; or removed.
     Entry {
         /// The folder's number.
@@ -84,11 +84,10 @@ impl Folders {
     ///
     /// # Errors
     /// The folder whose path is returned cannot be watched, or inotify cannot be used at all.
-    pub(crate) fn new(
+    pub fn new(
         paths: impl IntoIterator<Item = PathBuf>,
     ) -> Result<Folders, (PathBuf, Errno)> {
-        let folder = |path: PathBuf| Folder { real: path.clone(), path, watch: None, parent: None };
-        let folders: Vec<Folder> = paths.into_iter().map(folder).collect();
+        let folders: Vec<Folder> = paths.into_iter().map(Folder::new).collect();
         let first = || folders.first().map(|it| it.path.clone()).unwrap_or_default();
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)
             .map_err(|errno| (first(), errno))?;
@@ -99,18 +98,53 @@ impl Folders {
         Ok(folders)
     }
 
+    /// Watches these folders instead of those whose numbers are `first` and above. A folder that is
+    /// in both keeps its watch, but may get another number. A watch that no folder needs any more is
+    /// removed.
+    ///
+    /// # Errors
+    /// The folder whose path is returned cannot be watched. All others are.
+    pub fn replace_from(
+        &mut self,
+        first: usize,
+        paths: impl IntoIterator<Item = PathBuf>,
+    ) -> Result<(), (PathBuf, Errno)> {
+        let mut wanted: Vec<PathBuf> = paths.into_iter().collect();
+        for number in (first..self.folders.len()).rev() {
+            match wanted.iter().position(|it| it == self.path(number)) {
+                Some(position) => drop(wanted.swap_remove(position)),
+                None => self.remove(number),
+            }
+        }
+        let mut result = Ok(());
+        for path in wanted {
+            let number = self.folders.len();
+            self.folders.push(Folder::new(path.clone()));
+            if let Err(errno) = self.arm(number) {
+                self.remove(number);
+                result = result.and(Err((path, errno)));
+            }
+        }
+        result
+    }
+
+    fn remove(&mut self, number: usize) {
+        self.set(number, None, None);
+        self.folders.remove(number);
+    }
+
     /// The path of a folder.
-    pub(crate) fn path(&self, number: usize) -> &Path {
+    pub fn path(&self, number: usize) -> &Path {
         self.folders.get(number).map_or(Path::new(""), |folder| &folder.path)
     }
 
     /// The path of a folder without symbolic links, even after the folder was removed.
-    pub(crate) fn real_path(&self, number: usize) -> &Path {
+    pub fn real_path(&self, number: usize) -> &Path {
         self.folders.get(number).map_or(Path::new(""), |folder| &folder.real)
     }
 
     /// The numbers of all folders.
-    pub(crate) fn numbers(&self) -> std::ops::Range<usize> {
+    pub fn numbers(&self) -> std::ops::Range<usize> {
         0..self.folders.len()
     }
 
@@ -118,7 +152,7 @@ impl Folders {
     ///
     /// # Errors
     /// inotify cannot be read.
-    pub(crate) fn read(&mut self) -> Result<Vec<Change>, Errno> {
+    pub fn read(&mut self) -> Result<Vec<Change>, Errno> {
         let mut events = Vec::new();
         let mut buffer = [const { std::mem::MaybeUninit::uninit() }; 16 << 10];
         let mut reader = Reader::new(&self.inotify, &mut buffer);
@@ -249,6 +283,10 @@ impl Folders {
 }
 
 impl Folder {
+    fn new(path: PathBuf) -> Folder {
+        Folder { real: path.clone(), path, watch: None, parent: None }
+    }
+
     /// Whether an event in the parent may be about this folder: about `name`, or the parent itself.
     fn may_concern(&self, name: Option<&OsStr>) -> bool {
         self.watch.is_none() || name.is_none() || name == self.path.file_name()
@@ -264,8 +302,47 @@ impl AsFd for Folders {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::fd::AsRawFd as _;
 
     use super::*;
+
+    /// How many watches the kernel has.
+    fn watches(folders: &Folders) -> usize {
+        let info = format!("/proc/self/fdinfo/{}", folders.inotify.as_raw_fd());
+        let info = fs::read_to_string(info).unwrap();
+        info.lines().filter(|line| line.starts_with("inotify ")).count()
+    }
+
+    #[test]
+    fn a_folder_that_is_no_longer_wanted_is_no_longer_watched() {
+        let dir = tempfile::tempdir().unwrap();
+        let [a, b, c] = ["a", "b", "c"].map(|name| dir.path().join(name));
+        for folder in [&a, &b, &c] {
+            fs::create_dir(folder).unwrap();
+        }
+        let mut folders = watched(&[&a]);
+        // The folder and its parent.
+        assert_eq!(watches(&folders), 2);
+        folders.replace_from(1, [b.clone(), c.clone()]).unwrap();
+        assert_eq!(watches(&folders), 4);
+        folders.replace_from(1, [c.clone()]).unwrap();
+        assert_eq!(watches(&folders), 3);
+        fs::write(b.join("x"), "").unwrap();
+        assert_eq!(folders.read().unwrap(), []);
+        fs::create_dir(c.join("x")).unwrap();
+        assert_eq!(folders.read().unwrap(), [entry(1, "x", false)]);
+        // A folder that has gone is waited for in its parent.
+        fs::remove_dir_all(&c).unwrap();
+        folders.read().unwrap();
+        assert_eq!(watches(&folders), 2);
+        fs::create_dir(&c).unwrap();
+        assert_eq!(folders.read().unwrap(), [Change::Folder(1)]);
+        folders.replace_from(1, [b.clone()]).unwrap();
+        fs::create_dir(b.join("y")).unwrap();
+        assert_eq!(folders.read().unwrap(), [entry(1, "y", false)]);
+        folders.replace_from(1, []).unwrap();
+        assert_eq!(watches(&folders), 2);
+    }
 
     fn entry(folder: usize, name: &str, removed: bool) -> Change {
         Change::Entry { folder, name: name.into(), removed }

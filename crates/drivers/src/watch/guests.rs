@@ -44,6 +44,11 @@ impl Guests {
         }
     }
 
+    /// Forgets the guests that are not watched any more. They may still run, so nothing is reported.
+    pub(crate) fn retain(&mut self, is_watched: impl Fn(&str) -> bool) {
+        self.running.retain(|operand, _| is_watched(operand));
+    }
+
     /// Events were lost. Nothing else is reported until this was taken, because the caller has to
     /// compare all guests anyway.
     pub(crate) fn lost(&mut self) {
