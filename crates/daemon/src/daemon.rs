@@ -1,16 +1,19 @@
 //! The daemon: threads that wait for events, and the loop that reacts to them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixListener;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -18,38 +21,30 @@ use thiserror::Error;
 use tracing::{debug, error, info, warn};
 use vusb::model::rules::RuleName;
 use vusb::rules::LoadedRules;
-use vusb::{AssignedDomain, Assignments, Cancel, Context, DeviceList, Options};
+use vusb::drivers::watch::{Change, Folders};
+use vusb::{AssignedDomain, Assignments, Cancel, Context, Options};
 use vusb_host::uevent::{Event as UeventKind, UeventError, Uevents};
 use vusb_methods::Failure;
 
 use crate::api;
 use crate::atomic_file;
 use crate::events::Event;
-use crate::folder_watch::FolderWatch;
-use crate::guest_reports::GuestReports;
 use crate::guest_watches::GuestWatches;
 use crate::held;
-use crate::machine;
+use crate::machine::{self, Snapshot};
 use crate::question_command::QuestionCommand;
 use crate::reconcile::{Note, Part, Plug, Reconciler, STATES, Work};
+use crate::scan_times::{SCAN_PAUSE, ScanTimes};
 use crate::shared::{Message, Shared};
 use crate::slots::Slots;
 use crate::udev_rules;
 use crate::worker::{self, WorkResult};
 
-/// How long changes are collected before the devices are read again: a storm of events causes one
-/// read in this time.
-const SCAN_PAUSE: Duration = Duration::from_millis(50);
-
-/// The pause after the devices were read, as a multiple of the time that reading them and reacting
-/// took.
-const PAUSE_FACTOR: u32 = 3;
-
 /// How long changes of the records are collected. After devices were read, the records are read at
 /// once: they show which domains the new devices belong to.
 const RECORDS_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long to wait until udev has processed a new device. Afterwards the device is used as it is.
+/// How long a new device may wait until udev has processed it. Afterwards the device is used as it is.
 const SETTLE_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long to wait after an error before reading again.
@@ -72,7 +67,8 @@ pub enum Listen {
 pub struct Settings {
     /// The records, the machine, the drivers and the folders of the rules.
     pub context: Context,
-    /// Whether the devices are a simulated tree, which is read again on SIGHUP.
+    /// Whether the devices are a simulated tree: the kernel does not report its changes, so it is
+    /// read again on SIGHUP.
     pub simulated: bool,
     /// Further folders with the sockets or files of guests, by scheme.
     pub guests: Vec<(String, PathBuf)>,
@@ -131,20 +127,10 @@ struct Daemon {
     slots: Slots,
     /// The guests that run, by the source that reports them.
     running: BTreeMap<usize, BTreeSet<String>>,
-    /// How often the sources have reported the start and the end of each guest.
-    starts: GuestReports,
-    ends: GuestReports,
     watches: GuestWatches,
     /// The devices when they were last read.
-    devices: Arc<DeviceList>,
-    /// When the devices are to be read; `None` if nothing has changed.
-    scan_at: Option<Instant>,
-    settling_since: Option<Instant>,
-    last_scan: Option<Instant>,
-    /// An event does not cause another read of the devices before this time. After a slow read the
-    /// pause is longer, so that a storm of events never takes a whole processor. Reads while udev
-    /// processes a new device do not wait for it.
-    paused_until: Option<Instant>,
+    snapshot: Snapshot,
+    scans: ScanTimes,
     /// When a device that is not known yet may have been plugged in.
     devices_changed: Option<Instant>,
     /// When each device was plugged in and each guest was started, as far as is known.
@@ -176,7 +162,7 @@ struct Daemon {
 pub fn run(settings: Settings) -> Result<(), StartError> {
     let (sender, receiver) = channel();
     handle_signals(sender.clone())?;
-    watch_records(settings.context.state().path(), sender.clone())?;
+    watch_folders(settings.context.state().path(), settings.context.host().root(), sender.clone())?;
     if !settings.simulated {
         watch_devices(sender.clone())?;
     }
@@ -191,13 +177,8 @@ pub fn run(settings: Settings) -> Result<(), StartError> {
         cancel: Cancel::default(),
         slots: Slots::default(),
         running: BTreeMap::new(),
-        starts: GuestReports::default(),
-        ends: GuestReports::default(),
-        devices: Arc::default(),
-        scan_at: Some(Instant::now()),
-        settling_since: None,
-        last_scan: None,
-        paused_until: None,
+        snapshot: Snapshot::default(),
+        scans: ScanTimes::default(),
         devices_changed: None,
         plugged: BTreeMap::new(),
         started: BTreeMap::new(),
@@ -227,6 +208,7 @@ pub fn run(settings: Settings) -> Result<(), StartError> {
     if let Some(listener) = listener {
         api::serve_all(listener, shared).map_err(StartError::Thread)?;
     }
+    daemon.scans.request(Instant::now());
     daemon.serve(&receiver);
     Ok(())
 }
@@ -275,9 +257,11 @@ impl Daemon {
 
     fn handle(&mut self, message: Message) {
         match message {
-            Message::Devices => {
-                self.devices_changed.get_or_insert_with(Instant::now);
-                self.scan_soon();
+            Message::Devices => self.scan_soon(),
+            Message::Processed(plug) => {
+                if self.snapshot.read_again(self.settings.context.host(), plug) {
+                    self.use_snapshot();
+                }
             }
             Message::Records => self.read_records_soon(),
             Message::Reload { reply } => {
@@ -291,14 +275,9 @@ impl Daemon {
                 }
                 self.reload_by_signal |= !waits;
                 self.reload.get_or_insert_default().extend(reply);
-                self.devices_changed.get_or_insert_with(Instant::now);
                 self.scan_soon();
             }
             Message::Started { source, domain } => {
-                if !self.starts.is_new(&domain, source) {
-                    self.running.entry(source).or_default().insert(domain);
-                    return;
-                }
                 self.event("guest-started", &domain, "the guest has started");
                 self.reconciler.guest_started(&domain);
                 self.started.insert(domain.clone(), Instant::now());
@@ -308,9 +287,6 @@ impl Daemon {
             }
             Message::Ended { source, domain } => {
                 self.running.entry(source).or_default().remove(&domain);
-                if !self.ends.is_new(&domain, source) {
-                    return;
-                }
                 self.event("guest-ended", &domain, "the guest has ended");
                 self.reconciler.guest_ended(&domain);
                 self.started.remove(&domain);
@@ -344,15 +320,15 @@ impl Daemon {
     /// Updates what has changed, and begins the work that is due.
     fn pass(&mut self) {
         let begun = Instant::now();
-        let scans = self.scan_at.is_some_and(|at| at <= begun);
-        self.update();
+        let scans = self.scans.begin(begun);
+        self.update(scans);
         if scans {
-            self.paused_until = Some(Instant::now() + begun.elapsed() * PAUSE_FACTOR);
+            self.scans.finished(begun, Instant::now());
         }
     }
 
-    fn update(&mut self) {
-        if self.scan_at.is_some_and(|at| at <= Instant::now()) {
+    fn update(&mut self, scans: bool) {
+        if scans {
             // The rules are read with the devices: a storm of requests costs no more than one of
             // events.
             if let Some(waiting) = self.reload.take() {
@@ -454,7 +430,7 @@ impl Daemon {
 
     /// How long the loop may sleep if nothing happens.
     fn next_wake(&self) -> Option<Duration> {
-        let scan = self.scan_at.map(|at| at.saturating_duration_since(Instant::now()));
+        let scan = self.scans.due().map(|at| at.saturating_duration_since(Instant::now()));
         let now = self.begun.elapsed();
         let work = self.reconciler.next_wake(self.slots.busy());
         let work = work.map(|due| self.slots.earliest(due, now).saturating_sub(now));
@@ -465,39 +441,45 @@ impl Daemon {
     }
 
     fn scan_soon(&mut self) {
-        let earliest = self.last_scan.map_or_else(Instant::now, |last| last + SCAN_PAUSE);
-        let earliest = self.paused_until.map_or(earliest, |end| end.max(earliest));
-        self.scan_at = Some(self.scan_at.map_or(earliest, |at| at.min(earliest)));
+        let now = Instant::now();
+        self.devices_changed.get_or_insert(now);
+        self.scans.request(now);
     }
 
     fn scan(&mut self) {
         let now = Instant::now();
-        (self.scan_at, self.last_scan) = (None, Some(now));
-        let since = *self.settling_since.get_or_insert(now);
-        let all_ready = self.settings.simulated || now - since >= SETTLE_LIMIT;
-        match machine::snapshot(self.settings.context.host(), all_ready) {
+        // Each device has its own time: a device must not be used early because udev never
+        // processes another one.
+        let has_waited =
+            |plug| self.plugged.get(&plug).is_some_and(|since| now - *since >= SETTLE_LIMIT);
+        match Snapshot::read(self.settings.context.host(), has_waited) {
             Ok(snapshot) => {
-                let since = self.devices_changed.unwrap_or(now);
+                let since = self.devices_changed.take().unwrap_or(now);
                 let known: BTreeSet<Plug> =
                     snapshot.devices.iter().map(|it| it.bus_address).collect();
                 self.plugged.retain(|it, _| known.contains(it));
                 for plug in known {
                     self.plugged.entry(plug).or_insert(since);
                 }
-                if snapshot.settling {
-                    self.scan_at = Some(now + SCAN_PAUSE);
-                } else {
-                    (self.settling_since, self.devices_changed) = (None, None);
+                let settling = snapshot.settling.iter().filter_map(|it| self.plugged.get(it));
+                if let Some(first) = settling.min() {
+                    self.scans.request(*first + SETTLE_LIMIT);
                 }
-                self.devices = snapshot.devices;
-                self.reconciler.set_devices(snapshot.ready);
-                self.records_at = Some(now);
+                self.snapshot = snapshot;
+                self.use_snapshot();
             }
             Err(error) => {
                 error!("{error}");
-                self.scan_at = Some(now + READ_RETRY_PAUSE);
+                self.scans.request(now + READ_RETRY_PAUSE);
             }
         }
+    }
+
+    /// Decides for the devices that are ready now. The records show which domains new devices
+    /// belong to.
+    fn use_snapshot(&mut self) {
+        self.reconciler.set_devices(self.snapshot.ready.clone());
+        self.records_at = Some(Instant::now());
     }
 
     fn read_records_soon(&mut self) {
@@ -507,7 +489,7 @@ impl Daemon {
 
     fn read_records(&mut self) {
         self.records_at = None;
-        match self.settings.context.assignments(&self.devices, &Options::default()) {
+        match self.settings.context.assignments(&self.snapshot.devices, &Options::default()) {
             Ok(Assignments { domains, unreadable }) => {
                 let unreadable = unreadable.iter().map(ToString::to_string).collect();
                 for problem in BTreeSet::difference(&unreadable, &self.unreadable) {
@@ -579,7 +561,7 @@ impl Daemon {
         let (shared, sender) = (Arc::clone(&self.shared), self.sender.clone());
         // The worker uses the devices that the work was decided for. Reading all of them again
         // would take far longer than the work itself.
-        let devices = Arc::clone(&self.devices);
+        let devices = Arc::clone(&self.snapshot.devices);
         let again = work.clone();
         let run = move || {
             let result = worker::carry_out(&shared, devices, &work, &options);
@@ -673,29 +655,69 @@ fn handle_signals(sender: Sender<Message>) -> Result<(), StartError> {
     })
 }
 
-fn watch_records(folder: &Path, sender: Sender<Message>) -> Result<(), StartError> {
-    let failed = |source| StartError::Folder { path: folder.to_owned(), source };
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-    let mut watch = FolderWatch::new(folder).map_err(failed)?;
-    spawn("records", move || {
+/// Watches the folder of the records, and that of udev's results.
+fn watch_folders(
+    records: &Path,
+    root: &Path,
+    sender: Sender<Message>,
+) -> Result<(), StartError> {
+    let failed = |source| StartError::Folder { path: records.to_owned(), source };
+    DirBuilder::new().recursive(true).mode(0o700).create(records).map_err(failed)?;
+    let records_path = std::path::absolute(records).map_err(failed)?;
+    let mut folders =
+        Folders::new([records_path]).map_err(|(_, errno)| failed(errno.into()))?;
+    let udev = std::path::absolute(root.join(machine::UDEV_DATA)).map_err(failed)?;
+    if let Err((path, errno)) = folders.replace_from(1, [udev]) {
+        // New devices are then used when they have waited long enough.
+        warn!("cannot watch the folder {}: {errno}", path.display());
+    }
+    spawn("folders", move || {
         loop {
-            if let Err(error) = watch.wait() {
-                error!("records: {error}");
+            wait_until_readable(&folders);
+            let changes = folders.read().unwrap_or_else(|errno| {
+                error!("cannot read which files have changed: {errno}");
                 thread::sleep(READ_RETRY_PAUSE);
-            }
-            if sender.send(Message::Records).is_err() {
+                vec![Change::Overflow]
+            });
+            let messages = changes.iter().flat_map(messages);
+            if messages.map(|it| sender.send(it)).any(|sent| sent.is_err()) {
                 return;
             }
         }
     })
 }
 
+/// What a change in the folder of the records (0) or in that of udev's results (1) means.
+fn messages(change: &Change) -> Vec<Message> {
+    match change {
+        Change::Entry { folder: 0, name, .. } if is_record(name) => vec![Message::Records],
+        Change::Entry { folder: 1, name, removed: false } => {
+            machine::device_of(name).map(Message::Processed).into_iter().collect()
+        }
+        Change::Entry { .. } => Vec::new(),
+        Change::Folder(0) => vec![Message::Records],
+        Change::Folder(_) => vec![Message::Devices],
+        Change::Overflow => vec![Message::Records, Message::Devices],
+    }
+}
+
+/// Whether a file may be that of a record: each call creates and opens locks.
+fn is_record(name: &OsStr) -> bool {
+    let extension = Path::new(name).extension();
+    !extension.is_some_and(|it| it == "lock")
+}
+
+fn wait_until_readable(source: &impl AsFd) {
+    let mut fds = [PollFd::new(source, PollFlags::IN)];
+    // After an error, the source is read, and reports it.
+    let _ = poll(&mut fds, None);
+}
+
 fn watch_devices(sender: Sender<Message>) -> Result<(), StartError> {
     let mut uevents = Uevents::listen()?;
     spawn("uevents", move || {
         loop {
-            let mut fds = [rustix::event::PollFd::new(&uevents, rustix::event::PollFlags::IN)];
-            let _ = rustix::event::poll(&mut fds, None);
+            wait_until_readable(&uevents);
             // It does not matter which device has changed: all of them are read again.
             let mut changed = false;
             loop {

@@ -1,37 +1,65 @@
-//! Watches for guests that start and end. Each watch has a thread: one for the default folders of
-//! a scheme, and one for each further folder.
+//! Watches for guests that start and end.
+//!
+//! ```text
+//!   records, --guests ─▶ folders of each scheme ─▶ GuestWatches ─▶ thread of the scheme, one watch
+//!                                                                       │ started, ended, running
+//!                                                                       ▼
+//!                                                                     loop
+//! ```
+//!
+//! Each scheme has one thread and one watch: the kernel limits how many a user may have. A folder
+//! that no record names any more is no longer watched. A folder that does not exist is waited for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use tracing::{debug, warn};
 use vusb::{Context, GuestEvent, GuestWatch, WatchOptions};
 
 use crate::daemon::{READ_RETRY_PAUSE, StartError, spawn};
 use crate::shared::Message;
 
-/// How long a thread waits for guests at a time. Nothing depends on it.
-const WAIT_LIMIT: Duration = Duration::from_secs(3600);
-
 /// The watches.
 pub(crate) struct GuestWatches {
     sender: Sender<Message>,
-    /// How many there were: the number of the next one.
-    begun: usize,
-    watched: BTreeSet<(String, PathBuf)>,
+    /// By scheme.
+    watched: BTreeMap<String, Watched>,
+}
+
+/// What is watched for a scheme.
+struct Watched {
+    /// The folders beside those of the scheme itself.
+    folders: BTreeSet<PathBuf>,
+    /// `None` if the guests of the scheme cannot be watched.
+    thread: Option<Control>,
+}
+
+/// Tells a thread which folders to watch. Its thread ends when this is dropped.
+struct Control {
+    folders: Sender<BTreeSet<PathBuf>>,
+    wake: UnixStream,
+}
+
+/// The thread's end of a [`Control`].
+struct Orders {
+    folders: Receiver<BTreeSet<PathBuf>>,
+    woken: UnixStream,
 }
 
 impl GuestWatches {
     pub(crate) const fn new(sender: Sender<Message>) -> GuestWatches {
-        GuestWatches { sender, begun: 0, watched: BTreeSet::new() }
+        GuestWatches { sender, watched: BTreeMap::new() }
     }
 
     /// Watches the default folders of each scheme, those in `further`, by scheme, and those of the
-    /// domains that have a record. A folder that cannot be watched does not prevent the others from
-    /// being watched.
+    /// domains that have a record, and no others. A folder that cannot be watched does not prevent
+    /// the others from being watched.
     ///
     /// # Errors
     /// A folder cannot be watched, or no thread can be started. A scheme whose default folders
@@ -43,88 +71,166 @@ impl GuestWatches {
         recorded: &BTreeSet<String>,
     ) -> Result<(), StartError> {
         let mut result = Ok(());
-        for scheme in context.registry().schemes() {
+        for (source, scheme) in context.registry().schemes().enumerate() {
             let name = scheme.name();
             let of_scheme = further.iter().filter(|(it, _)| it == name);
-            // The empty path stands for the default of the scheme.
-            let mut folders = BTreeSet::from([PathBuf::new()]);
+            let mut folders = folders_of(name, recorded);
             folders.extend(of_scheme.map(|(_, it)| it.clone()));
-            folders.extend(folders_of(name, recorded));
-            for folder in &folders {
-                result = result.and(self.watch(context, name, folder));
-            }
+            let updated = match self.watched.get_mut(name) {
+                Some(watched) if watched.folders == folders => Ok(()),
+                Some(Watched { thread: Some(control), folders: before }) => {
+                    control.set(folders.clone());
+                    *before = folders;
+                    Ok(())
+                }
+                _ => self.begin(context, (source, name), folders),
+            };
+            result = result.and(updated);
         }
         result
     }
 
-    /// Watches this folder if it is not watched yet.
-    fn watch(&mut self, context: &Context, scheme: &str, folder: &Path) -> Result<(), StartError> {
-        let key = (scheme.to_owned(), folder.to_owned());
-        if self.watched.contains(&key) {
-            return Ok(());
-        }
-        let is_default = folder.as_os_str().is_empty();
-        let folders = if is_default { Vec::new() } else { vec![folder.to_owned()] };
-        let options = WatchOptions { folders, ..WatchOptions::default() };
-        match context.watch(scheme, &options) {
-            Ok(watch) => {
-                let source = self.begun;
-                self.begun += 1;
-                self.spawn(scheme, watch, source)?;
-                self.watched.insert(key);
+    /// Begins to watch for the guests of a scheme. `source` is its number.
+    fn begin(
+        &mut self,
+        context: &Context,
+        (source, scheme): (usize, &str),
+        folders: BTreeSet<PathBuf>,
+    ) -> Result<(), StartError> {
+        let further: Vec<PathBuf> = folders.iter().cloned().collect();
+        let of_scheme = context.watch(scheme, &WatchOptions::default());
+        let (watch, result) = match of_scheme {
+            Ok(mut watch) => {
+                let result = watch.set_further_folders(&further).map_err(vusb::Error::from);
+                (Some(watch), result)
             }
+            Err(vusb::Error::NotWatchable { .. }) if further.is_empty() => (None, Ok(())),
+            // The scheme has no folders of its own, or its guests are in no folders.
             Err(vusb::Error::NotWatchable { .. }) => {
-                self.watched.insert(key);
+                let options = WatchOptions { further, ..WatchOptions::default() };
+                match context.watch(scheme, &options) {
+                    Ok(watch) => (Some(watch), Ok(())),
+                    Err(vusb::Error::NotWatchable { .. }) => (None, Ok(())),
+                    Err(error) => return Err(error.into()),
+                }
             }
-            // A hypervisor that is not installed has no guests.
-            Err(error) if is_default => debug!("{scheme}: {error}"),
-            Err(error) => return Err(error.into()),
-        }
-        Ok(())
+            // A hypervisor that is not installed has no guests. It may be installed later.
+            Err(error) => {
+                debug!("{scheme}: {error}");
+                return Ok(());
+            }
+        };
+        let thread = watch.map(|watch| self.spawn(scheme, watch, source)).transpose()?;
+        self.watched.insert(scheme.to_owned(), Watched { folders, thread });
+        Ok(result?)
     }
 
     fn spawn(
         &self,
         scheme: &str,
-        mut watch: Box<dyn GuestWatch>,
+        watch: Box<dyn GuestWatch>,
         source: usize,
-    ) -> Result<(), StartError> {
-        let (sender, scheme) = (self.sender.clone(), format!("{scheme}:"));
-        let address = move |operand: &String| format!("{scheme}{operand}");
-        let run = move || {
-            loop {
-                let events = watch.wait(WAIT_LIMIT).and_then(|events| {
-                    let rescan = events.contains(&GuestEvent::Rescan);
-                    let running = if rescan { Some(watch.running()?) } else { None };
-                    Ok((events, running))
-                });
-                let (events, running) = match events {
-                    Ok(both) => both,
-                    Err(error) => {
-                        warn!("{error}");
-                        thread::sleep(READ_RETRY_PAUSE);
-                        continue;
-                    }
-                };
-                let messages = events.iter().filter_map(|event| match event {
-                    GuestEvent::Started(it) => {
-                        Some(Message::Started { source, domain: address(it) })
-                    }
-                    GuestEvent::Ended(it) => Some(Message::Ended { source, domain: address(it) }),
-                    GuestEvent::Rescan => None,
-                });
-                let running = running.map(|all| Message::Running {
-                    source,
-                    domains: all.iter().map(&address).collect(),
-                });
-                for message in messages.chain(running) {
-                    if sender.send(message).is_err() {
-                        return;
-                    }
+    ) -> Result<Control, StartError> {
+        let (folders, ordered) = channel();
+        let (wake, woken) = UnixStream::pair().map_err(StartError::Thread)?;
+        for end in [&wake, &woken] {
+            end.set_nonblocking(true).map_err(StartError::Thread)?;
+        }
+        let orders = Orders { folders: ordered, woken };
+        let sender = self.sender.clone();
+        let scheme = scheme.to_owned();
+        spawn("guests", move || follow(&scheme, watch, source, &orders, &sender))?;
+        Ok(Control { folders, wake })
+    }
+}
+
+impl Control {
+    fn set(&mut self, folders: BTreeSet<PathBuf>) {
+        // The thread only ends with the daemon. If the socket is full, it has been woken already.
+        let _ = self.folders.send(folders);
+        let _ = self.wake.write(&[0]);
+    }
+}
+
+impl Orders {
+    /// Waits until the watch has something to report, or there are other folders to watch.
+    fn wait(&self, watch: &dyn GuestWatch) {
+        let mut fds =
+            [PollFd::new(&watch, PollFlags::IN), PollFd::new(&self.woken, PollFlags::IN)];
+        // After an error, both are looked at.
+        let _ = poll(&mut fds, None);
+    }
+
+    /// The folders to watch, if they have changed.
+    ///
+    /// # Errors
+    /// There is nothing left to watch for.
+    fn take(&self) -> io::Result<Option<BTreeSet<PathBuf>>> {
+        let mut bytes = [0; 64];
+        loop {
+            match (&self.woken).read(&mut bytes) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Ok(self.folders.try_iter().last()),
+            }
+        }
+    }
+}
+
+/// Reports the guests of a scheme until the daemon ends.
+fn follow(
+    scheme: &str,
+    mut watch: Box<dyn GuestWatch>,
+    source: usize,
+    orders: &Orders,
+    sender: &Sender<Message>,
+) {
+    let address = |operand: &String| format!("{scheme}:{operand}");
+    // Whether all guests that run are to be reported: some may be in folders that are no longer
+    // watched, or events were lost.
+    let mut all = false;
+    loop {
+        orders.wait(watch.as_ref());
+        match orders.take() {
+            Ok(None) => {}
+            Ok(Some(folders)) => {
+                let folders: Vec<PathBuf> = folders.into_iter().collect();
+                if let Err(error) = watch.set_further_folders(&folders) {
+                    warn!("{error}");
                 }
+                all = true;
+            }
+            Err(_) => return,
+        }
+        let events = watch.wait(Duration::ZERO).and_then(|events| {
+            all |= events.contains(&GuestEvent::Rescan);
+            let running = if all { Some(watch.running()?) } else { None };
+            Ok((events, running))
+        });
+        let (events, running) = match events {
+            Ok(both) => both,
+            Err(error) => {
+                warn!("{error}");
+                thread::sleep(READ_RETRY_PAUSE);
+                continue;
             }
         };
-        spawn("guests", run)
+        all = false;
+        let messages = events.iter().filter_map(|event| match event {
+            GuestEvent::Started(it) => Some(Message::Started { source, domain: address(it) }),
+            GuestEvent::Ended(it) => Some(Message::Ended { source, domain: address(it) }),
+            GuestEvent::Rescan => None,
+        });
+        let running = running.map(|all| Message::Running {
+            source,
+            domains: all.iter().map(address).collect(),
+        });
+        for message in messages.chain(running) {
+            if sender.send(message).is_err() {
+                return;
+            }
+        }
     }
 }
 

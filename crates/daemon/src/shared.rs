@@ -18,6 +18,8 @@ use crate::worker::WorkResult;
 pub(crate) enum Message {
     /// Devices may have been plugged in or unplugged.
     Devices,
+    /// udev may have processed this device.
+    Processed(Plug),
     /// A record may have changed.
     Records,
     /// Read rules, devices and records again. Several requests at once count as one.

@@ -58,6 +58,104 @@ fn what_a_guest_was_given_comes_back_after_a_replug() {
     machine.wait_until("web1", &[]);
 }
 
+/// On a machine with udev, a device is attached when udev has processed it, which the daemon
+/// notices by itself.
+#[test]
+fn a_new_device_waits_for_udev() {
+    let mut machine = Machine::new();
+    machine.start_udev();
+    machine.sticks_belong_to("web1");
+    machine.boot("web1");
+    machine.start();
+    // udev never processes the first device, which is then used as it is.
+    machine.plug_stick("1-4");
+    let begun = Instant::now();
+    machine.request_scan();
+    machine.wait_for_log("rules loaded");
+    assert_eq!(machine.attached("web1"), [""; 0]);
+    let [first, second] = [4, 5].map(|port| format!("host:pci-0000:00:14.0-usb-0:{port}"));
+    machine.wait_until("web1", &[&first]);
+    assert!(begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
+    machine.plug_stick("1-5");
+    let begun = Instant::now();
+    machine.request_scan();
+    machine.wait_for_log("rules loaded");
+    machine.udev_processes_the_last();
+    machine.wait_until("web1", &[&first, &second]);
+    println!("attached {:?} after the plug", begun.elapsed());
+    // A device that was used as it is stays there when the devices are read again.
+    machine.remove("web1", "pci-0000:00:14.0-usb-0:4");
+    machine.wait_for_log("detached by hand");
+    for _ in 0..2 {
+        machine.request_scan();
+        machine.wait_for_log("rules loaded");
+    }
+    assert_eq!(machine.attached("web1"), [second]);
+}
+
+/// A folder that no record names any more is no longer watched, and one that comes back is.
+#[test]
+fn folders_are_watched_as_long_as_a_domain_needs_them() {
+    let mut machine = Machine::new();
+    let far = machine.at("far");
+    fs::create_dir(&far).unwrap();
+    let domain = |machine: &Machine| {
+        let address = format!("sim:{}", far.join("web1").display());
+        machine.context.domain(&address, &Options::default()).unwrap()
+    };
+    let give_tablet = |machine: &Machine| {
+        fs::write(far.join("web1"), r#"{"sim":1}"#).unwrap();
+        let tablet = DeviceSpec::new("tablet".parse().unwrap());
+        machine.context.device_add(&domain(machine), &tablet, &Options::default()).unwrap();
+    };
+    let has_tablet = |machine: &Machine| {
+        let view = machine.context.list(&domain(machine), &Options::default()).unwrap();
+        view.controllers.iter().flat_map(|it| &it.devices).any(|it| it.state == State::Attached)
+    };
+    let wait = |machine: &Machine, condition: &dyn Fn(&Machine) -> bool| {
+        let end = Instant::now() + WAIT_LIMIT;
+        while !condition(machine) {
+            assert!(Instant::now() < end, "{:?}", machine.inotify_watches());
+            std::thread::yield_now();
+        }
+    };
+    machine.start();
+    let before = machine.inotify_watches();
+    for _ in 0..2 {
+        give_tablet(&machine);
+        wait(&machine, &|it| it.inotify_watches().iter().sum::<usize>() > before.iter().sum());
+        assert_eq!(machine.inotify_watches().len(), before.len());
+        // The folder goes, and comes back with the guest.
+        fs::remove_dir_all(&far).unwrap();
+        machine.wait_for_log("the guest has ended");
+        fs::create_dir(&far).unwrap();
+        fs::write(far.join("web1"), r#"{"sim":1}"#).unwrap();
+        wait(&machine, &has_tablet);
+        fs::remove_file(far.join("web1")).unwrap();
+        machine.wait_for_log("the guest has ended");
+        let options = Options { force: true, ..Options::default() };
+        machine.context.domain_forget(&domain(&machine), &options).unwrap();
+        wait(&machine, &|it| it.inotify_watches() == before);
+    }
+}
+
+/// Somebody removes the folder of the records, and it is restored from a backup.
+#[test]
+fn a_folder_of_records_that_comes_back_is_watched_again() {
+    let mut machine = Machine::new();
+    machine.boot("web1");
+    machine.add("web1", "tablet");
+    machine.start();
+    let (state, backup) = (machine.at("state"), machine.at("backup"));
+    fs::rename(&state, &backup).unwrap();
+    machine.power_off("web1");
+    machine.wait_for_log("the guest has ended");
+    machine.boot("web1");
+    machine.wait_for_log("the guest has started");
+    fs::rename(&backup, &state).unwrap();
+    machine.wait_until("web1", &["tablet"]);
+}
+
 #[test]
 fn rules_attach_what_is_plugged_in_and_a_bad_file_changes_nothing() {
     let mut machine = Machine::new();

@@ -187,6 +187,29 @@ impl Machine {
         fs::write(id, format!("boot-{}\n", self.plugs)).unwrap();
     }
 
+    /// Starts udev, as far as the daemon can tell.
+    pub(crate) fn start_udev(&self) {
+        fs::create_dir_all(self.at("machine/run/udev/data")).unwrap();
+        fs::write(self.at("machine/run/udev/control"), "").unwrap();
+    }
+
+    /// udev has processed the device that was plugged in last: it replaces its file about it.
+    pub(crate) fn udev_processes_the_last(&self) {
+        let data = self.at("machine/run/udev/data");
+        let minor = self.plugs / 127 * 128 + self.plugs % 127;
+        fs::write(data.join(".#new"), "I:1\nG:systemd\n").unwrap();
+        fs::rename(data.join(".#new"), data.join(format!("c189:{minor}"))).unwrap();
+    }
+
+    /// The descriptors of the daemon for watching folders, each with the number of its watches.
+    pub(crate) fn inotify_watches(&self) -> Vec<usize> {
+        let folder = format!("/proc/{}/fdinfo", self.daemon.as_ref().unwrap().id());
+        let infos = fs::read_dir(folder).unwrap();
+        let infos = infos.filter_map(|it| fs::read_to_string(it.unwrap().path()).ok());
+        let watches = infos.map(|it| it.lines().filter(|it| it.starts_with("inotify ")).count());
+        watches.filter(|it| *it > 0).collect()
+    }
+
     /// Makes the daemon read the devices. On a real machine, the kernel sends an event.
     pub(crate) fn request_scan(&self) {
         self.signal(Signal::HUP);
