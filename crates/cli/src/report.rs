@@ -35,6 +35,7 @@ pub(crate) fn outcome(screen: Screen, verb: Verb, outcome: &Outcome) -> io::Resu
         return screen.json(outcome);
     }
     notes(screen, outcome, "");
+    lifted_holds(screen, outcome);
     if outcome.dry_run {
         return steps(screen, outcome);
     }
@@ -50,6 +51,20 @@ pub(crate) fn outcome(screen: Screen, verb: Verb, outcome: &Outcome) -> io::Resu
         None => {}
     }
     Ok(())
+}
+
+/// Prints which devices the daemon no longer holds back.
+fn lifted_holds(screen: Screen, outcome: &Outcome) {
+    if outcome.lifted_holds.is_empty() {
+        return;
+    }
+    let ports: Vec<String> = outcome.lifted_holds.iter().map(ToString::to_string).collect();
+    let lifts = if outcome.dry_run { "would lift" } else { "lifted" };
+    screen.note(&format!(
+        "{}: {lifts} the hold on what was detached by hand: {}",
+        outcome.domain,
+        ports.join(", ")
+    ));
 }
 
 /// What was done to several items, in one line.
@@ -147,7 +162,7 @@ fn restored_domain(screen: Screen, it: &AppliedView) -> io::Result<()> {
 
 /// Prints the steps of a dry run, one on each line.
 fn steps(screen: Screen, outcome: &Outcome) -> io::Result<()> {
-    if outcome.steps.is_empty() {
+    if outcome.steps.is_empty() && outcome.lifted_holds.is_empty() {
         let what = outcome.chosen.as_ref().map_or_else(|| outcome.domain.clone(), described);
         screen.note(&format!("{what}: nothing to do"));
     }

@@ -312,7 +312,16 @@ impl Daemon {
                 self.count(&work, &result);
                 self.read_records_soon();
             }
-            Message::Resume { domain } => self.reconciler.resume(domain.as_deref()),
+            Message::LiftHolds { domain, dry_run, reply } => {
+                // A device may have been detached just before, and not be known as held yet.
+                self.read_records();
+                let ports = self.reconciler.held_ports(domain.as_deref());
+                if !dry_run {
+                    self.reconciler.resume(domain.as_deref());
+                }
+                // The caller may have disconnected.
+                let _ = reply.send(ports);
+            }
             Message::Stop => {}
         }
     }
@@ -701,10 +710,10 @@ fn messages(change: &Change) -> Vec<Message> {
     }
 }
 
-/// Whether a file may be that of a record: each call creates and opens locks.
+/// Whether a file is that of a record. Whatever happens to its other files, a record is replaced in
+/// the end: reading all records in between would only delay the change.
 fn is_record(name: &OsStr) -> bool {
-    let extension = Path::new(name).extension();
-    !extension.is_some_and(|it| it == "lock")
+    Path::new(name).extension().is_some_and(|it| it == "json")
 }
 
 fn wait_until_readable(source: &impl AsFd) {

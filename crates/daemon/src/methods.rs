@@ -7,7 +7,7 @@ use std::sync::mpsc::channel;
 
 use serde_json::json;
 use vusb::model::device::{HostRef, Kind};
-use vusb::model::selector::Selector;
+use vusb::model::selector::{BusId, Selector};
 use vusb::model::spec::DeviceSpec;
 use vusb::rules::PastView;
 use vusb::{Cancel, DomainAddress, ExitCode, Options};
@@ -134,11 +134,9 @@ fn past_view(event: Event) -> PastView {
 }
 
 fn resume(call: &Call<'_>, parameters: Parameters) -> Result<Answer, Failure> {
-    let resumed = vusb_methods::resume(&call.library_call(), parameters)?;
-    if let Some(domain) = &resumed.domain {
-        release_held(call, Some(domain));
-    }
-    Ok(resumed.answer)
+    vusb_methods::resume(&call.library_call(), parameters, |domain, dry_run| {
+        release_held(call, Some(domain), dry_run)
+    })
 }
 
 fn lift_holds(call: &Call<'_>, mut parameters: Parameters) -> Result<Answer, Failure> {
@@ -147,15 +145,18 @@ fn lift_holds(call: &Call<'_>, mut parameters: Parameters) -> Result<Answer, Fai
     let library = call.library_call();
     let options = library.options(&CallOptions::default())?;
     let domain = domain.map(|text| library.domain(&text, &options)).transpose()?;
-    release_held(call, domain.as_ref());
-    Ok(Answer::One(json!({})))
+    let ports = release_held(call, domain.as_ref(), false);
+    Ok(Answer::One(json!({ "ports": ports })))
 }
 
-/// Lets devices come back that were detached by hand: those of one domain, or of all.
-fn release_held(call: &Call<'_>, domain: Option<&DomainAddress>) {
+/// Lets devices come back that were detached by hand: those of one domain, or of all. Returns their
+/// ports.
+fn release_held(call: &Call<'_>, domain: Option<&DomainAddress>, dry_run: bool) -> Vec<BusId> {
     let domain = domain.map(DomainAddress::to_string);
-    // If this fails, the loop has ended, and the daemon is shutting down.
-    let _ = call.shared.sender.send(Message::Resume { domain });
+    let (reply, ports) = channel();
+    // If one of these fails, the loop has ended, and the daemon is shutting down.
+    let _ = call.shared.sender.send(Message::LiftHolds { domain, dry_run, reply });
+    ports.recv().unwrap_or_default()
 }
 
 fn answer_question(call: &Call<'_>, mut parameters: Parameters) -> Result<Answer, Failure> {

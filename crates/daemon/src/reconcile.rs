@@ -303,6 +303,15 @@ impl Reconciler {
         self.held_before.retain(|(it, _)| domain.is_some_and(|domain| it != domain));
     }
 
+    /// The ports of the devices that stay detached until [`resume`](Reconciler::resume) is called
+    /// for this domain, or for all.
+    pub fn held_ports(&self, domain: Option<&str>) -> Vec<BusId> {
+        let held = self.held();
+        let held = held.iter().filter(|(it, _)| domain.is_none_or(|domain| it == domain));
+        let ports = held.filter_map(|(_, plug)| Some(self.devices.get(plug)?.port.clone()));
+        ports.collect::<BTreeSet<BusId>>().into_iter().collect()
+    }
+
     /// The devices that stay detached, with their domains: for the next start of the daemon too.
     pub fn held(&self) -> BTreeSet<(String, Plug)> {
         self.held.union(&self.held_before).cloned().collect()

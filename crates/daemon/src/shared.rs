@@ -5,6 +5,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use vusb::Context;
+use vusb::model::selector::BusId;
 use vusb::rules::LoadedRules;
 use vusb_log::Output;
 use vusb_methods::Failure;
@@ -38,7 +39,12 @@ pub(crate) enum Message {
     /// Work is finished.
     Finished { work: Work, result: WorkResult },
     /// Devices that were detached by hand may come back: those of this domain, or all.
-    Resume { domain: Option<String> },
+    LiftHolds {
+        domain: Option<String>,
+        dry_run: bool,
+        /// Gets the ports of the devices.
+        reply: Sender<Vec<BusId>>,
+    },
 }
 
 /// The shared state.

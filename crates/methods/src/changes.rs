@@ -6,12 +6,13 @@ use serde_json::{Value, json};
 use vusb::model::device::Kind;
 use vusb::model::diff::Step;
 use vusb::model::models::ControllerType;
+use vusb::model::selector::BusId;
 use vusb::model::spec::{ControllerRef, ControllerSpec, DeviceSpec};
-use vusb::{Destination, DeviceRef, GuestConfig, Options, Outcome};
+use vusb::{Destination, DeviceRef, DomainAddress, GuestConfig, Options, Outcome};
 use vusb_interface::hints;
 
 use crate::parameters::Parameters;
-use crate::{Answer, Call, Caller, Failure, Resumed};
+use crate::{Answer, Call, Caller, Failure};
 
 /// The reply of a change to one item, with the address that was chosen.
 fn reply_with_address(outcome: &Outcome) -> Answer {
@@ -217,11 +218,15 @@ pub(super) fn suspend(call: &Call, mut parameters: Parameters) -> Result<Answer,
     Ok(change_reply(&call.context.suspend(&domain, &options)?))
 }
 
-pub(super) fn resume(call: &Call, mut parameters: Parameters) -> Result<Resumed, Failure> {
+pub(super) fn resume(
+    call: &Call,
+    mut parameters: Parameters,
+    lift_holds: impl FnOnce(&DomainAddress, bool) -> Vec<BusId>,
+) -> Result<Answer, Failure> {
     let domain = parameters.text("domain")?;
     let options = call.options(&parameters.options()?)?;
     parameters.finish()?;
     let domain = call.domain(&domain, &options)?;
-    let answer = change_reply(&call.context.resume(&domain, &options)?);
-    Ok(Resumed { domain: Some(domain).filter(|_| !options.dry_run), answer })
+    let resumed = call.context.resume(&domain, &options)?;
+    Ok(change_reply(&resumed.with_lifted_holds(lift_holds(&domain, options.dry_run))))
 }

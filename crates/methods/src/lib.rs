@@ -20,6 +20,7 @@ mod queries;
 use std::time::Instant;
 
 use serde_json::{Value, json};
+use vusb::model::selector::BusId;
 use vusb::rules::{EffectsView, ExplainView};
 use vusb::view::ErrorView;
 use vusb::{Context, DomainAddress, Error, ExitCode, Options};
@@ -158,7 +159,7 @@ impl Call {
     }
 }
 
-/// Carries out a method. `Resume` does not release devices that were detached by hand: only the
+/// Carries out a method. `Resume` lifts no holds on devices that were detached by hand: only the
 /// daemon knows them.
 ///
 /// # Errors
@@ -184,7 +185,7 @@ pub fn carry_out(call: &Call, method: &str, parameters: Parameters) -> Result<An
         "Plan" => changes::plan(call, parameters),
         "Apply" => changes::apply(call, parameters),
         "Suspend" => changes::suspend(call, parameters),
-        "Resume" => resume(call, parameters).map(|resumed| resumed.answer),
+        "Resume" => resume(call, parameters, |_, _| Vec::new()),
         _ => {
             let message =
                 format!("{method} is about the state of vusbd, and this call did not go to vusbd");
@@ -221,21 +222,17 @@ pub fn describe_effects(
     Ok(Answer::One(json!({ "view": view })))
 }
 
-/// The result of `Resume`.
-#[derive(Debug)]
-pub struct Resumed {
-    /// The domain; `None` in a dry run.
-    pub domain: Option<DomainAddress>,
-    /// The reply.
-    pub answer: Answer,
-}
-
-/// Carries out `Resume`.
+/// Carries out `Resume`. Then `lift_holds` lets the devices of the domain come back that were
+/// detached by hand, and returns their ports. If its second argument is true, it is a dry run.
 ///
 /// # Errors
 /// As [`carry_out`].
-pub fn resume(call: &Call, parameters: Parameters) -> Result<Resumed, Failure> {
-    changes::resume(call, parameters)
+pub fn resume(
+    call: &Call,
+    parameters: Parameters,
+    lift_holds: impl FnOnce(&DomainAddress, bool) -> Vec<BusId>,
+) -> Result<Answer, Failure> {
+    changes::resume(call, parameters, lift_holds)
 }
 
 /// An object without the keys whose value is null.

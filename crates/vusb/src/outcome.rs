@@ -7,6 +7,7 @@ use vusb_model::address::{Address, Index};
 use vusb_model::diff::Step;
 use vusb_model::hardware::Hardware;
 use vusb_model::name::Name;
+use vusb_model::selector::BusId;
 
 use crate::error::ExitCode;
 use crate::note::{self, Note};
@@ -43,6 +44,11 @@ pub struct Outcome {
     /// a note instead, unless it is required.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_restored: Vec<NotRestored>,
+    /// The ports of the devices that had been detached by hand and that a daemon held back because
+    /// of that. Rules and records apply to them again. In a dry run, those that it would no longer
+    /// hold back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lifted_holds: Vec<BusId>,
     /// What else the caller should know.
     #[serde(with = "note::with_text")]
     pub notes: Vec<Note>,
@@ -63,6 +69,7 @@ impl Outcome {
             added_controllers: Vec::new(),
             steps: Vec::new(),
             not_restored: Vec::new(),
+            lifted_holds: Vec::new(),
             notes: Vec::new(),
             hardware,
         }
@@ -114,6 +121,13 @@ pub struct DeviceOutcome {
 }
 
 impl Outcome {
+    /// The outcome of a request that also made a daemon lift the holds on the devices at these
+    /// ports.
+    #[must_use]
+    pub fn with_lifted_holds(self, ports: Vec<BusId>) -> Outcome {
+        Outcome { already: self.already && ports.is_empty(), lifted_holds: ports, ..self }
+    }
+
     /// The outcome of a request for these devices.
     pub(crate) fn of_devices(self, mut devices: Vec<DeviceOutcome>) -> Outcome {
         let already = devices.iter().all(|it| it.already);

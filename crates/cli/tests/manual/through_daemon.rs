@@ -167,6 +167,29 @@ fn the_daemon_and_the_command_do_not_conflict() {
     assert!(codes == [0, 4] || codes == [4, 0], "{codes:?}");
 }
 
+/// A device that was detached by hand comes back with `vusb resume`, although the guest is not
+/// suspended.
+#[test]
+fn resume_says_that_it_has_lifted_a_hold() {
+    let env = prepared();
+    daemon(&env);
+    env.run("device add sim:a 1-4 --daemon socket").prints("hci0:1");
+    // The daemon has seen that the guest runs and has the device.
+    let end = Instant::now() + Duration::from_secs(20);
+    while env.json("explain 1-4 --daemon socket")["state"] != "attached" {
+        assert!(Instant::now() < end, "the daemon does not know the guest");
+        std::thread::yield_now();
+    }
+    env.run("device remove sim:a 1-4 --daemon socket").says("removed");
+    let held = "the hold on what was detached by hand: 1-4";
+    let dry = env.run("resume sim:a --dry-run --daemon socket");
+    assert_eq!(dry.stderr, format!("sim:a: would lift {held}\n"), "{dry:?}");
+    let ran = env.run("resume sim:a --daemon socket");
+    assert_eq!(ran.stderr, format!("sim:a: lifted {held}\nsim:a: resumed\n"), "{ran:?}");
+    let again = env.run("resume sim:a --daemon socket");
+    assert_eq!(again.stderr, "sim:a is not suspended\n", "{again:?}");
+}
+
 #[test]
 fn a_daemon_that_does_not_answer_is_an_error_that_names_direct() {
     let env = prepared();

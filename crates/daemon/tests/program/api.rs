@@ -528,6 +528,20 @@ fn what_is_detached_by_hand_stays_detached_over_a_restart() {
     wait_for(&machine, "vusb_devices{state=\"held\"} 1");
     assert_eq!(machine.attached("work"), [""; 0]);
     assert_eq!(explain(&machine)["state"], "held");
-    Client::new(&machine).call("LiftHolds", json!({}));
+    let lifted = Client::new(&machine).call("LiftHolds", json!({}));
+    assert_eq!(lifted["parameters"], json!({ "ports": ["1-4"] }));
     machine.wait_until("work", &[path]);
+    // `Resume` says what it has done for a domain that is not suspended.
+    machine.remove("work", "pci-0000:00:14.0-usb-0:4");
+    let resume = |dry_run: bool| {
+        let domain = machine.address("work");
+        let parameters = json!({ "domain": domain, "options": { "dryRun": dry_run } });
+        let reply = Client::new(&machine).call("Resume", parameters)["parameters"].clone();
+        (reply["already"].clone(), reply["view"]["lifted_holds"].clone())
+    };
+    for dry_run in [true, false] {
+        assert_eq!(resume(dry_run), (json!(false), json!(["1-4"])));
+    }
+    machine.wait_until("work", &[path]);
+    assert_eq!(resume(false), (json!(true), Value::Null));
 }
