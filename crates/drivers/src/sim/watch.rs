@@ -205,7 +205,7 @@ mod tests {
         let (in_a, in_b) = (operand(&a.join("web")), operand(&b.join("web")));
         let mut watch = watched(&a);
         assert_eq!(watch.wait(NO_WAIT).unwrap(), [GuestEvent::Started(in_a.clone())]);
-        watch.set_further_folders(&[b.clone()]).unwrap();
+        watch.set_further_folders(std::slice::from_ref(&b)).unwrap();
         assert_eq!(watch.wait(NO_WAIT).unwrap(), [GuestEvent::Started(in_b.clone())]);
         watch.set_further_folders(&[]).unwrap();
         assert_eq!(watch.wait(NO_WAIT).unwrap(), []);
