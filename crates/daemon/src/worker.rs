@@ -41,18 +41,11 @@ pub(crate) fn carry_out(
     let context = &shared.context().with_known_devices(devices);
     let begun = Instant::now();
     let done = context.domain(&work.domain, options).and_then(|domain| match &work.task {
-        Task::Restore { devices } => match restore(context, &domain, devices, options) {
-            Err(error) if devices.len() > 1 && may_be_of_one_device(&error) => {
-                Ok(restore_one_by_one(context, &domain, devices, options))
-            }
-            done => Ok(Several::from(done?)),
-        },
-        Task::Attach { plug, rule, at } => {
-            attach(context, &domain, *plug, rule, at, options).map(Several::from)
-        }
+        Task::Restore { devices } => restore(context, &domain, devices, options),
+        Task::Attach { plug, rule, at } => attach(context, &domain, *plug, rule, at, options),
     });
     match done {
-        Ok(several) => report(&log, &several, begun),
+        Ok(outcome) => report(&log, &outcome, begun),
         Err(error) => {
             let task = task(&work.task);
             log.add("failed", format!("cannot {task}: {error}"));
@@ -65,20 +58,6 @@ pub(crate) fn carry_out(
     }
 }
 
-/// What was done in several calls of the library.
-#[derive(Default)]
-struct Several {
-    outcomes: Vec<Outcome>,
-    /// The devices that could not be restored, and why.
-    failed: Vec<(String, Error)>,
-}
-
-impl From<Outcome> for Several {
-    fn from(outcome: Outcome) -> Several {
-        Several { outcomes: vec![outcome], failed: Vec::new() }
-    }
-}
-
 fn restore(
     context: &Context,
     domain: &DomainAddress,
@@ -87,64 +66,6 @@ fn restore(
 ) -> Result<Outcome, Error> {
     let wanted = |name: &vusb::model::name::Name| devices.contains(name.as_str());
     context.restore_devices(domain, &wanted, options)
-}
-
-/// Whether the cause may be one of several devices. The others can then be restored without it. It
-/// is not if the domain cannot be reached or does not reply.
-const fn may_be_of_one_device(error: &Error) -> bool {
-    use vusb::drivers::Error as DriverError;
-    match error {
-        Error::Failed { unknown, .. } => !*unknown,
-        Error::Driver(error) => !matches!(
-            error,
-            DriverError::Unreachable { .. }
-                | DriverError::Denied { .. }
-                | DriverError::Busy { .. }
-                | DriverError::TimedOut { .. }
-        ),
-        Error::Refused(_) => true,
-        _ => false,
-    }
-}
-
-/// Restores each device by itself: the hypervisor or the library has refused one of them, and the
-/// guest has none of the others.
-fn restore_one_by_one(
-    context: &Context,
-    domain: &DomainAddress,
-    devices: &BTreeSet<String>,
-    options: &Options,
-) -> Several {
-    let mut several = Several::default();
-    let mut restored = BTreeSet::new();
-    let mut left = devices.clone();
-    // A device behind a hub can only be restored after the hub. Each round but the last restores
-    // one device at least.
-    loop {
-        several.failed.clear();
-        let before = left.len();
-        for device in std::mem::take(&mut left) {
-            match restore(context, domain, &BTreeSet::from([device.clone()]), options) {
-                Ok(outcome) => {
-                    several.outcomes.push(outcome);
-                    restored.insert(device);
-                }
-                Err(error) => {
-                    several.failed.push((device.clone(), error));
-                    left.insert(device);
-                }
-            }
-        }
-        if left.is_empty() || left.len() == before {
-            break;
-        }
-    }
-    // Restores those whose call has succeeded without them, because their hub was missing then.
-    match restore(context, domain, &restored, options) {
-        Ok(outcome) => several.outcomes.push(outcome),
-        Err(error) => several.failed.push(("the devices behind hubs".to_owned(), error)),
-    }
-    several
 }
 
 fn attach(
@@ -169,23 +90,22 @@ fn attach(
 }
 
 /// Logs what was done.
-fn report(log: &Log<'_>, done: &Several, begun: Instant) -> WorkResult {
+fn report(log: &Log<'_>, done: &Outcome, begun: Instant) -> WorkResult {
     let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let steps: Vec<_> = done.outcomes.iter().flat_map(|it| &it.steps).collect();
-    for step in &steps {
+    for step in &done.steps {
         debug!(domain = log.work.domain, milliseconds, "{step}");
         log.add("attached", step.to_string());
     }
-    for (device, error) in &done.failed {
-        log.add("failed", format!("cannot restore {device}: {error}"));
+    let mut succeeded = true;
+    for note in &done.notes {
+        // A device that is not plugged in has no such note, even if it is required: plugging it in
+        // causes an event.
+        if let Note::NotRestored { name, why } = note {
+            log.add("failed", format!("cannot restore {name}: {why}"));
+            succeeded = false;
+        }
     }
-    let notes = done.outcomes.iter().flat_map(|it| &it.notes);
-    let obstacles: Vec<&Note> = notes.filter(|it| is_failure(it)).collect();
-    for note in &obstacles {
-        log.add("failed", note.to_string());
-    }
-    let succeeded = obstacles.is_empty() && done.failed.is_empty();
-    WorkResult { succeeded, changed: !steps.is_empty(), holder: None }
+    WorkResult { succeeded, changed: !done.steps.is_empty(), holder: None }
 }
 
 /// Adds events about a piece of work.
@@ -205,12 +125,6 @@ impl Log<'_> {
         let (domain, port) = (Some(self.work.domain.clone()), self.port.clone());
         self.shared.events.add(Event { domain, port, address, ..Event::new(event, text) });
     }
-}
-
-/// Whether a note reports that a device was not restored. A device that is not plugged in is not a
-/// failure: plugging it in causes an event.
-const fn is_failure(note: &Note) -> bool {
-    matches!(note, Note::NotRestored { .. })
 }
 
 fn task(task: &Task) -> String {

@@ -50,6 +50,7 @@ pub(crate) fn apply(call: &Call<'_>, config: &GuestConfig) -> Result<Plan, Error
         reattach: open.stale(&target),
         target,
         recreate: open.disconnected(),
+        available: BTreeSet::new(),
         header: Some(Header { name, profile: spec.profile, ..open.record.header() }),
     };
     let committed = open.plan(change)?.commit()?;

@@ -8,21 +8,24 @@
 //!     │                                                    `not_restored` if it is required
 //!     ├─ a host device of a suspended domain ────────────▶ stays detached until the domain is
 //!     │                                                    resumed: a note
-//!     └─ any other device ───────────────────────────────▶ stays missing: a note, and an entry in
-//!                                                          `not_restored`
+//!     ├─ any other device that cannot be attached ───────▶ stays missing: a note, and an entry in
+//!     │                                                    `not_restored`
+//!     └─ a device that the hypervisor refuses ───────────▶ the steps are undone, and the rest is
+//!                                                          restored without it: as above
 //! ```
 //!
-//! The last case is a device that another domain holds, that is in use or protected, that a rule
-//! denies, or whose file does not exist.
+//! A device cannot be attached if another domain holds it, if it is in use or protected, if a rule
+//! denies it, or if its file does not exist.
 //!
 //! A device that cannot be restored does not prevent the others from being restored.
 //! `Outcome::not_restored` lists the devices that were not. The exit code of the command is then
 //! the one that all of them have in common, or 1.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use vusb_model::address::{Address, Index};
 use vusb_model::device::{HostRef, Kind};
+use vusb_model::diff::Step;
 use vusb_model::hardware::Device;
 use vusb_model::name::Name;
 
@@ -34,6 +37,7 @@ use crate::host_devices::absent;
 use crate::inventory::{Inventory, Key};
 use crate::listing::in_parallel;
 use crate::note::Note;
+use crate::options::Options;
 use crate::outcome::{NotRestored, Outcome};
 use crate::record::{Header, Record};
 use crate::session::{Change, Open};
@@ -48,16 +52,114 @@ pub(crate) fn restore(
     domain: &DomainAddress,
     wanted: &dyn Fn(&Name) -> bool,
 ) -> Result<Outcome, Error> {
-    retry_if_claimed(|| {
-        let open = Open::begin(call, domain)?;
+    restore_possible(call, domain, wanted, &|header| header)
+}
+
+/// The devices that cannot be restored, each with the reason.
+type Refused = BTreeMap<Name, Error>;
+
+/// Restores what can be restored. A device that the hypervisor refuses is left out in another
+/// attempt. `header` is what the record says about the domain from now on.
+fn restore_possible(
+    call: &Call<'_>,
+    domain: &DomainAddress,
+    wanted: &dyn Fn(&Name) -> bool,
+    header: &dyn Fn(Header) -> Header,
+) -> Result<Outcome, Error> {
+    let mut refused = Refused::new();
+    // Each attempt but the last finds at least one more device that is refused.
+    loop {
+        let mut attached = Vec::new();
+        let result = retry_if_claimed(|| {
+            // Each attempt has the time that is left, and a rollback of its own.
+            let call = &call.with_wait(call.limits.single_wait());
+            let open = Open::begin(call, domain)?;
+            let header = header(open.record.header());
+            attached.clear();
+            restore_open(open, header, wanted, &refused, &mut attached)
+        });
+        let error = match result {
+            Err(error) if may_be_of_one_device(&error) => error,
+            other => return other,
+        };
+        match changed_device(&error) {
+            Some(name) if !refused.contains_key(&name) => {
+                refused.insert(name, cause(error));
+            }
+            Some(_) => return Err(error),
+            None => {
+                let alone = refused_alone(call, domain, &attached);
+                if alone.is_empty() {
+                    return Err(error);
+                }
+                refused.extend(alone);
+            }
+        }
+    }
+}
+
+/// Whether the cause may be one of the devices, so that the others can be restored without it. It
+/// is not if the domain cannot be reached or does not reply, or if the caller has cancelled.
+const fn may_be_of_one_device(error: &Error) -> bool {
+    use vusb_drivers::Error as DriverError;
+    match error {
+        Error::Failed { unknown: false, cause, .. } => {
+            !matches!(
+                **cause,
+                Error::Cancelled
+                    | Error::DeadlineExceeded
+                    | Error::Driver(DriverError::Unreachable { .. })
+            )
+        }
+        Error::Driver(error) => !matches!(
+            error,
+            DriverError::Unreachable { .. }
+                | DriverError::Denied { .. }
+                | DriverError::Busy { .. }
+                | DriverError::TimedOut { .. }
+        ),
+        Error::Refused(_) | Error::Claimed { .. } | Error::NotRestorable { .. } => true,
+        _ => false,
+    }
+}
+
+/// The device whose step has failed.
+fn changed_device(error: &Error) -> Option<Name> {
+    let Error::Failed { step, .. } = error else { return None };
+    match step.as_ref() {
+        Step::Plug(_, device) | Step::Unplug(_, device) => Some(device.name.clone()),
+        Step::AddController(_) | Step::RemoveController(_) => None,
+    }
+}
+
+/// Why a step has failed, without the steps that were undone: the next attempt takes those again.
+fn cause(error: Error) -> Error {
+    match error {
+        Error::Failed { cause, .. } => *cause,
+        error => error,
+    }
+}
+
+/// Which of these devices could not even be restored alone. Nothing is changed.
+fn refused_alone(call: &Call<'_>, domain: &DomainAddress, devices: &[Name]) -> Refused {
+    let options = Options { dry_run: true, observer: None, ..call.options.clone() };
+    let call = Call::new(call.context, &options);
+    let refuses = |name: &Name| {
+        let open = Open::begin(&call, domain).ok()?;
         let header = open.record.header();
-        restore_open(open, header, wanted)
-    })
+        let alone = |it: &Name| it == name;
+        let result = restore_open(open, header, &alone, &Refused::new(), &mut Vec::new());
+        let error = result.err().filter(may_be_of_one_device)?;
+        Some((name.clone(), error))
+    };
+    devices.iter().filter_map(refuses).collect()
 }
 
 /// Retries a change that fails because another domain has claimed a device after it was checked.
 /// The next attempt treats that device as held.
-fn retry_if_claimed(attempt: impl Fn() -> Result<Outcome, Error>) -> Result<Outcome, Error> {
+fn retry_if_claimed(
+    mut attempt: impl FnMut() -> Result<Outcome, Error>,
+) -> Result<Outcome, Error> {
     for _ in 1..ATTEMPTS {
         match attempt() {
             Err(Error::Claimed { .. }) => {}
@@ -71,6 +173,8 @@ fn restore_open(
     mut open: Open<'_>,
     header: Header,
     wanted: &dyn Fn(&Name) -> bool,
+    refused: &Refused,
+    attached: &mut Vec<Name>,
 ) -> Result<Outcome, Error> {
     let mut target = open.inventory().clone();
     let is_wanted = |all: &Inventory, at: &Address| {
@@ -91,6 +195,7 @@ fn restore_open(
     reattach.retain(|at| is_wanted(&target, at));
     let mut not_restored = Vec::new();
     let mut suspended = Vec::new();
+    let mut available = BTreeSet::new();
     let candidates = candidates(&target, &missing, &reattach, &recreate);
     let is_other = |at: &Address| !candidates.contains(at) && is_wanted(&target, at);
     // The candidates get their notes from `can_attach`.
@@ -100,10 +205,17 @@ fn restore_open(
         let attachable = if header.suspended && matches!(device.kind, Kind::Host(_)) {
             suspended.push(device.name.clone());
             false
+        } else if let Some(error) = refused.get(&device.name) {
+            let location = target.hardware().location(at);
+            not_restored.push(leave_out(&mut open, device.name.clone(), location, error));
+            false
         } else {
             can_attach(&mut open, &target, at, &device, &mut not_restored)
         };
-        if !attachable {
+        if attachable {
+            available.insert(at);
+            attached.push(device.name);
+        } else {
             reattach.remove(&at);
         }
         // If the guest has the device, it does not become missing, unless its controller is
@@ -117,7 +229,8 @@ fn restore_open(
     if !suspended.is_empty() {
         open.note(Note::Suspended { names: suspended });
     }
-    let change = Change { reattach, recreate, header: Some(header), ..Change::to(target) };
+    let header = Some(header);
+    let change = Change { reattach, recreate, available, header, ..Change::to(target) };
     let committed = open.plan(change)?.commit()?;
     let already = committed.steps.is_empty() && not_restored.is_empty();
     Ok(Outcome { already, not_restored, ..committed.outcome() })
@@ -177,12 +290,22 @@ fn can_attach(
         open.note(note);
         return false;
     }
-    let Err(error) = open.check_available(target, at, device) else { return true };
-    let name = device.name.clone();
-    open.note(Note::NotRestored { name: name.clone(), why: error.to_string() });
-    let at = target.hardware().location(at);
-    not_restored.push(NotRestored { name, at, error: ErrorView::from(&error) });
+    // It may have returned at another speed.
+    let step = Step::Plug(at, device.clone());
+    let present = match open.host_devices.with_present_device(&step, target) {
+        Step::Plug(_, present) => present,
+        _ => device.clone(),
+    };
+    let Err(error) = open.check_available(target, at, &present) else { return true };
+    let location = target.hardware().location(at);
+    not_restored.push(leave_out(open, device.name.clone(), location, &error));
     false
+}
+
+/// Notes that a device stays missing because of an error.
+fn leave_out(open: &mut Open<'_>, name: Name, at: String, error: &Error) -> NotRestored {
+    open.note(Note::NotRestored { name: name.clone(), why: error.to_string() });
+    NotRestored { name, at, error: ErrorView::from(error) }
 }
 
 /// Restores every record whose guest runs, many at the same time. Skips a record whose scheme is
@@ -256,16 +379,18 @@ pub(crate) fn suspend(call: &Call<'_>, domain: &DomainAddress) -> Result<Outcome
 /// is recorded. If the domain is not suspended, this changes nothing.
 pub(crate) fn resume(call: &Call<'_>, domain: &DomainAddress) -> Result<Outcome, Error> {
     require_guest(domain)?;
-    retry_if_claimed(|| {
-        let open = Open::begin(call, domain)?;
-        let header = open.record.header();
-        if header.suspended {
-            return restore_open(open, Header { suspended: false, ..header }, &|_| true);
-        }
-        let target = open.inventory().clone();
-        let committed = open.plan(Change::to(target))?.commit()?;
-        Ok(Outcome { already: true, ..committed.outcome() })
-    })
+    let open = Open::begin(call, domain)?;
+    if open.record.suspended {
+        // Each attempt locks the domain again.
+        drop(open);
+        return restore_possible(call, domain, &|_| true, &|header| Header {
+            suspended: false,
+            ..header
+        });
+    }
+    let target = open.inventory().clone();
+    let committed = open.plan(Change::to(target))?.commit()?;
+    Ok(Outcome { already: true, ..committed.outcome() })
 }
 
 /// Refuses a config file: there is no running guest behind it.

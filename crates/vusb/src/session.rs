@@ -84,6 +84,10 @@ pub(crate) struct Change {
     pub(crate) reattach: BTreeSet<Address>,
     /// Controllers of the guest that are recreated with their devices: see [`Open::disconnected`].
     pub(crate) recreate: BTreeSet<Index>,
+    /// Devices that were just found to be available ([`Open::check_available`]). Reading a host
+    /// device and everything that may use it takes longer than most steps, so they are not checked
+    /// again.
+    pub(crate) available: BTreeSet<Address>,
     /// What the record says about the domain as a whole from now on; `None` if that does not
     /// change.
     pub(crate) header: Option<Header>,
@@ -92,7 +96,13 @@ pub(crate) struct Change {
 impl Change {
     /// A change of the inventory alone.
     pub(crate) fn to(target: Inventory) -> Change {
-        Change { target, reattach: BTreeSet::new(), recreate: BTreeSet::new(), header: None }
+        Change {
+            target,
+            reattach: BTreeSet::new(),
+            recreate: BTreeSet::new(),
+            available: BTreeSet::new(),
+            header: None,
+        }
     }
 }
 

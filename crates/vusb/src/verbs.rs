@@ -279,9 +279,8 @@ impl Context {
         restore::restore(&Call::new(self, options), domain, &|_| true)
     }
 
-    /// Restores the recorded controllers, and the devices whose names `wanted` accepts. If the
-    /// hypervisor fails to attach one of them, none of them is restored. To lose only that device,
-    /// restore one device per call.
+    /// As [`Context::restore`], but restores only the recorded controllers, and the devices whose
+    /// names `wanted` accepts.
     ///
     /// # Errors
     /// As [`Context::apply`].

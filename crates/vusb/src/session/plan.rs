@@ -42,7 +42,7 @@ impl<'a> Open<'a> {
         let with_present =
             |step: &Step| self.host_devices.with_present_device(step, &change.target);
         steps.extend(diff(&hardware, &goal).iter().map(with_present));
-        self.vet(&steps, &change.target)?;
+        self.vet(&steps, &change)?;
         self.check_restorable(&steps)?;
         self.note_other_ports(&steps, &change.target);
         self.note_image_files(&steps);
@@ -53,12 +53,14 @@ impl<'a> Open<'a> {
 
     /// Checks that everything that the steps attach exists and may be attached. Skipped for a
     /// config file: editing it attaches nothing.
-    fn vet(&self, steps: &[Step], goal: &Inventory) -> Result<(), Error> {
+    fn vet(&self, steps: &[Step], change: &Change) -> Result<(), Error> {
         if self.is_file() {
             return Ok(());
         }
         steps.iter().try_for_each(|step| match step {
-            Step::Plug(at, device) => self.vet_device(goal, *at, device),
+            Step::Plug(at, device) if !change.available.contains(at) => {
+                self.vet_device(&change.target, *at, device)
+            }
             _ => Ok(()),
         })
     }
