@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::DirBuilder;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixListener;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -19,9 +19,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use thiserror::Error;
 use tracing::{debug, error, info, warn};
+use vusb::drivers::watch::{Change, Folders};
 use vusb::model::rules::RuleName;
 use vusb::rules::LoadedRules;
-use vusb::drivers::watch::{Change, Folders};
 use vusb::{AssignedDomain, Assignments, Cancel, Context, Options};
 use vusb_host::uevent::{Event as UeventKind, UeventError, Uevents};
 use vusb_methods::Failure;
@@ -665,16 +665,11 @@ fn handle_signals(sender: Sender<Message>) -> Result<(), StartError> {
 }
 
 /// Watches the folder of the records, and that of udev's results.
-fn watch_folders(
-    records: &Path,
-    root: &Path,
-    sender: Sender<Message>,
-) -> Result<(), StartError> {
+fn watch_folders(records: &Path, root: &Path, sender: Sender<Message>) -> Result<(), StartError> {
     let failed = |source| StartError::Folder { path: records.to_owned(), source };
     DirBuilder::new().recursive(true).mode(0o700).create(records).map_err(failed)?;
     let records_path = std::path::absolute(records).map_err(failed)?;
-    let mut folders =
-        Folders::new([records_path]).map_err(|(_, errno)| failed(errno.into()))?;
+    let mut folders = Folders::new([records_path]).map_err(|(_, errno)| failed(errno.into()))?;
     let udev = std::path::absolute(root.join(machine::UDEV_DATA)).map_err(failed)?;
     if let Err((path, errno)) = folders.replace_from(1, [udev]) {
         // New devices are then used when they have waited long enough.

@@ -155,8 +155,7 @@ impl Control {
 impl Orders {
     /// Waits until the watch has something to report, or there are other folders to watch.
     fn wait(&self, watch: &dyn GuestWatch) {
-        let mut fds =
-            [PollFd::new(&watch, PollFlags::IN), PollFd::new(&self.woken, PollFlags::IN)];
+        let mut fds = [PollFd::new(&watch, PollFlags::IN), PollFd::new(&self.woken, PollFlags::IN)];
         // After an error, both are looked at.
         let _ = poll(&mut fds, None);
     }
@@ -222,10 +221,8 @@ fn follow(
             GuestEvent::Ended(it) => Some(Message::Ended { source, domain: address(it) }),
             GuestEvent::Rescan => None,
         });
-        let running = running.map(|all| Message::Running {
-            source,
-            domains: all.iter().map(address).collect(),
-        });
+        let running = running
+            .map(|all| Message::Running { source, domains: all.iter().map(address).collect() });
         for message in messages.chain(running) {
             if sender.send(message).is_err() {
                 return;

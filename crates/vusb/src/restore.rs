@@ -103,14 +103,12 @@ fn restore_possible(
 const fn may_be_of_one_device(error: &Error) -> bool {
     use vusb_drivers::Error as DriverError;
     match error {
-        Error::Failed { unknown: false, cause, .. } => {
-            !matches!(
-                **cause,
-                Error::Cancelled
-                    | Error::DeadlineExceeded
-                    | Error::Driver(DriverError::Unreachable { .. })
-            )
-        }
+        Error::Failed { unknown: false, cause, .. } => !matches!(
+            **cause,
+            Error::Cancelled
+                | Error::DeadlineExceeded
+                | Error::Driver(DriverError::Unreachable { .. })
+        ),
         Error::Driver(error) => !matches!(
             error,
             DriverError::Unreachable { .. }

@@ -639,7 +639,8 @@ mod tests {
         }
         // In a further folder, the name of a monitor may end in anything.
         let (in_a, in_b) = (a.join("web.qmp"), b.join("web"));
-        let _listeners = [&in_a, &in_b, &a.join("serial")].map(|it| UnixListener::bind(it).unwrap());
+        let _listeners =
+            [&in_a, &in_b, &a.join("serial")].map(|it| UnixListener::bind(it).unwrap());
         let mut watch = start(std::slice::from_ref(&a), Some(".qmp"), any).unwrap();
         assert_eq!(watch.wait(LONG).unwrap(), [started(&in_a)]);
         watch.set_further_folders(&[b.clone(), a.clone()]).unwrap();

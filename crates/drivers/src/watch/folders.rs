@@ -84,9 +84,7 @@ impl Folders {
     ///
     /// # Errors
     /// The folder whose path is returned cannot be watched, or inotify cannot be used at all.
-    pub fn new(
-        paths: impl IntoIterator<Item = PathBuf>,
-    ) -> Result<Folders, (PathBuf, Errno)> {
+    pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Result<Folders, (PathBuf, Errno)> {
         let folders: Vec<Folder> = paths.into_iter().map(Folder::new).collect();
         let first = || folders.first().map(|it| it.path.clone()).unwrap_or_default();
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)
