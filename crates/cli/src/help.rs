@@ -147,7 +147,8 @@ Examples:
 pub(crate) const RESUME: &str = "\
 Puts the host devices of a suspended domain back at the same places, and restores what else is \
 recorded, for example after the guest was started again. A device that is not plugged in is \
-reported; `vusb apply` restores it later. If vusbd runs, it no longer holds back the devices of the domain that were detached by hand, even if the domain is not suspended.
+reported; `vusb apply` restores it later. If vusbd runs, it no longer holds back the devices of the \
+domain that were detached by hand, even if the domain is not suspended.
 
 Examples:
   vusb resume web1";

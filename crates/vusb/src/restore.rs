@@ -155,9 +155,7 @@ fn refused_alone(call: &Call<'_>, domain: &DomainAddress, devices: &[Name]) -> R
 
 /// Retries a change that fails because another domain has claimed a device after it was checked.
 /// The next attempt treats that device as held.
-fn retry_if_claimed(
-    mut attempt: impl FnMut() -> Result<Outcome, Error>,
-) -> Result<Outcome, Error> {
+fn retry_if_claimed(mut attempt: impl FnMut() -> Result<Outcome, Error>) -> Result<Outcome, Error> {
     for _ in 1..ATTEMPTS {
         match attempt() {
             Err(Error::Claimed { .. }) => {}
