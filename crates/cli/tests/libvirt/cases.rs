@@ -151,6 +151,19 @@ pub(crate) const ACCEPTED: &[Case] = &[
         <sound model='usb'/>
         <disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='/tmp/stick.img'/><target dev='sda' bus='usb'/></disk>
         <disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='/tmp/second.img'/><target dev='sdb' bus='usb' removable='on'/></disk>"),
+    case("a sound card with the only audio back end", "q35", "
+        <controller type='usb' index='0' model='qemu-xhci'/>
+        <sound model='usb'/>
+        <audio id='3' type='none'/>"),
+    case("a sound card and a VNC display", "q35", "
+        <controller type='usb' index='0' model='qemu-xhci'/>
+        <sound model='usb'/>
+        <graphics type='vnc'/>"),
+    case("several smart card readers", "q35", "
+        <controller type='usb' index='0' model='qemu-xhci'/>
+        <controller type='ccid' index='0'/>
+        <controller type='ccid' index='1'/>
+        <controller type='ccid'/>"),
     Case { starts: false, ..case("host devices", "q35", "
         <controller type='usb' index='0' model='qemu-xhci'/>
         <hostdev mode='subsystem' type='usb'><source startupPolicy='optional'><vendor id='0x0781'/><product id='0x5581'/></source></hostdev>

@@ -64,9 +64,22 @@ fn device(node: Node<'_, '_>) -> Option<Device> {
 
 /// The `-device` arguments about USB in a command line, split as by a shell.
 pub(crate) fn usb_devices(line: &str) -> Vec<Value> {
+    in_order(arguments(line).filter(is_usb).collect())
+}
+
+/// The `-audiodev` arguments of a command line.
+pub(crate) fn audio_back_ends(line: &str) -> Vec<Value> {
+    arguments(line).filter(is_audio_back_end).collect()
+}
+
+/// The arguments that are in JSON.
+fn arguments(line: &str) -> impl Iterator<Item = Value> + '_ {
     let json = line.split('\'').filter(|word| word.starts_with('{'));
-    let all = json.filter_map(|word| serde_json::from_str(word).ok()).filter(is_usb);
-    in_order(all.collect())
+    json.filter_map(|word| serde_json::from_str(word).ok())
+}
+
+pub(crate) fn is_audio_back_end(argument: &Value) -> bool {
+    argument["id"].as_str().is_some_and(|id| id.starts_with("audio"))
 }
 
 /// Sorts the companions of a group by their first ports, because the guest does not see the order

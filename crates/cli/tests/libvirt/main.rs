@@ -147,6 +147,40 @@ fn qemu_is_started_as_libvirt_would_start_it() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The back end of a sound card that names none: the first one, or the one that libvirt adds.
+#[test]
+#[ignore = "runs libvirtd; run by cargo xtask test"]
+fn a_sound_card_has_the_back_end_that_libvirt_gives_it() {
+    let libvirt = Libvirt::start().unwrap();
+    for elements in
+        ["", "<graphics type='vnc'/>", "<graphics type='vnc'/><audio id='3' type='oss'/>"]
+    {
+        let card = "<controller type='usb' model='qemu-xhci'/><sound model='usb'/>";
+        let xml = cases::xml("x86_64", "q35", &format!("{card}{elements}"));
+        libvirt.define(&xml).unwrap();
+        let line = libvirt.qemu_command_line(cases::DOMAIN).unwrap();
+        libvirt.undefine(cases::DOMAIN).unwrap();
+        let theirs = libvirt_view::audio_back_ends(&line);
+        assert_eq!(vusb_view::audio_back_ends(&xml).unwrap(), theirs, "{elements}");
+    }
+    // libvirt starts neither of these.
+    for elements in [
+        "<sound model='usb'/><graphics type='sdl'/>",
+        "<sound model='usb'><audio id='2'/></sound><audio id='1' type='none'/>",
+    ] {
+        let controller = "<controller type='usb' model='qemu-xhci'/>";
+        let xml = cases::xml("x86_64", "q35", &format!("{controller}{elements}"));
+        let theirs = libvirt.define(&xml).and_then(|()| {
+            let line = libvirt.qemu_command_line(cases::DOMAIN);
+            libvirt.undefine(cases::DOMAIN)?;
+            line
+        });
+        assert!(theirs.is_err(), "{elements}: libvirt starts it: {theirs:?}");
+        let ours = vusb_view::audio_back_ends(&xml).unwrap_err();
+        assert!(ours.contains("audio back end"), "{ours}");
+    }
+}
+
 /// Configurations for xl. libvirt's driver for Xen does not support the emulated controllers of an
 /// HVM guest.
 const XL: [&str; 2] = [

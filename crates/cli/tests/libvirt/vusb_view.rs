@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::libvirt_view::{in_order, is_usb};
+use crate::libvirt_view::{in_order, is_audio_back_end, is_usb};
 use crate::{Controller, Hardware};
 
 /// Runs `vusb` on an XML file. Returns its output, or its error.
@@ -69,10 +69,19 @@ fn what(device: &Value) -> String {
 
 /// The `-device` arguments of `vusb qemu-args`.
 pub(crate) fn usb_devices(xml: &str) -> Result<Vec<Value>, String> {
+    Ok(in_order(arguments(xml)?.into_iter().filter(is_usb).collect()))
+}
+
+/// The `-audiodev` arguments of `vusb qemu-args`.
+pub(crate) fn audio_back_ends(xml: &str) -> Result<Vec<Value>, String> {
+    Ok(arguments(xml)?.into_iter().filter(is_audio_back_end).collect())
+}
+
+/// The arguments of `vusb qemu-args` that are in JSON.
+fn arguments(xml: &str) -> Result<Vec<Value>, String> {
     let output = vusb(xml, &["qemu-args"])?;
     let words = output["arguments"].as_array().unwrap();
-    let json = words.iter().filter_map(|word| serde_json::from_str(word.as_str()?).ok());
-    Ok(in_order(json.filter(is_usb).collect()))
+    Ok(words.iter().filter_map(|word| serde_json::from_str(word.as_str()?).ok()).collect())
 }
 
 /// A configuration in another format.

@@ -15,7 +15,7 @@ fn a_command_prints_one_object() {
     let env = Environment::new();
     env.plug_stick("1-4");
     env.image("stick.img");
-    env.write("usb-policy.conf", "DENY:vid=0781 rel=1\nALLOW:\n");
+    env.write("usb-policy.conf", "DENY:vid=0781 rel=0001\nALLOW:\n");
     env.write("fresh.toml", "[[device]]\nkind = \"tablet\"\n");
     env.write(
         "web1.toml",

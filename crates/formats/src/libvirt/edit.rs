@@ -202,7 +202,6 @@ impl<'t, 'd> Editor<'t, 'd> {
         if let Kind::Serial(_) = device.kind {
             self.keep_console()?;
         }
-        self.check_audio(device)?;
         let free = self.numbers.take(device);
         let (element, lost) = express::device(address, device, free)?;
         if let Some(lost) = lost.into_iter().next() {
@@ -210,20 +209,6 @@ impl<'t, 'd> Editor<'t, 'd> {
         }
         self.new.push(element);
         Ok(())
-    }
-
-    /// Checks that the domain has at most one audio back end if a sound card is added. The card
-    /// names none, and libvirt does not start a domain in which it could be any of several.
-    fn check_audio(&self, device: &Device) -> Result<(), Inexpressible> {
-        let audios = all(self.domain.root, "devices").flat_map(|it| all(it, "audio"));
-        if !matches!(device.kind, Kind::Audio(_)) || audios.count() <= 1 {
-            return Ok(());
-        }
-        Err(Inexpressible {
-            what: format!("the sound card {}", device.name),
-            why: "the domain has several <audio> elements, and libvirt requires that the card names one of them: add <sound model='usb'> with <audio id='N'/> by hand"
-                .into(),
-        })
     }
 
     fn remove_controller(&mut self, number: usize) -> Result<(), Inexpressible> {

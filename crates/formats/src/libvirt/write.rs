@@ -124,12 +124,16 @@ fn os_type(guest: &Guest) -> Element {
 /// The elements of the controllers and devices. What they cannot express is added to `lost`.
 fn usb(guest: &Guest, hardware: &Hardware, lost: &mut Vec<Inexpressible>) -> Vec<Element> {
     let buses = PciBuses::plain(root_bus(guest));
-    let moved = moved(guest, hardware, lost);
+    let implied = of_device_model(guest, hardware);
+    let written: Vec<&Controller> = hardware
+        .controllers()
+        .filter(|it| Some(it.index) != implied && refused_by_xen(guest, it).is_none())
+        .collect();
+    let moved = moved(guest, &written, lost);
     let index = |index: Index| moved.get(&index).copied().unwrap_or(index);
     let mut elements = Vec::new();
     let mut numbers = Numbers::default();
     numbers.keep(hardware.devices().map(|(_, device)| device));
-    let implied = of_device_model(guest, hardware);
     for controller in hardware.controllers() {
         if Some(controller.index) == implied {
             elements.extend(controller.devices().filter_map(|(_, it)| express::pointer(it)));
@@ -184,15 +188,15 @@ fn is_spice(kind: &Kind) -> bool {
     *chardev == Chardev::Spicevmc
 }
 
-/// The indexes that become others, each with its new one. The guest does not see them, but libvirt
+/// The indexes of these controllers that become others, each with its new one. The guest does not see them, but libvirt
 /// gives PCI slots to controllers in the order of their indexes, which stays the same.
 fn moved(
     guest: &Guest,
-    hardware: &Hardware,
+    controllers: &[&Controller],
     lost: &mut Vec<Inexpressible>,
 ) -> BTreeMap<Index, Index> {
     let mut moved = BTreeMap::new();
-    let first = hardware.controllers().next().map(|it| it.index);
+    let first = controllers.first().map(|it| it.index);
     let first = first.filter(|it| guest.hypervisor != Hypervisor::Xen && *it != Index::ZERO);
     if let Some(from) = first {
         lost.push(Inexpressible {
@@ -202,8 +206,7 @@ fn moved(
         moved.insert(from, Index::ZERO);
     }
     // From the last one down, each gets its own index or the next lower free one.
-    let mut controllers: Vec<_> =
-        hardware.controllers().filter(|it| Some(it.index) != first).collect();
+    let mut controllers: Vec<_> = controllers.iter().filter(|it| Some(it.index) != first).collect();
     controllers.sort_by_key(|it| it.index);
     let mut highest = Some(express::MAX_BUS);
     let mut high = Vec::new();

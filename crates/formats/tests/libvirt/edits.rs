@@ -329,12 +329,6 @@ fn what_libvirt_refuses_is_not_written() {
     let mouse = device("a", "mouse:usbversion=2");
     let what = rejected(&text, &[Edit::AddDevice(at("4095:1"), &mouse)]).what;
     assert_eq!(what, "the index 4095 of the controller of a");
-    // It would not know which back end the sound card has.
-    let audios = "    <audio id='1' type='none'/>\n    <audio id='2' type='spice'/>\n";
-    let card = device("a", "audio");
-    let edits = [Edit::AddDevice(at("0:1"), &card)];
-    assert_eq!(rejected(&domain(audios), &edits).what, "the sound card a");
-    edited(&domain("    <audio id='2' type='spice'/>\n"), &edits);
 }
 
 #[test]

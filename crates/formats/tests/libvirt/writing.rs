@@ -256,6 +256,20 @@ fn a_controller_above_the_highest_bus_gets_another_index() {
     }
 }
 
+/// The UHCI of a Xen guest's device model has the highest index, and no element.
+#[test]
+fn a_controller_without_an_element_keeps_its_index() {
+    let guest = Guest {
+        hypervisor: Hypervisor::Xen,
+        virtualization: Virtualization::Hvm,
+        ..Guest::default()
+    };
+    let uhci = controller("4095", "usb4095", Model::Piix3Uhci, 2);
+    let hardware = hardware(&[uhci], &[("4095:1", "input0", "tablet:usbversion=2")]);
+    let (text, lost) = write(&guest, &hardware);
+    assert_eq!(lost, Vec::<String>::new(), "{text}");
+}
+
 #[test]
 fn the_first_controller_gets_index_0_so_that_libvirt_adds_none() {
     let hardware = hardware(

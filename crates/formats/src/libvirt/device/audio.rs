@@ -4,9 +4,8 @@
 //! |---|---|---|
 //! | `id='2'` | with this id | that one; QEMU knows it as `audio2` |
 //! | `id='2'` | others | none: libvirt does not start the domain |
-//! | none | one | that one |
-//! | none | several | none: libvirt does not start the domain |
-//! | none | none | libvirt adds one with the id 1: of the type `spice` or `sdl` if the display is of this type, and otherwise `none` |
+//! | none | one or several | the first one |
+//! | none | none | libvirt adds one with the id 1: of the type `none` without a display or for VNC, and `spice` for SPICE; with SDL it does not start the domain |
 //!
 //! Sources: libvirt, `virDomainDefFindAudioByID`, `qemuDomainDefAddDefaultAudioBackend`. Settings
 //! in its `qemu.conf` can change the last row, and are not read.
@@ -54,8 +53,7 @@ impl<'d> Backends<'d> {
                 None => Backend::Unknown(format!("missing audio back end {id}")),
             },
             (None, []) => self.added(),
-            (None, [(id, node)]) => Backend::Defined(*id, *node),
-            (None, _) => Backend::Unknown("open choice between several audio back ends".to_owned()),
+            (None, [(id, node), ..]) => Backend::Defined(*id, *node),
         }
     }
 
@@ -63,7 +61,6 @@ impl<'d> Backends<'d> {
     fn added(&self) -> Backend<'d> {
         let of_display = |display: &&str| match *display {
             "spice" => Some("spice"),
-            "sdl" => Some("sdl"),
             "vnc" => Some("none"),
             _ => None,
         };
