@@ -42,6 +42,7 @@ pub mod splice;
 mod vmx;
 mod vusb;
 mod xl;
+mod xml;
 
 pub use error::{FormatError, Problem};
 pub use format::{ConfigFormat, Format, HostNaming, capabilities};

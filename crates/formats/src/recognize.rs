@@ -18,3 +18,21 @@ pub(crate) fn assignments(text: &str) -> impl Iterator<Item = (&str, &str)> {
         Some((key.strip_suffix('+').unwrap_or(key).trim_end(), value.trim()))
     })
 }
+
+/// The name of an XML text's root element. What may stand before it is skipped: a declaration,
+/// processing instructions, comments and a document type.
+pub(crate) fn root_element(text: &str) -> Option<&str> {
+    let mut rest = trimmed(text);
+    loop {
+        let end = match rest {
+            _ if rest.starts_with("<?") => "?>",
+            _ if rest.starts_with("<!--") => "-->",
+            _ if rest.starts_with("<!") => ">",
+            _ => break,
+        };
+        rest = trimmed(rest.split_once(end)?.1);
+    }
+    let tag = rest.strip_prefix('<')?;
+    let end = tag.find(|it: char| it.is_whitespace() || it == '>' || it == '/')?;
+    tag.get(..end)
+}

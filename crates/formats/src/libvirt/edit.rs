@@ -14,7 +14,6 @@
 //! text.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 
 use vusb_model::address::Address;
 use vusb_model::device::{Chardev, Kind};
@@ -29,13 +28,13 @@ use super::all_devices;
 use super::console;
 use super::device::card_readers;
 use super::domain::{DeclaredBy, Domain, Entry};
-use super::element::{Element, Style, escaped};
+use super::element::Element;
 use super::express::{self, Numbers};
 use super::names::{Alias, alias_of, disk_number, model_name};
 use super::write::rank;
-use super::xml::{self, Node, all, attr, child, elements, is};
+use super::xml::{self, Node, all, child, elements, is};
 use crate::config::{Edit, Inexpressible};
-use crate::splice::{Splices, line_start};
+use crate::xml::splicing::TreeEdits;
 
 /// Applies changes. See [`ConfigFormat::edit`](crate::ConfigFormat::edit).
 pub(crate) fn edit(text: &str, edits: &[Edit<'_>]) -> Result<String, Inexpressible> {
@@ -55,14 +54,13 @@ pub(crate) fn edit(text: &str, edits: &[Edit<'_>]) -> Result<String, Inexpressib
     }
     editor.remove_console();
     editor.insert_all();
-    Ok(editor.splices.apply(text))
+    Ok(editor.tree.finish())
 }
 
 /// The edits so far.
 struct Editor<'t, 'd> {
-    text: &'t str,
     domain: &'t Domain<'d>,
-    splices: Splices,
+    tree: TreeEdits<'t>,
     /// Elements to add to `<devices>`.
     new: Vec<Element>,
     /// The numbers of the disk names and of the smart card readers in use.
@@ -79,9 +77,8 @@ impl<'t, 'd> Editor<'t, 'd> {
         let disks = devices().filter(|node| is(*node, "disk"));
         let disks = disks.filter_map(|node| disk_number(child(node, "target")?.attribute("dev")?));
         let mut editor = Editor {
-            text,
             domain,
-            splices: Splices::default(),
+            tree: TreeEdits::new(text),
             new: Vec::new(),
             numbers: Numbers::default(),
             removed_controllers: BTreeSet::new(),
@@ -183,7 +180,7 @@ impl<'t, 'd> Editor<'t, 'd> {
     /// Removes the elements that disable the domain's USB.
     fn enable_usb(&mut self) {
         for node in &self.domain.disabled {
-            self.splices.remove(removal_span(self.text, node.range()));
+            self.tree.remove(*node);
         }
     }
 
@@ -214,7 +211,7 @@ impl<'t, 'd> Editor<'t, 'd> {
     fn remove_controller(&mut self, number: usize) -> Result<(), Inexpressible> {
         let entry = entry(&self.domain.controllers, number)?;
         if let Some(node) = entry.declared_by.element() {
-            self.splices.remove(removal_span(self.text, node.range()));
+            self.tree.remove(node);
         }
         self.removed_controllers.insert(number);
         Ok(())
@@ -223,7 +220,7 @@ impl<'t, 'd> Editor<'t, 'd> {
     fn remove_device(&mut self, number: usize) -> Result<(), Inexpressible> {
         match entry(&self.domain.devices, number)?.declared_by {
             DeclaredBy::Element(node) => {
-                self.splices.remove(removal_span(self.text, node.range()));
+                self.tree.remove(node);
                 self.removed_serials += usize::from(is(node, "serial"));
                 Ok(())
             }
@@ -241,7 +238,7 @@ impl<'t, 'd> Editor<'t, 'd> {
             && self.removed_serials == console::serials(self.domain)
             && self.new.iter().all(|it| it.name != "serial");
         if let Some(console) = console::serial_console(self.domain).filter(|_| none_left) {
-            self.splices.remove(removal_span(self.text, console.range()));
+            self.tree.remove(console);
         }
     }
 
@@ -259,8 +256,8 @@ impl<'t, 'd> Editor<'t, 'd> {
         };
         let wanted = [("bus", address.bus.to_string()), ("port", address.port.to_string())];
         match usb_address_element(node) {
-            Some(element) => self.set_attributes(element, &wanted),
-            None => self.append(node, &[express::usb_address(address.bus, address.port)]),
+            Some(element) => self.tree.set_attributes(element, &wanted),
+            None => self.tree.append(node, &[express::usb_address(address.bus, address.port)]),
         }
         Ok(())
     }
@@ -286,12 +283,12 @@ impl<'t, 'd> Editor<'t, 'd> {
         if companion.is_none() {
             wanted.extend(express::ports(controller).map(|ports| ("ports", ports.to_string())));
         }
-        self.set_attributes(node, &wanted);
+        self.tree.set_attributes(node, &wanted);
         let mut children = Vec::new();
         if let Some((_, first_port)) = companion {
             match child(node, "master") {
                 Some(master) => {
-                    self.set_attributes(master, &[("startport", first_port.to_string())]);
+                    self.tree.set_attributes(master, &[("startport", first_port.to_string())]);
                 }
                 None => children.push(Element::new("master").with("startport", first_port)),
             }
@@ -300,7 +297,7 @@ impl<'t, 'd> Editor<'t, 'd> {
             children
                 .extend(express::pci(pci_of(companion, controller).as_ref(), &self.domain.buses));
         }
-        self.append(node, &children);
+        self.tree.append(node, &children);
         Ok(())
     }
 
@@ -318,30 +315,6 @@ impl<'t, 'd> Editor<'t, 'd> {
         Ok(())
     }
 
-    /// Sets attributes of an element. New ones are added after the last attribute.
-    fn set_attributes(&mut self, node: Node<'_>, wanted: &[(&str, String)]) {
-        let quote = quote_of(self.text, node);
-        let mut more = String::new();
-        for (name, value) in wanted {
-            match attr(node, name) {
-                Some(old) if old.value == value => {}
-                Some(old) => {
-                    self.splices.replace(old.span, escaped(value, Some(quote)));
-                }
-                None => {
-                    let value = escaped(value, Some(quote));
-                    more.push_str(&format!(" {name}={quote}{value}{quote}"));
-                }
-            }
-        }
-        if more.is_empty() {
-            return;
-        }
-        let last = node.attributes().map(|attribute| attribute.range().end).max();
-        let at = last.unwrap_or(node.range().start + 1 + node.tag_name().name().len());
-        self.splices.insert(at, more);
-    }
-
     /// Adds the new elements to `<devices>`.
     fn insert_all(&mut self) {
         let mut new = std::mem::take(&mut self.new);
@@ -350,74 +323,17 @@ impl<'t, 'd> Editor<'t, 'd> {
         }
         new.sort_by_key(|element| rank(element.name));
         let Some(devices) = all(self.domain.root, "devices").last() else {
-            return self.append(self.domain.root, &[Element::new("devices").and(new)]);
+            return self.tree.append(self.domain.root, &[Element::new("devices").and(new)]);
         };
         if xml::is_self_closing(devices) {
-            return self.append(devices, &new);
+            return self.tree.append(devices, &new);
         }
         let existing: Vec<Node<'_>> = elements(devices).collect();
         for group in new.chunk_by(|a, b| a.group() == b.group()) {
             if let Some(first) = group.first() {
-                self.insert_after(devices, neighbour(&existing, first), group);
+                self.tree.insert_after(devices, neighbour(&existing, first), group);
             }
         }
-    }
-
-    /// Adds elements at the end of `parent`.
-    fn append(&mut self, parent: Node<'_>, new: &[Element]) {
-        if new.is_empty() {
-            return;
-        }
-        if !xml::is_self_closing(parent) {
-            return self.insert_after(parent, elements(parent).last(), new);
-        }
-        // <devices/> becomes <devices>...</devices>.
-        let tag = xml::tag(parent);
-        let indent = indent_of(self.text, tag.start);
-        let style = style(self.text, parent, indent.is_some());
-        let outer = indent.unwrap_or_default();
-        let inner = indent.map_or_else(String::new, |outer| format!("{outer}{}", style.unit));
-        let line = |element: &Element| {
-            format!("{}{inner}{}", style.newline, element.render(&style, &inner))
-        };
-        let lines: String = new.iter().map(line).collect();
-        let text = format!(">{lines}{}{outer}</{}>", style.newline, name_in(self.text, parent));
-        let slash = tag.end.saturating_sub(2);
-        let opening = self.text.get(tag.start..slash).unwrap_or_default();
-        let start = tag.start + opening.trim_end().len();
-        self.splices.replace(start..tag.end, text);
-    }
-
-    /// Adds elements to `parent`, after its child `after` or as the first.
-    fn insert_after(&mut self, parent: Node<'_>, after: Option<Node<'_>>, new: &[Element]) {
-        let from = after.map_or(xml::tag(parent).end, |after| after.range().end);
-        let line_end = end_of_line(self.text, from);
-        let style = style(self.text, after.unwrap_or(parent), line_end.is_some());
-        let (at, text) = match line_end {
-            Some(at) => {
-                let indent = self.indent_in(parent, after, &style);
-                let line = |element: &Element| {
-                    format!("{indent}{}{}", element.render(&style, &indent), style.newline)
-                };
-                (at, new.iter().map(line).collect::<String>())
-            }
-            None => (from, new.iter().map(|element| element.render(&style, "")).collect()),
-        };
-        self.splices.insert(at, text);
-    }
-
-    /// The indentation of the elements in `parent`: that of the preceding one, of any other, or one
-    /// level more than `parent`.
-    fn indent_in(&self, parent: Node<'_>, after: Option<Node<'_>>, style: &Style) -> String {
-        let existing = after.into_iter().chain(elements(parent));
-        let existing =
-            existing.into_iter().find_map(|node| indent_of(self.text, node.range().start));
-        existing.map(str::to_owned).unwrap_or_else(|| {
-            let line = line_start(self.text, parent.range().start);
-            let rest = self.text.get(line..).unwrap_or_default();
-            let outer = rest.len() - rest.trim_start_matches([' ', '\t']).len();
-            format!("{}{}", rest.get(..outer).unwrap_or_default(), style.unit)
-        })
     }
 }
 
@@ -469,85 +385,4 @@ fn neighbour<'d>(existing: &[Node<'d>], new: &Element) -> Option<Node<'d>> {
     let last =
         |of: &dyn Fn(&&Node<'d>) -> bool| existing.iter().rev().find(|node| of(node)).copied();
     last(&|node| same(node) && of_kind(node)).or_else(|| last(&same)).or_else(|| last(&before))
-}
-
-/// The name of an element as written, with its namespace prefix.
-fn name_in<'t>(text: &'t str, node: Node<'_>) -> &'t str {
-    let rest = text.get(node.range().start + 1..).unwrap_or_default();
-    rest.split(|end: char| end.is_whitespace() || end == '/' || end == '>')
-        .next()
-        .unwrap_or_default()
-}
-
-/// The span to delete with an element: its lines, if nothing else is on them.
-fn removal_span(text: &str, element: Range<usize>) -> Range<usize> {
-    let start = line_start(text, element.start);
-    let after = text.get(element.end..).unwrap_or_default();
-    let rest = after.trim_start_matches([' ', '\t']);
-    let line_end = ["\r\n", "\n"].into_iter().find(|end| rest.starts_with(end));
-    match line_end {
-        Some(end) if indent_of(text, element.start).is_some() => {
-            start..element.end + (after.len() - rest.len()) + end.len()
-        }
-        _ => element,
-    }
-}
-
-/// The text before `at` on its line, if it consists of spaces and tabs.
-fn indent_of(text: &str, at: usize) -> Option<&str> {
-    let before = text.get(line_start(text, at)..at)?;
-    before.bytes().all(|byte| byte == b' ' || byte == b'\t').then_some(before)
-}
-
-/// The start of the next line, if only spaces and comments precede it. A comment belongs to the
-/// element before it.
-fn end_of_line(text: &str, from: usize) -> Option<usize> {
-    let mut at = from;
-    loop {
-        let rest = text.get(at..)?;
-        let line = rest.trim_start_matches([' ', '\t']);
-        at += rest.len() - line.len();
-        if let Some(end) = ["\r\n", "\n"].into_iter().find(|end| line.starts_with(end)) {
-            return Some(at + end.len());
-        }
-        if !line.starts_with("<!--") {
-            return None;
-        }
-        let inside = line.get("<!--".len()..)?;
-        at += "<!--".len() + inside.find("-->")? + "-->".len();
-    }
-}
-
-/// The style around an element. `lines` is whether new elements get lines of their own.
-fn style(text: &str, near: Node<'_>, lines: bool) -> Style {
-    let newline = if lines { newline_at(text, near.range().end) } else { "" };
-    Style { quote: quote_of(text, near), unit: unit_of(text, near), newline }
-}
-
-/// The first line ending after `at`, or else the first one of the text.
-fn newline_at(text: &str, at: usize) -> &'static str {
-    let after = text.get(at..).unwrap_or_default();
-    let newline = after.find('\n').map(|found| at + found).or_else(|| text.find('\n'));
-    match newline {
-        Some(newline) if text.get(..newline).is_some_and(|line| line.ends_with('\r')) => "\r\n",
-        _ => "\n",
-    }
-}
-
-/// The quote of the attributes near an element: of its first, or of one of its ancestors.
-fn quote_of(text: &str, near: Node<'_>) -> char {
-    let first = near.ancestors().find_map(|node| node.attributes().next());
-    let value = first.and_then(|attribute| text.get(attribute.range()));
-    value.and_then(|value| value.chars().next_back()).filter(|quote| *quote == '"').unwrap_or('\'')
-}
-
-/// One level of indentation near an element: the difference between an element and its parent.
-fn unit_of(text: &str, near: Node<'_>) -> String {
-    let step = |node: Node<'_>| {
-        let outer = indent_of(text, node.parent_element()?.range().start)?;
-        let inner = indent_of(text, node.range().start)?;
-        inner.strip_prefix(outer).filter(|step| !step.is_empty()).map(str::to_owned)
-    };
-    let inside = elements(near).find_map(step);
-    inside.or_else(|| near.ancestors().find_map(step)).unwrap_or_else(|| "  ".to_owned())
 }

@@ -7,7 +7,7 @@ use vusb_model::profile::Profile;
 use crate::config::{Config, Edit, Generated, Inexpressible};
 use crate::error::FormatError;
 use crate::format::{ConfigFormat, HostNaming};
-use crate::recognize::trimmed;
+use crate::recognize::root_element;
 
 /// libvirt's domain XML: as `virsh dumpxml` prints it or as a person writes it, for running and for
 /// stopped guests.
@@ -65,22 +65,4 @@ impl ConfigFormat for Libvirt {
     fn write(&self, guest: &Guest, hardware: &Hardware) -> Generated {
         super::write(guest, hardware)
     }
-}
-
-/// The name of an XML text's root element. What may stand before it is skipped: a declaration,
-/// processing instructions, comments and a document type.
-fn root_element(text: &str) -> Option<&str> {
-    let mut rest = trimmed(text);
-    loop {
-        let end = match rest {
-            _ if rest.starts_with("<?") => "?>",
-            _ if rest.starts_with("<!--") => "-->",
-            _ if rest.starts_with("<!") => ">",
-            _ => break,
-        };
-        rest = trimmed(rest.split_once(end)?.1);
-    }
-    let tag = rest.strip_prefix('<')?;
-    let end = tag.find(|it: char| it.is_whitespace() || it == '>' || it == '/')?;
-    tag.get(..end)
 }

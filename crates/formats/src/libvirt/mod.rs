@@ -1,21 +1,19 @@
 //! libvirt's domain XML.
 //!
 //! ```text
-//!   text ──bounds, xml──▶ tree ──domain──▶ guest, controllers, devices, each with its element
+//!   text ──xml──▶ tree ──domain──▶ guest, controllers, devices, each with its element
 //!     └───────────────────────────edit──▶ the same text with a few changes
 //!   hardware ──express──▶ elements ──write──▶ a whole domain
 //! ```
 //!
 //! | module | contents |
 //! |---|---|
-//! | `bounds` | limits of size and depth, checked first |
 //! | `xml`, `numbers`, `names`, `address` | the tree, and how libvirt writes numbers, names and addresses |
 //! | `guest`, `controller`, `device` | what each element means |
 //! | `domain` | the whole domain |
 //! | `all_devices` | what concerns all devices of a domain: unique names and addresses |
 //! | `console` | the serial port that libvirt adds for a console |
 //! | `express` | hardware as elements |
-//! | `element` | elements as text, in the style of their surroundings |
 //! | `edit`, `write` | the two ways to write |
 //! | `device_element` | the element of one device |
 //! | `passed_through` | what a running domain has of this machine |
@@ -25,14 +23,12 @@
 
 mod address;
 mod all_devices;
-mod bounds;
 mod console;
 mod controller;
 mod device;
 mod device_element;
 mod domain;
 mod edit;
-mod element;
 mod express;
 mod format;
 mod guest;
@@ -46,6 +42,7 @@ use vusb_model::name::Name;
 
 use crate::config::Config;
 use crate::error::FormatError;
+use crate::xml::element;
 use domain::Domain;
 use names::{Alias, alias_of};
 

@@ -1,94 +1,32 @@
-//! XML as a tree whose nodes know their position in the text.
+//! libvirt's XML: elements without a namespace.
 
-use std::ops::Range;
+use roxmltree::Document;
 
-use roxmltree::{Document, ParsingOptions};
-
-use super::bounds;
 use crate::error::Problem;
+use crate::xml::Dialect;
+pub(crate) use crate::xml::{Attr, Node, attr, content, elements, excerpt, is_self_closing};
 
-/// The highest number of nodes: elements, and the texts and comments between them. A device takes
-/// about ten. This is ten times the number in a domain with two thousand devices.
-const MAX_NODES: u32 = 1 << 18;
-
-/// A node of the tree, usually an element.
-pub(crate) type Node<'d> = roxmltree::Node<'d, 'd>;
-
-/// An attribute.
-#[derive(Clone, Debug)]
-pub(super) struct Attr<'d> {
-    /// The value, with entities replaced.
-    pub(super) value: &'d str,
-    /// The position of the value, without its quotes.
-    pub(super) span: Range<usize>,
-}
-
-impl Attr<'_> {
-    /// A problem with the value.
-    pub(super) fn problem(&self, what: impl Into<String>) -> Problem {
-        Problem::new(self.span.clone(), what)
-    }
-
-    /// The start of the value, for an error message.
-    pub(super) fn excerpt(&self) -> String {
-        excerpt(self.value)
-    }
-}
-
-/// The start of a text that may be long.
-pub(super) fn excerpt(text: &str) -> String {
-    text.chars().take(40).collect()
-}
+const LIBVIRT: Dialect = Dialect {
+    text: "libvirt's XML",
+    subject: "domain",
+    writer: "`virsh dumpxml`",
+    second: (
+        "<domain",
+        "keep one of them; `virt-install --print-xml` prints two: the guest during the installation and after it (--print-xml 2)",
+    ),
+};
 
 /// Parses a text.
 ///
 /// # Errors
 /// It is not well-formed, or exceeds a limit.
 pub(crate) fn parse(text: &str) -> Result<Document<'_>, Problem> {
-    bounds::check(text)?;
-    let options = ParsingOptions { nodes_limit: MAX_NODES, ..ParsingOptions::default() };
-    Document::parse_with_options(text, options).map_err(|error| problem(text, &error))
-}
-
-fn problem(text: &str, error: &roxmltree::Error) -> Problem {
-    let at = error.pos();
-    let position = format!(" at {at}");
-    let why = error.to_string();
-    let why = why.strip_suffix(&position).unwrap_or(&why);
-    let start = byte_at(text, at.row, at.col);
-    // No element may follow the end of a document.
-    let another = matches!(error, roxmltree::Error::UnknownToken(_));
-    if another && text.get(start..).is_some_and(|rest| rest.starts_with("<domain")) {
-        let what = "a second document starts here, and only one can be read";
-        return Problem::new(start..start + "<domain".len(), what).help(
-            "keep one of them; `virt-install --print-xml` prints two: the guest during the installation and after it (--print-xml 2)",
-        );
-    }
-    let problem = Problem::new(start..start + 1, format!("not well-formed XML: {why}"));
-    match error {
-        roxmltree::Error::UnknownEntityReference(..) => problem.help(
-            "without a document type the only entities are &amp; &lt; &gt; &quot; &apos; and numbers such as &#233;",
-        ),
-        _ => problem,
-    }
-}
-
-/// The byte position of a line and a column, which are counted from 1 in characters.
-fn byte_at(text: &str, row: u32, column: u32) -> usize {
-    let nth = |number: u32| usize::try_from(number.saturating_sub(1)).unwrap_or(usize::MAX);
-    let line: usize = text.split_inclusive('\n').take(nth(row)).map(str::len).sum();
-    let before = text.get(line..).unwrap_or_default().chars().take(nth(column));
-    line + before.map(char::len_utf8).sum::<usize>()
+    crate::xml::parse(text, &LIBVIRT)
 }
 
 /// Whether a node is an element with this name. libvirt's own elements are in no namespace.
 pub(crate) fn is(node: Node<'_>, name: &str) -> bool {
     node.is_element() && node.tag_name().namespace().is_none() && node.tag_name().name() == name
-}
-
-/// The child elements.
-pub(super) fn elements<'d>(node: Node<'d>) -> impl Iterator<Item = Node<'d>> {
-    node.children().filter(Node::is_element)
 }
 
 /// The child elements with this name.
@@ -99,38 +37,4 @@ pub(crate) fn all<'d>(node: Node<'d>, name: &str) -> impl Iterator<Item = Node<'
 /// The first child element with this name.
 pub(crate) fn child<'d>(node: Node<'d>, name: &str) -> Option<Node<'d>> {
     all(node, name).next()
-}
-
-/// The attribute with this name.
-pub(super) fn attr<'d>(node: Node<'d>, name: &str) -> Option<Attr<'d>> {
-    let attribute = node.attribute_node(name)?;
-    let range = attribute.range();
-    // Neither the name nor the equals sign contains a quote, so the first quote opens the value.
-    let text = node.document().input_text().get(range.clone()).unwrap_or_default();
-    let open = text.find(['"', '\'']).unwrap_or(0) + 1;
-    let end = range.end.saturating_sub(1);
-    Some(Attr { value: attribute.value(), span: (range.start + open).min(end)..end })
-}
-
-/// All text in an element, trimmed. Comments in between are ignored.
-pub(crate) fn content(node: Node<'_>) -> String {
-    let texts = node.children().filter(Node::is_text).filter_map(|text| text.text());
-    texts.collect::<String>().trim().to_owned()
-}
-
-/// The position of an element's opening tag.
-pub(super) fn tag(node: Node<'_>) -> Range<usize> {
-    let range = node.range();
-    let text = node.document().input_text();
-    let after = node.attributes().map(|attribute| attribute.range().end).max();
-    // Attribute values may contain `>`. After the last of them, the first `>` ends the tag.
-    let from = after.unwrap_or(range.start);
-    let end = text.get(from..range.end).and_then(|rest| rest.find('>'));
-    range.start..end.map_or(range.end, |found| from + found + 1)
-}
-
-/// Whether an element has the form `<devices/>`.
-pub(super) fn is_self_closing(node: Node<'_>) -> bool {
-    let tag = tag(node);
-    node.document().input_text().get(tag).is_some_and(|text| text.ends_with("/>"))
 }

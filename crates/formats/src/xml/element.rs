@@ -4,15 +4,15 @@ use std::fmt::Write;
 
 /// An element to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Element {
-    pub(super) name: &'static str,
-    pub(super) attributes: Vec<(&'static str, String)>,
-    pub(super) content: Content,
+pub(crate) struct Element {
+    pub(crate) name: &'static str,
+    pub(crate) attributes: Vec<(&'static str, String)>,
+    pub(crate) content: Content,
 }
 
 /// The content of an element.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Content {
+pub(crate) enum Content {
     /// Child elements, possibly none.
     Elements(Vec<Element>),
     /// Text.
@@ -21,40 +21,40 @@ pub(super) enum Content {
 
 /// The style of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Style {
+pub(crate) struct Style {
     /// The quote around attribute values.
-    pub(super) quote: char,
+    pub(crate) quote: char,
     /// One level of indentation.
-    pub(super) unit: String,
+    pub(crate) unit: String,
     /// The line ending. Empty if everything is on one line.
-    pub(super) newline: &'static str,
+    pub(crate) newline: &'static str,
 }
 
 impl Style {
     /// libvirt's style.
-    pub(super) fn libvirt() -> Style {
+    pub(crate) fn libvirt() -> Style {
         Style { quote: '\'', unit: "  ".to_owned(), newline: "\n" }
     }
 }
 
 impl Element {
-    pub(super) fn new(name: &'static str) -> Element {
+    pub(crate) fn new(name: &'static str) -> Element {
         Element { name, attributes: Vec::new(), content: Content::Elements(Vec::new()) }
     }
 
     /// An element that contains text.
-    pub(super) fn text(name: &'static str, text: impl Into<String>) -> Element {
+    pub(crate) fn text(name: &'static str, text: impl Into<String>) -> Element {
         Element { content: Content::Text(text.into()), ..Element::new(name) }
     }
 
     /// Adds an attribute.
-    pub(super) fn with(mut self, name: &'static str, value: impl ToString) -> Element {
+    pub(crate) fn with(mut self, name: &'static str, value: impl ToString) -> Element {
         self.attributes.push((name, value.to_string()));
         self
     }
 
     /// Adds child elements.
-    pub(super) fn and(mut self, child: impl IntoIterator<Item = Element>) -> Element {
+    pub(crate) fn and(mut self, child: impl IntoIterator<Item = Element>) -> Element {
         if let Content::Elements(elements) = &mut self.content {
             elements.extend(child);
         }
@@ -62,14 +62,14 @@ impl Element {
     }
 
     /// The key by which elements are grouped: the name, and for controllers also the type.
-    pub(super) fn group(&self) -> (&'static str, Option<&str>) {
+    pub(crate) fn group(&self) -> (&'static str, Option<&str>) {
         let kind = self.attributes.iter().find(|(name, _)| *name == "type");
         let kind = kind.filter(|_| self.name == "controller").map(|(_, kind)| kind.as_str());
         (self.name, kind)
     }
 
     /// The element as text, without the indentation of its first line and the ending of its last.
-    pub(super) fn render(&self, style: &Style, indent: &str) -> String {
+    pub(crate) fn render(&self, style: &Style, indent: &str) -> String {
         let mut out = String::new();
         self.write(&mut out, style, indent);
         out
@@ -113,7 +113,7 @@ impl Element {
 
     /// Whether XML can express all of it. XML has no control characters other than tab and line
     /// ends.
-    pub(super) fn is_expressible(&self) -> bool {
+    pub(crate) fn is_expressible(&self) -> bool {
         let good = |text: &str| text.chars().all(is_char);
         self.attributes.iter().all(|(_, value)| good(value))
             && match &self.content {
@@ -130,7 +130,7 @@ const fn is_char(char: char) -> bool {
 
 /// Escapes what would be markup. In an attribute this includes its quote, and the characters that a
 /// parser would normalize to spaces.
-pub(super) fn escaped(text: &str, quote: Option<char>) -> String {
+pub(crate) fn escaped(text: &str, quote: Option<char>) -> String {
     let mut out = String::with_capacity(text.len());
     for char in text.chars() {
         match char {

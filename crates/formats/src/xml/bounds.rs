@@ -2,9 +2,10 @@
 //!
 //! A parser's work is not always proportional to the text: it compares the attributes of an element
 //! pairwise, and every element sees all namespaces around it. One quick pass over the tags
-//! therefore comes first and refuses what no domain has. Syntax errors are left to the parser,
-//! which reports them better.
+//! therefore comes first and refuses what no guest's file has. Syntax errors are left to the
+//! parser, which reports them better.
 
+use super::Dialect;
 use crate::error::Problem;
 use crate::length;
 
@@ -27,19 +28,22 @@ const MAX_NAMESPACES: usize = 64;
 ///
 /// # Errors
 /// It exceeds a limit, has a document type, or declares an encoding other than UTF-8 and ASCII.
-pub(super) fn check(text: &str) -> Result<(), Problem> {
-    length::check(text, "libvirt's XML")?;
+pub(super) fn check(text: &str, dialect: &Dialect) -> Result<(), Problem> {
+    length::check(text, dialect.text)?;
     for mark in ["<", "="] {
         if let Some((at, _)) = text.match_indices(mark).nth(MAX_MARKS) {
             return Err(Problem::new(
                 at..at + 1,
-                format!("this is more than {MAX_MARKS} times `{mark}`: no domain has this many"),
+                format!(
+                    "this is more than {MAX_MARKS} times `{mark}`: no {} has this many",
+                    dialect.subject
+                ),
             ));
         }
     }
     check_encoding(text)?;
     let (mut at, mut depth, mut namespaces) = (0, 0_usize, 0);
-    while let Some(next) = next_markup(text, at)? {
+    while let Some(next) = next_markup(text, at, dialect)? {
         at = next.end;
         match next.shape {
             Shape::Other => {}
@@ -116,7 +120,7 @@ enum Shape {
 ///
 /// # Errors
 /// It is a document type.
-fn next_markup(text: &str, at: usize) -> Result<Option<Markup>, Problem> {
+fn next_markup(text: &str, at: usize, dialect: &Dialect) -> Result<Option<Markup>, Problem> {
     let Some(start) = text.get(at..).and_then(|rest| rest.find('<')).map(|found| at + found) else {
         return Ok(None);
     };
@@ -133,9 +137,9 @@ fn next_markup(text: &str, at: usize) -> Result<Option<Markup>, Problem> {
         _ if rest.starts_with("<?") => other(until("<?", "?>")),
         _ if rest.starts_with("<!DOCTYPE") => Err(Problem::new(
             start..start + "<!DOCTYPE".len(),
-            "a document type is not allowed in a domain",
+            format!("a document type is not allowed in a {}", dialect.subject),
         )
-        .help("remove the <!DOCTYPE ...>; `virsh dumpxml` does not write one")),
+        .help(format!("remove the <!DOCTYPE ...>; {} does not write one", dialect.writer))),
         _ if rest.starts_with("<!") => Ok(None),
         _ if rest.starts_with("</") => {
             Ok(until("</", ">").map(|end| Markup { start, end, shape: Shape::Close }))
