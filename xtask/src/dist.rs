@@ -61,6 +61,7 @@ pub(crate) const PACKAGES: [Package; 3] = [
             "docs/pictures.md",
             "docs/coming-from-incus.md",
             "docs/coming-from-qm.md",
+            "docs/coming-from-vboxmanage.md",
             "docs/coming-from-qvm-usb.md",
             "docs/coming-from-virsh.md",
             "docs/coming-from-xl.md",

@@ -110,14 +110,14 @@ pub(crate) enum Command {
         #[arg(long, conflicts_with = "tree")]
         svg: bool,
         /// The domain: qemu:SOCKET, libvirt:NAME, xen:NAME, sim:FILE, a recorded name, or a file
-        /// (.toml, .xml, .cfg, .json, .vmx, .conf) [default: all recorded domains]
+        /// (.toml, .xml, .cfg, .json, .vmx, .vbox, .conf) [default: all recorded domains]
         domain: Option<String>,
     },
     /// Show what `apply` would do, or the hardware of a guest that is started with a file
     #[command(after_help = help::PLAN)]
     Plan {
-        /// A spec (a TOML file), another tool's configuration (.xml, .cfg, .json, .vmx, .conf), or
-        /// a domain, to show what would be restored for it
+        /// A spec (a TOML file), another tool's configuration (.xml, .cfg, .json, .vmx, .vbox,
+        /// .conf), or a domain, to show what would be restored for it
         #[arg(value_name = "SPEC|DOMAIN")]
         target: String,
         /// Exit with 2 if there are changes, for scripts
@@ -227,7 +227,8 @@ pub(crate) enum Command {
     #[command(after_help = help::CONVERT)]
     Convert {
         /// The configuration: a spec (.toml), libvirt's (.xml), xl's (.cfg), libxl's JSON (.json),
-        /// VMware's (.vmx) or Proxmox VE's (.conf); or a domain that is running or recorded
+        /// VMware's (.vmx), VirtualBox's (.vbox) or Proxmox VE's (.conf); or a domain that is
+        /// running or recorded
         #[arg(value_name = "FILE|DOMAIN")]
         file: String,
         /// The format to write
@@ -248,7 +249,8 @@ pub(crate) enum Command {
     #[command(after_help = help::QEMU_ARGS)]
     QemuArgs {
         /// The configuration: a spec (.toml), libvirt's (.xml), xl's (.cfg), libxl's JSON (.json),
-        /// VMware's (.vmx) or Proxmox VE's (.conf); or a domain that is running or recorded
+        /// VMware's (.vmx), VirtualBox's (.vbox) or Proxmox VE's (.conf); or a domain that is
+        /// running or recorded
         #[arg(value_name = "SPEC|DOMAIN")]
         spec: String,
         /// Add N empty PCI Express root ports, for controllers that are added later (q35 needs
@@ -339,7 +341,7 @@ pub(crate) enum ControllerCommand {
     #[command(after_help = help::CONTROLLER_REMOVE, aliases = ["detach", "unplug", "delete", "del", "rm"])]
     Remove {
         /// The domain: qemu:SOCKET, libvirt:NAME, xen:NAME, sim:FILE, a recorded name, or a file
-        /// (.toml, .xml, .cfg, .json, .vmx, .conf)
+        /// (.toml, .xml, .cfg, .json, .vmx, .vbox, .conf)
         domain: String,
         /// The controller, by its name (hci0) or its index (0)
         controller: ControllerRef,
@@ -351,7 +353,7 @@ pub(crate) enum ControllerCommand {
     #[command(after_help = help::CONTROLLER_LIST, aliases = ["ls", "show"])]
     List {
         /// The domain: qemu:SOCKET, libvirt:NAME, xen:NAME, sim:FILE, a recorded name, or a file
-        /// (.toml, .xml, .cfg, .json, .vmx, .conf)
+        /// (.toml, .xml, .cfg, .json, .vmx, .vbox, .conf)
         domain: String,
     },
 }
@@ -359,7 +361,7 @@ pub(crate) enum ControllerCommand {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ControllerAdd {
     /// The domain: qemu:SOCKET, libvirt:NAME, xen:NAME, sim:FILE, a recorded name, or a file
-    /// (.toml, .xml, .cfg, .json, .vmx, .conf)
+    /// (.toml, .xml, .cfg, .json, .vmx, .vbox, .conf)
     pub(crate) domain: String,
     /// Its name [default: hciN, for pv pvN]
     #[arg(long)]
@@ -393,7 +395,7 @@ pub(crate) enum DeviceCommand {
     #[command(after_help = help::DEVICE_REMOVE, aliases = ["detach", "unplug", "delete", "del", "rm"])]
     Remove {
         /// The domain: qemu:SOCKET, libvirt:NAME, xen:NAME, sim:FILE, a recorded name, or a file
-        /// (.toml, .xml, .cfg, .json, .vmx, .conf)
+        /// (.toml, .xml, .cfg, .json, .vmx, .vbox, .conf)
         domain: String,
         /// The devices: names, selectors, or CONTROLLER:PORT. All or none are detached
         #[arg(required = true, value_name = "DEVICE")]
@@ -410,7 +412,7 @@ pub(crate) enum DeviceCommand {
     #[command(after_help = help::DEVICE_LIST, aliases = ["ls", "show"])]
     List {
         /// The domain: qemu:SOCKET, libvirt:NAME, xen:NAME, sim:FILE, a recorded name, or a file
-        /// (.toml, .xml, .cfg, .json, .vmx, .conf)
+        /// (.toml, .xml, .cfg, .json, .vmx, .vbox, .conf)
         domain: String,
     },
 }
@@ -418,7 +420,7 @@ pub(crate) enum DeviceCommand {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DeviceAdd {
     /// The domain: qemu:SOCKET, libvirt:NAME, xen:NAME, sim:FILE, a recorded name, or a file
-    /// (.toml, .xml, .cfg, .json, .vmx, .conf)
+    /// (.toml, .xml, .cfg, .json, .vmx, .vbox, .conf)
     pub(crate) domain: String,
     /// The devices: selectors of host devices, or emulated devices; see below. All or none are
     /// attached
@@ -451,7 +453,7 @@ pub(crate) struct DeviceAdd {
 #[command(group = ArgGroup::new("destination").args(["controller", "port"]).required(true).multiple(true))]
 pub(crate) struct DeviceMove {
     /// The domain: qemu:SOCKET, libvirt:NAME, xen:NAME, sim:FILE, a recorded name, or a file
-    /// (.toml, .xml, .cfg, .json, .vmx, .conf)
+    /// (.toml, .xml, .cfg, .json, .vmx, .vbox, .conf)
     pub(crate) domain: String,
     /// The device: a name, a selector, or CONTROLLER:PORT
     pub(crate) device: String,
@@ -647,9 +649,11 @@ fn tool() -> impl TypedValueParser<Value = Tool> {
 }
 
 fn hypervisor() -> impl TypedValueParser<Value = Hypervisor> {
-    PossibleValuesParser::new(["kvm", "xen", "vmware"]).map(|name| match name.as_str() {
+    let names = PossibleValuesParser::new(["kvm", "xen", "vmware", "virtualbox"]);
+    names.map(|name| match name.as_str() {
         "xen" => Hypervisor::Xen,
         "vmware" => Hypervisor::Vmware,
+        "virtualbox" => Hypervisor::VirtualBox,
         _ => Hypervisor::Qemu,
     })
 }

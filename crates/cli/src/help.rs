@@ -11,9 +11,9 @@ DOMAIN, a virtual machine:
   pve:VMID      a Proxmox VE guest on this node, running or not
   sim:FILE      a simulated hypervisor in a file, for trying things out
   FILE          a guest that does not run, by its configuration: .toml (a spec),
-                .xml (libvirt), .cfg (xl), .json (libxl), .vmx (VMware), .conf
-                (Proxmox VE), .args (a QEMU command line); or any file, with
-                --from FORMAT
+                .xml (libvirt), .cfg (xl), .json (libxl), .vmx (VMware), .vbox
+                (VirtualBox), .conf (Proxmox VE), .args (a QEMU command line);
+                or any file, with --from FORMAT
   NAME          the guest's own name (QEMU's -name), or the `domain` of a spec
                 that was applied
 
@@ -61,7 +61,7 @@ Examples:
   vusb controller add sim:play.json --dry-run            changes nothing
 
 In another tool's file, the defaults are those of that tool: libvirt's model for the machine, \
-xl's 8 ports, VMware's xHCI.
+xl's 8 ports, VMware's or VirtualBox's xHCI.
 
 A Xen PV or PVH guest gets a pv controller, which the vusb-backend of the backend domain serves. \
 An HVM guest gets an emulated controller by default. A pv controller carries only devices of its \
@@ -458,7 +458,7 @@ Express root port: see `vusb qemu-args --spare-slots`.
 
 The second table shows the name of each model: for QEMU's -device, for xl's usbctrl (type and \
 version), for libvirt, as the key of a VMX file, and for VBoxManage. The controllers of VMware \
-and VirtualBox are similar to these models, not identical.
+and VirtualBox are similar to these models, not identical. VirtualBox's OHCI and EHCI have 12 ports.
 
 With DOMAIN, the tables show which controllers and devices this guest can be given now, which from \
 its next start, and why not. A file and a guest that does not run get everything at the next start.
@@ -497,7 +497,8 @@ Examples:
   vusb convert qemu:/run/web1.qmp --to libvirt
   virsh dumpxml web1 | vusb convert /dev/stdin --from libvirt --to xl
   vusb convert web1.vmx --to libvirt --for kvm --nearest > web1.xml
-  vusb convert web1.vmx --to xl --lossy > web1.cfg";
+  vusb convert web1.vmx --to xl --lossy > web1.cfg
+  vusb convert web1.vbox --to libvirt --for kvm --nearest > web1.xml";
 
 /// `vusb qemu-args --help`.
 pub(crate) const QEMU_ARGS: &str = "\

@@ -26,8 +26,11 @@ mod file;
 mod parsed;
 pub(crate) mod pmxcfs;
 mod scheme;
+mod tool_processes;
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use vusb_formats::config::{Edit, Inexpressible};
@@ -60,6 +63,8 @@ pub struct ConfigFile {
     format: Format,
     lookup: HostLookup,
     limits: Limits,
+    /// The root of the file system that has `/proc`.
+    root: PathBuf,
     /// Whether the file will be edited, and stays locked from the first observation on.
     is_edited: bool,
     lock: Option<EditLock>,
@@ -79,6 +84,7 @@ impl ConfigFile {
             format,
             lookup,
             limits,
+            root: PathBuf::from("/"),
             is_edited: false,
             lock: None,
             parsed: None,
@@ -91,6 +97,20 @@ impl ConfigFile {
     #[must_use]
     pub fn for_edits(self) -> ConfigFile {
         ConfigFile { is_edited: true, ..self }
+    }
+
+    /// Checks that no process of the format's tool would overwrite an edit.
+    fn check_processes(&self) -> Result<(), Error> {
+        let Some(tool) = self.format.processes(&self.parsed()?.text) else { return Ok(()) };
+        let owner = fs::metadata(&self.path).map(|it| it.uid());
+        let owner = owner.map_err(|error| file::failed("reading", &self.path, &error))?;
+        match tool_processes::holder(&self.root, owner, &tool) {
+            None => Ok(()),
+            Some(holder) => {
+                let why = tool_processes::refusal(&holder, &tool).into();
+                Err(Error::Busy { domain: self.origin(), why })
+            }
+        }
     }
 
     /// Locks the file, unless this driver has already locked it.
@@ -223,6 +243,7 @@ impl ConfigFile {
             Some((checked, text)) if checked == steps => text,
             _ => self.edited(steps)?,
         };
+        self.check_processes()?;
         let before = self.parsed()?.text.clone();
         let path = self.path.clone();
         file::replace(&path, self.lock()?, &before, &new)
@@ -268,6 +289,7 @@ impl Driver for ConfigFile {
 
     /// Finds the new text without writing it.
     fn check(&mut self, steps: &[Step]) -> Result<(), Error> {
+        self.check_processes()?;
         self.checked = Some((steps.to_vec(), self.edited(steps)?));
         Ok(())
     }
@@ -296,5 +318,56 @@ impl Driver for ConfigFile {
 impl AllAtOnce for ConfigFile {
     fn perform_all(&mut self, steps: &[Step]) -> Result<(), Error> {
         self.write(steps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vusb_formats::Formats;
+    use vusb_model::address::Index;
+    use vusb_model::hardware::Controller;
+    use vusb_model::models::Model;
+
+    use super::*;
+
+    const MACHINE: &str = "<VirtualBox xmlns='http://www.virtualbox.org/' version='1.19-linux'>\
+        <Machine uuid='{0b2a46ca-c48e-4706-bf7b-cef2c43ff445}' name='web1'>\
+        <Hardware><Memory RAMSize='64'/></Hardware></Machine></VirtualBox>";
+
+    /// Adds a controller to a machine of VirtualBox, while a process has this command line.
+    fn edit_while(command_line: &str) -> (Result<(), Error>, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let process = folder.path().join("proc/12");
+        fs::create_dir_all(&process).unwrap();
+        fs::write(process.join("cmdline"), command_line).unwrap();
+        let path = folder.path().join("web1.vbox");
+        fs::write(&path, MACHINE).unwrap();
+        let format = Formats::builtin().named("vbox").unwrap();
+        let limits = std::time::Duration::from_secs(5).into();
+        let file = ConfigFile::at(&path, format, Box::new(|_| None), limits);
+        let mut file = ConfigFile { root: folder.path().to_owned(), ..file.for_edits() };
+        file.observe(&Hardware::new()).unwrap();
+        let ports = Model::QemuXhci.virtualbox_ports().unwrap();
+        let name = "hci0".parse().unwrap();
+        let controller = Controller::new(Index::ZERO, name, Model::QemuXhci, ports);
+        let step = Step::AddController(controller);
+        let checked = file.check(std::slice::from_ref(&step)).and_then(|()| file.perform(&step));
+        (checked, fs::read_to_string(&path).unwrap())
+    }
+
+    #[test]
+    fn a_file_is_not_edited_while_a_process_would_overwrite_it() {
+        let (edited, text) = edit_while("/usr/lib/virtualbox/VBoxManage\0list\0vms\0");
+        assert!(edited.is_ok() && text.contains("XHCI"), "{edited:?}: {text}");
+        for (command_line, why) in [
+            ("VBoxHeadless\0--startvm\0web1\0", "process 12 runs the guest"),
+            ("VBoxSVC\0--auto-shutdown\0", "VBoxSVC (process 12) has the file in memory"),
+        ] {
+            let (edited, text) = edit_while(command_line);
+            let error = edited.unwrap_err();
+            assert!(matches!(error, Error::Busy { .. }), "{error}");
+            assert!(error.to_string().contains(why), "{error}");
+            assert_eq!(text, MACHINE);
+        }
     }
 }

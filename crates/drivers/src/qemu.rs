@@ -213,7 +213,10 @@ impl Qemu {
             Support::Cold { why } | Support::Unsupported { why } => refuse(why),
         };
         match step {
-            Step::AddController(controller) => supported(self.features.model(controller.model)),
+            Step::AddController(controller) => match arguments::other_ports(controller) {
+                Some(why) => refuse(why),
+                None => supported(self.features.model(controller.model)),
+            },
             Step::RemoveController(controller) if controller.model.is_built_in() => {
                 refuse("it is part of the machine, or was added by another tool".to_owned())
             }

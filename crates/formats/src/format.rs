@@ -70,7 +70,7 @@ pub trait ConfigFormat: Send + Sync + fmt::Debug {
 
     /// The hypervisors on which the format's tool starts guests. The first is the usual one.
     fn hypervisors(&self) -> &'static [Hypervisor] {
-        &[Hypervisor::Qemu, Hypervisor::Xen, Hypervisor::Vmware]
+        &[Hypervisor::Qemu, Hypervisor::Xen, Hypervisor::Vmware, Hypervisor::VirtualBox]
     }
 
     /// The index of the controller that a guest is started with, if the format numbers the others
@@ -112,9 +112,55 @@ pub trait ConfigFormat: Send + Sync + fmt::Debug {
     /// position.
     fn edit(&self, text: &str, edits: &[Edit<'_>]) -> Result<String, Inexpressible>;
 
+    /// The processes of the format's tool that would overwrite an edit of this text. `None` if the
+    /// tool has no such processes, or the text cannot be read.
+    fn processes(&self, _text: &str) -> Option<ToolProcesses> {
+        None
+    }
+
     /// Generates a whole configuration with this hardware, and lists what the format cannot
     /// express.
     fn write(&self, guest: &Guest, hardware: &Hardware) -> Generated;
+}
+
+/// Processes of a format's tool that have a configuration in memory: an edit of the file has no
+/// effect on them, and they overwrite it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolProcesses {
+    /// The programs that run guests.
+    pub runners: &'static [&'static str],
+    /// What names the guest on the command line of such a program: its name and its UUID.
+    pub guest: Vec<String>,
+    /// The program that has the configurations of all guests of its user in memory.
+    pub service: &'static str,
+}
+
+/// Why a process of a format's tool would overwrite an edit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldBy {
+    /// It runs the guest.
+    Guest,
+    /// It is the tool's service.
+    Service,
+}
+
+impl ToolProcesses {
+    /// What a process with this command line has to do with the configuration; `None` if nothing.
+    /// The first argument is the program.
+    pub fn held_by(&self, arguments: &[&str]) -> Option<HeldBy> {
+        let (program, arguments) = arguments.split_first()?;
+        let program = program.rsplit('/').next().unwrap_or_default();
+        if program == self.service {
+            return Some(HeldBy::Service);
+        }
+        let is_guest = |argument: &&str| {
+            let value = argument.rsplit_once('=').map_or(*argument, |(_, value)| value);
+            let value = value.trim_matches(['{', '}']);
+            self.guest.iter().any(|guest| guest.eq_ignore_ascii_case(value))
+        };
+        let runs = self.runners.contains(&program) && arguments.iter().any(is_guest);
+        runs.then_some(HeldBy::Guest)
+    }
 }
 
 /// How a format names host devices.
@@ -128,6 +174,8 @@ pub enum HostNaming {
     /// As [`HostNaming::KeepsSelector`], but an address stays an address: the format has no durable
     /// name that means the same.
     AddressKept,
+    /// Only by vendor and product, with or without a serial number. Kept as requested.
+    Id,
     /// Only by bus and address.
     AddressOnly,
     /// By vendor and product, or by bus and port, whichever was requested.
@@ -141,6 +189,7 @@ impl HostNaming {
         match (self, found.bus_address, requested) {
             (HostNaming::AddressOnly, Some(at), _) => Selector::Address(at),
             (HostNaming::AddressKept, _, Selector::Address(at)) => Selector::Address(*at),
+            (HostNaming::Id, _, Selector::Id { .. }) => requested.clone(),
             (HostNaming::IdOrPort, _, Selector::Id { serial: None, .. } | Selector::Port(_)) => {
                 requested.clone()
             }
@@ -169,6 +218,7 @@ pub fn capabilities(hypervisor: &str, guest: &Guest) -> Capabilities {
         Hypervisor::Xen => Ok(()),
         Hypervisor::Qemu => Err("QEMU has no paravirtual USB"),
         Hypervisor::Vmware => Err("VMware has no paravirtual USB"),
+        Hypervisor::VirtualBox => Err("VirtualBox has no paravirtual USB"),
     };
     let support = |model: Model| {
         let can = match model.controller_type() {

@@ -8,6 +8,7 @@
 //! | `xl` | xl's configuration, `xl.cfg(5)` |
 //! | `libxl` | libxl's JSON, as `xl list -l` prints it |
 //! | `vmx` | VMware's configuration |
+//! | `vbox` | VirtualBox's machine settings |
 //! | [`pve`] | Proxmox VE's configuration |
 //! | `qemu_args` | QEMU command lines, which are only read |
 //!
@@ -39,19 +40,21 @@ mod registry;
 pub mod rules;
 pub mod spec;
 pub mod splice;
+mod vbox;
 mod vmx;
 mod vusb;
 mod xl;
 mod xml;
 
 pub use error::{FormatError, Problem};
-pub use format::{ConfigFormat, Format, HostNaming, capabilities};
+pub use format::{ConfigFormat, Format, HeldBy, HostNaming, ToolProcesses, capabilities};
 pub use length::MAX_BYTES;
 pub use libvirt::Libvirt;
 pub use libxl::LibxlJson;
 pub use pve::Pve;
 pub use qemu_args::{PassedThrough, QemuArgs, may_pass_through, passed_through};
 pub use registry::Formats;
+pub use vbox::Vbox;
 pub use vmx::Vmx;
 pub use vusb::VusbSpec;
 pub use xl::Xl;

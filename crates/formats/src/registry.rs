@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::format::{ConfigFormat, Format};
-use crate::{Libvirt, LibxlJson, Pve, QemuArgs, Vmx, VusbSpec, Xl};
+use crate::{Libvirt, LibxlJson, Pve, QemuArgs, Vbox, Vmx, VusbSpec, Xl};
 
 /// A list of formats. Cheap to clone.
 #[derive(Clone)]
@@ -27,6 +27,7 @@ impl Formats {
             Format::new(Vmx),
             Format::new(Pve),
             Format::new(QemuArgs),
+            Format::new(Vbox),
         ];
         Formats(Arc::new(all.into()))
     }

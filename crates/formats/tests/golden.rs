@@ -16,7 +16,8 @@
 //!
 //! Circumstances:
 //!
-//! * `#! hypervisor: QEMU`, `Xen` or `VMware`: whose guest it is. Every case has this.
+//! * `#! hypervisor: QEMU`, `Xen`, `VMware` or `VirtualBox`: whose guest it is. Every case has
+//!   this.
 //! * `#! caps: NAME`: see [`capabilities`]; the default is `everything`.
 //! * `#! base: NAME`: the guest already has the result of that other file.
 //! * `#! host: SELECTOR SPEEDS`: a host device that is plugged in.
@@ -45,6 +46,10 @@ use vusb_model::refusal::{Category, Refusal};
 use vusb_model::resolve::{Placed, Resolved, resolve};
 use vusb_model::spec::Spec;
 use vusb_model::speed::{Speed, SpeedSet};
+
+/// Every hypervisor.
+const HYPERVISORS: [Hypervisor; 4] =
+    [Hypervisor::Qemu, Hypervisor::Xen, Hypervisor::Vmware, Hypervisor::VirtualBox];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -108,8 +113,7 @@ impl Golden {
     fn hypervisor(&self) -> Hypervisor {
         let mut names = self.circumstances("hypervisor");
         let name = names.next().unwrap_or_else(|| panic!("{} has no hypervisor", self.name));
-        let all = [Hypervisor::Qemu, Hypervisor::Xen, Hypervisor::Vmware];
-        all.into_iter().find(|hypervisor| hypervisor.to_string() == name).expect(name)
+        HYPERVISORS.into_iter().find(|hypervisor| hypervisor.to_string() == name).expect(name)
     }
 
     fn resolve(&self) -> Result<Resolved, Refusal> {
@@ -424,18 +428,16 @@ fn golden_files_cover_models_kinds_refusals_and_profiles() {
     // The cases of libvirt are in `crates/model/tests/libvirt/cases`.
     let with_golden_files = Profile::ALL.into_iter().filter(|profile| *profile != Profile::Libvirt);
     assert_eq!(profiles, with_golden_files.collect());
-    assert_eq!(
-        hypervisors,
-        BTreeSet::from([Hypervisor::Qemu, Hypervisor::Xen, Hypervisor::Vmware])
-    );
+    assert_eq!(hypervisors, BTreeSet::from(HYPERVISORS));
 }
 
-/// The rules of `vusb-1` and of `vmx` do not depend on the hypervisor, but only on what it can do.
+/// The rules of `vusb-1`, `vmx` and `vbox` do not depend on the hypervisor, but only on what it can
+/// do.
 #[test]
 fn own_profiles_do_not_depend_on_the_hypervisor() {
     for golden in Golden::all().into_iter().filter(|golden| golden.spec().profile.is_own()) {
         let result = golden.resolve();
-        for hypervisor in [Hypervisor::Qemu, Hypervisor::Xen, Hypervisor::Vmware] {
+        for hypervisor in HYPERVISORS {
             assert_eq!(golden.resolve_on(hypervisor), result, "{} on {hypervisor}", golden.name);
         }
     }

@@ -140,7 +140,7 @@ fn a_format_is_found_by_name_by_path_and_by_content() {
     let formats = with_toy();
     assert_eq!(
         formats.names(),
-        ["vusb", "libvirt", "xl", "json", "vmx", "pve", "qemu-args", "toy"]
+        ["vusb", "libvirt", "xl", "json", "vmx", "pve", "qemu-args", "vbox", "toy"]
     );
     let path = |path: &str| formats.for_path(Path::new(path)).map(|it| it.to_string());
     assert_eq!(path("web1.toy").as_deref(), Some("toy"));
@@ -278,6 +278,7 @@ fn host_devices_are_named_as_the_format_can_name_them() {
         (HostNaming::Durable, &path, &path, &id),
         (HostNaming::KeepsSelector, &path, &path, &id),
         (HostNaming::AddressKept, &address, &path, &id),
+        (HostNaming::Id, &path, &id, &id),
         (HostNaming::AddressOnly, &address, &address, &id),
         (HostNaming::IdOrPort, &path, &id, &id),
     ] {

@@ -42,6 +42,8 @@ pub enum Hypervisor {
     Xen,
     /// VMware.
     Vmware,
+    /// VirtualBox.
+    VirtualBox,
 }
 
 impl fmt::Display for Hypervisor {
@@ -50,6 +52,7 @@ impl fmt::Display for Hypervisor {
             Hypervisor::Qemu => "QEMU",
             Hypervisor::Xen => "Xen",
             Hypervisor::Vmware => "VMware",
+            Hypervisor::VirtualBox => "VirtualBox",
         })
     }
 }

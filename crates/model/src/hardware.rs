@@ -410,6 +410,7 @@ fn check_ports(controller: &Controller) -> Result<(), Refusal> {
         can.contains(&ports.count())
     } else {
         can.contains(&ports.count()) && ports.usb3() == 0
+            || controller.model.virtualbox_ports() == Some(ports)
     };
     if good {
         Ok(())

@@ -7,7 +7,8 @@
 //!
 //! Port counts: UHCI 2 (UHCI 1.1, section 2.1.7, and QEMU's `NB_PORTS`), OHCI 3 (QEMU's `pci-ohci`
 //! default), EHCI 6 (QEMU's `NB_PORTS` in `hcd-ehci.h`), xHCI 1 to 15 (`XHCI_MAXPORTS_2` and `_3`
-//! in QEMU's `hcd-xhci.h`), PVUSB 1 to 31 (`USBIF_MAX_PORTNR` in Xen's `usbif.h`).
+//! in QEMU's `hcd-xhci.h`), PVUSB 1 to 31 (`USBIF_MAX_PORTNR` in Xen's `usbif.h`). VirtualBox's
+//! controllers have other numbers: [`Model::virtualbox_ports`].
 
 use std::fmt;
 use std::num::NonZeroU8;
@@ -265,6 +266,26 @@ impl Model {
     /// The numbers of ports that a controller of this model can have.
     pub const fn port_range(self) -> RangeInclusive<u8> {
         self.row().ports
+    }
+
+    /// The ports of VirtualBox's controller of this model, which cannot be changed. `None` if
+    /// VirtualBox does not have the model.
+    ///
+    /// Sources: VirtualBox's `OHCI_NDP_DEFAULT` (`DevOHCI.cpp`), `EHCI_NDP_DEFAULT`
+    /// (`DevEHCI.cpp`), `XHCI_NDP_20_DEFAULT` and `XHCI_NDP_30_DEFAULT` (`DevXHCI.cpp`). The
+    /// specifications allow 15 ports of an OHCI and an EHCI. OS X does not take an xHCI with more
+    /// than 15 ports of both kinds together.
+    pub const fn virtualbox_ports(self) -> Option<RootPorts> {
+        match self {
+            Model::PciOhci | Model::Ehci => Some(RootPorts { usb2: 12, usb3: 0 }),
+            Model::QemuXhci => Some(RootPorts { usb2: 8, usb3: 6 }),
+            _ => None,
+        }
+    }
+
+    /// Whether QEMU's controller of this model can have these ports.
+    pub fn is_qemu_ports(self, ports: RootPorts) -> bool {
+        self.port_range().contains(&ports.count())
     }
 
     /// The speeds that the controller itself supports, without companions.

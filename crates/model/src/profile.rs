@@ -35,14 +35,23 @@ pub enum Profile {
     /// module [`crate::resolve::pve_1`].
     #[serde(rename = "pve-1")]
     Pve1,
+    /// This project's own rules for VirtualBox guests: the module [`crate::resolve::vbox`].
+    #[serde(rename = "vbox")]
+    Vbox,
 }
 
 impl Profile {
     /// Every profile.
-    pub const ALL: [Profile; 5] =
-        [Profile::Vusb1, Profile::Libxl, Profile::Libvirt, Profile::Vmx, Profile::Pve1];
+    pub const ALL: [Profile; 6] = [
+        Profile::Vusb1,
+        Profile::Libxl,
+        Profile::Libvirt,
+        Profile::Vmx,
+        Profile::Pve1,
+        Profile::Vbox,
+    ];
 
-    /// Its name: `vusb-1`, `libxl`, `libvirt`, `vmx`, `pve-1`.
+    /// Its name: `vusb-1`, `libxl`, `libvirt`, `vmx`, `pve-1`, `vbox`.
     pub const fn name(self) -> &'static str {
         match self {
             Profile::Vusb1 => "vusb-1",
@@ -50,6 +59,7 @@ impl Profile {
             Profile::Libvirt => "libvirt",
             Profile::Vmx => "vmx",
             Profile::Pve1 => "pve-1",
+            Profile::Vbox => "vbox",
         }
     }
 
@@ -57,7 +67,7 @@ impl Profile {
     /// both, counts as another tool's. This project's rules choose ports by the speeds of devices.
     /// The result of another tool's rules does not depend on what is plugged into this machine.
     pub const fn is_own(self) -> bool {
-        matches!(self, Profile::Vusb1 | Profile::Vmx)
+        matches!(self, Profile::Vusb1 | Profile::Vmx | Profile::Vbox)
     }
 
     /// The kind of a new device. An input device gets the speed that the profile gives to input
@@ -85,7 +95,7 @@ impl fmt::Display for Profile {
 
 /// Text that is not a profile.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("`{0}` is not a profile: the profiles are vusb-1, libxl, libvirt, vmx and pve-1")]
+#[error("`{0}` is not a profile: the profiles are vusb-1, libxl, libvirt, vmx, pve-1 and vbox")]
 pub struct ProfileError(String);
 
 impl FromStr for Profile {

@@ -16,6 +16,7 @@
 //! |---|---|
 //! | `vusb-1` | [`vusb_1`] |
 //! | `vmx` | [`vmx`] |
+//! | `vbox` | [`vbox`] |
 //! | `libxl` | [`libxl`] |
 //! | `libvirt` | [`libvirt`] |
 //! | `pve-1` | [`pve_1`] |
@@ -29,6 +30,7 @@ pub mod libxl;
 mod port_allocator;
 pub mod pve_1;
 mod refused;
+pub mod vbox;
 pub mod vmx;
 pub mod vusb_1;
 
@@ -84,6 +86,7 @@ pub fn resolve(
     match spec.profile {
         Profile::Vusb1 => vusb_1::resolve(base, spec, capabilities),
         Profile::Vmx => vmx::resolve(base, spec, capabilities),
+        Profile::Vbox => vbox::resolve(base, spec, capabilities),
         Profile::Libxl => libxl::resolve(base, spec, capabilities),
         Profile::Libvirt => libvirt::resolve(base, spec, capabilities),
         Profile::Pve1 => pve_1::resolve(base, spec, capabilities),

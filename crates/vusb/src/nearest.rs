@@ -625,7 +625,7 @@ mod tests {
         fn every_device_arrives_or_is_listed(hardware in hardware(), pv in any::<bool>()) {
             let (context, options) = (context(), Options::default());
             let call = Call::new(&context, &options);
-            for format in ["libvirt", "xl", "vmx", "vusb"] {
+            for format in ["libvirt", "xl", "vmx", "vbox", "vusb"] {
                 let format = Formats::builtin().named(format).unwrap();
                 let hypervisors = format.hypervisors();
                 let to = if pv { hypervisors[hypervisors.len() - 1] } else { hypervisors[0] };

@@ -251,3 +251,80 @@ fn the_nearest_hardware_leaves_no_device_out() {
     assert_eq!(lossy.code, 0, "{lossy:?}");
     lossy.says("lost: usb-disk1").says("change: usb");
 }
+
+/// A machine of VirtualBox: a tablet and a host device.
+const VBOX: &str = "\
+<?xml version=\"1.0\"?>
+<VirtualBox xmlns=\"http://www.virtualbox.org/\" version=\"1.19-linux\">
+  <Machine uuid=\"{2a1b5b0e-3c6f-4c1d-9a55-0d7c7a0c2f11}\" name=\"v1\" OSType=\"Other_64\">
+    <Hardware>
+      <CPU count=\"2\"/>
+      <Memory RAMSize=\"512\"/>
+      <HID Pointing=\"USBTablet\"/>
+      <USB>
+        <Controllers>
+          <Controller name=\"OHCI\" type=\"OHCI\"/>
+          <Controller name=\"EHCI\" type=\"EHCI\"/>
+        </Controllers>
+        <DeviceFilters>
+          <DeviceFilter name=\"stick\" active=\"true\" vendorId=\"1234\" productId=\"5678\" port=\"2\"/>
+        </DeviceFilters>
+      </USB>
+    </Hardware>
+  </Machine>
+</VirtualBox>
+";
+
+#[test]
+fn a_machine_of_virtualbox_becomes_a_spec_and_comes_back() {
+    let env = Environment::new();
+    env.write("v.vbox", &VBOX.replace(" port=\"2\"", ""));
+    let spec = env.run("convert v.vbox --to vusb");
+    assert_eq!(spec.code, 0, "{spec:?}");
+    assert!(spec.stdout.starts_with("profile = \"vbox\"\n"), "{spec:?}");
+    env.write("v.toml", &spec.stdout);
+    let digest = |file: &str| env.run(&format!("digest {file}")).stdout;
+    assert_eq!(digest("v.toml"), digest("v.vbox"));
+    let back = env.run("convert v.toml --to vbox");
+    assert_eq!(back.code, 0, "{back:?}");
+    assert!(back.stdout.contains("<HID Pointing=\"USBTablet\"/>"), "{back:?}");
+    env.write("back.vbox", &back.stdout);
+    assert_eq!(digest("back.vbox"), digest("v.vbox"));
+    // QEMU's OHCI has another number of ports.
+    env.run("qemu-args v.toml").fails(9).says("QEMU's pci-ohci has 3 ports, and this one 12");
+}
+
+#[test]
+fn a_machine_of_virtualbox_moves_to_libvirt_and_to_vmware_and_back() {
+    let env = Environment::new();
+    env.write("v.vbox", VBOX);
+    env.run("convert v.vbox --to libvirt")
+        .fails(9)
+        .says("the 12 ports of hci0 (pci-ohci)")
+        .says("the condition of port 2 of host0");
+    env.write("v.vbox", &VBOX.replace(" port=\"2\"", ""));
+    let kvm = env.run("convert v.vbox --to libvirt --nearest");
+    assert!(kvm.stdout.starts_with("<domain type='kvm'>"), "{kvm:?}");
+    assert!(kvm.stdout.contains("model='pci-ohci'"), "{kvm:?}");
+    assert!(kvm.stdout.contains("<vendor id='0x1234'/>"), "{kvm:?}");
+    kvm.says("a pci-ohci with 12 ports today, a pci-ohci with 3 ports then");
+    env.write("kvm.xml", &kvm.stdout);
+    let back = env.run("convert kvm.xml --to vbox --nearest");
+    assert_eq!(back.code, 0, "{back:?}");
+    for part in ["type=\"OHCI\"", "type=\"EHCI\"", "vendorId=\"1234\"", "USBTablet"] {
+        assert!(back.stdout.contains(part), "{part}: {back:?}");
+    }
+    let vmx = env.run("convert v.vbox --to vmx --nearest");
+    assert_eq!(vmx.code, 0, "{vmx:?}");
+    assert!(vmx.stdout.contains("usb.autoConnect.device0 = \"vid:1234 pid:5678\""), "{vmx:?}");
+    env.write("v.vmx", &vmx.stdout);
+    let again = env.run("convert v.vmx --to vbox --nearest");
+    assert_eq!(again.code, 0, "{again:?}");
+    assert!(again.stdout.contains("vendorId=\"1234\" productId=\"5678\""), "{again:?}");
+    env.write("modern.xml", MODERN);
+    let modern = env.run("convert modern.xml --to vbox --nearest");
+    assert!(modern.stdout.contains("<Controller name=\"xHCI\" type=\"XHCI\"/>"), "{modern:?}");
+    env.run("convert modern.xml --to vbox --for xen")
+        .fails(2)
+        .says("the format vbox is for VirtualBox, not for Xen");
+}

@@ -189,6 +189,53 @@ fn the_printed_location_is_the_one_after_the_edit() {
     env.run("device remove win1.cfg hci0:1").prints("");
 }
 
+/// A machine of VirtualBox, with `hardware` in it.
+fn vbox(hardware: &str) -> String {
+    format!(
+        "<VirtualBox xmlns=\"http://www.virtualbox.org/\" version=\"1.19-linux\">\n<Machine uuid=\"{{2a1b5b0e-3c6f-4c1d-9a55-0d7c7a0c2f11}}\" \
+         name=\"web6\" OSType=\"Other\">\n<Hardware>\n<Memory RAMSize=\"64\"/>\n{hardware}</Hardware>\n</Machine>\n</VirtualBox>\n"
+    )
+}
+
+#[test]
+fn a_machine_of_virtualbox_is_edited_and_gets_its_old_bytes_back() {
+    let env = Environment::new();
+    let before = vbox("");
+    env.write("web6.vbox", &before);
+    env.run("controller add web6.vbox").prints("hci0");
+    assert!(env.read("web6.vbox").contains("<Controller name=\"xHCI\" type=\"XHCI\"/>"));
+    env.run("device add web6.vbox 0781:5581").prints("hci0:1");
+    // VirtualBox attaches input devices first: the printed port is the one after the edit.
+    env.run("device add web6.vbox tablet").prints("hci0:1");
+    env.run("device add web6.vbox tablet --controller hci0 --port 1")
+        .prints("hci0:1")
+        .says("already");
+    let list = env.run("list web6.vbox").stdout;
+    assert!(list.contains("2/8") && list.contains("0781:5581"), "{list}");
+    env.run("device add web6.vbox 1-4").fails(9).says("neither the bus nor the chain of ports");
+    env.run("device add web6.vbox hub").fails(9).says("VirtualBox");
+    env.run("controller add web6.vbox --model ehci").prints("hci1");
+    env.run("controller add web6.vbox --model piix3-uhci").fails(9).says("VirtualBox");
+    env.run("controller remove web6.vbox hci1").prints("");
+    for device in ["tablet0", "0781:5581"] {
+        env.run(&format!("device remove web6.vbox {device}")).prints("");
+    }
+    env.run("controller remove web6.vbox hci0").prints("");
+    assert_eq!(env.read("web6.vbox"), before);
+}
+
+#[test]
+fn a_saved_machine_of_virtualbox_is_listed_and_not_edited() {
+    let env = Environment::new();
+    let saved = vbox("").replace(" OSType", " stateFile=\"a.sav\" OSType");
+    env.write("web6.vbox", &saved);
+    env.run("list web6.vbox").says("the machine has a saved state");
+    env.run("device add web6.vbox 0781:5581")
+        .fails(9)
+        .says("the saved state contains its hardware");
+    assert_eq!(env.read("web6.vbox"), saved);
+}
+
 /// VMX cannot specify ports of host devices: VMware chooses them, so they may change.
 #[test]
 fn any_of_several_devices_can_be_removed_from_a_vmx() {

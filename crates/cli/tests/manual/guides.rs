@@ -21,6 +21,7 @@ use crate::environment::{Environment, Ran};
 const FROM_VIRSH: &str = "coming-from-virsh.md";
 const FROM_XL: &str = "coming-from-xl.md";
 const FROM_QM: &str = "coming-from-qm.md";
+const FROM_VBOXMANAGE: &str = "coming-from-vboxmanage.md";
 const FROM_INCUS: &str = "coming-from-incus.md";
 const FROM_QVM_USB: &str = "coming-from-qvm-usb.md";
 
@@ -31,10 +32,11 @@ const SIMULATED: [(&str, &str); 3] =
 
 /// Commands that are not run here: how they start or what they contain, why, and where they are run
 /// for real.
-const ELSEWHERE: [(&str, &str); 10] = [
+const ELSEWHERE: [(&str, &str); 11] = [
     (" pve:", "needs a Proxmox VE node: crates/drivers/tests/pve, with a stand-in"),
     ("qm ", "another program: a stand-in in crates/drivers/tests/pve/running.rs"),
     (" libvirt:", "needs a libvirtd: tests/libvirt/live.rs"),
+    ("VBoxManage ", "another program, which no test runs: the page says so"),
     ("incus ", "another program, which no test runs: the page says so"),
     ("qvm-usb ", "another program, which no test runs: the page says so"),
     ("virsh ", "another program: tests/libvirt/guide.rs and tests/libvirt/live.rs"),
@@ -45,7 +47,8 @@ const ELSEWHERE: [(&str, &str); 10] = [
 ];
 
 /// The programs whose commands are extracted.
-const PROGRAMS: [&str; 8] = ["vusb", "virsh", "xl", "qm", "incus", "qvm-usb", "cargo", "apt"];
+const PROGRAMS: [&str; 9] =
+    ["vusb", "virsh", "xl", "qm", "VBoxManage", "incus", "qvm-usb", "cargo", "apt"];
 
 const PV_CFG: &str = "\
 # web1: the shop's web server.
@@ -115,6 +118,18 @@ const QUBES_XML: &str = r#"<qubes><domains><domain id="domain-5" class="AppVM">
 </domain></domains></qubes>
 "#;
 
+const VBOX: &str = "\
+<?xml version=\"1.0\"?>
+<!-- the shop's web server -->
+<VirtualBox xmlns=\"http://www.virtualbox.org/\" version=\"1.19-linux\">
+  <Machine uuid=\"{2a1b5b0e-3c6f-4c1d-9a55-0d7c7a0c2f11}\" name=\"web1\" OSType=\"Debian_64\">
+    <Hardware>
+      <Memory RAMSize=\"1024\"/>
+    </Hardware>
+  </Machine>
+</VirtualBox>
+";
+
 /// The machine, the guests and the files that the pages mention.
 fn world() -> Environment {
     let env = Environment::new();
@@ -129,6 +144,7 @@ fn world() -> Environment {
         ("win1.cfg", HVM_CFG),
         ("web1.xml", XML),
         ("web1.vmx", VMX),
+        ("web1.vbox", VBOX),
         ("web1.json", JSON),
         ("100.conf", CONF),
         ("qubes.xml", QUBES_XML),
@@ -202,6 +218,11 @@ fn every_command_for_users_of_qm() {
 }
 
 #[test]
+fn every_command_for_users_of_vboxmanage() {
+    check_page(FROM_VBOXMANAGE);
+}
+
+#[test]
 fn every_command_for_users_of_incus() {
     check_page(FROM_INCUS);
 }
@@ -215,7 +236,7 @@ fn every_command_for_users_of_qvm_usb() {
 #[test]
 fn every_other_command_is_run_elsewhere() {
     let mut used = Vec::new();
-    for page in [FROM_VIRSH, FROM_XL, FROM_QM, FROM_INCUS, FROM_QVM_USB] {
+    for page in [FROM_VIRSH, FROM_XL, FROM_QM, FROM_VBOXMANAGE, FROM_INCUS, FROM_QVM_USB] {
         let guide = Guide::read(page).unwrap();
         for part in &guide.parts {
             let known = PROGRAMS.iter().flat_map(|program| part.commands(program));

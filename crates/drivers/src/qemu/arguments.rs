@@ -45,6 +45,14 @@ pub(super) fn controller(controller: &Controller) -> Option<Properties> {
     Some(all)
 }
 
+/// Why QEMU cannot have the ports of a controller: those of VirtualBox's OHCI and EHCI.
+pub(super) fn other_ports(controller: &Controller) -> Option<String> {
+    let Controller { model, ports, .. } = controller;
+    let most = *model.port_range().end();
+    (!model.is_qemu_ports(*ports))
+        .then(|| format!("QEMU's {model} has {most} ports, and this one {}", ports.count()))
+}
+
 /// The properties of a device on QEMU's USB bus `bus`. Its back end has to be added before it: see
 /// [`backend`].
 pub(super) fn device(device: &Device, bus: &str, port: PortPath) -> Properties {
@@ -284,6 +292,9 @@ fn command_line_controller(
     group_slots: &mut impl Iterator<Item = u8>,
     out: &mut Vec<String>,
 ) -> Result<(), Error> {
+    if let Some(why) = other_ports(item) {
+        return Err(refuse(item.describe(), &why));
+    }
     let Some(mut main) = controller(item) else {
         return Err(refuse(
             format!("a {} controller", item.model),

@@ -63,8 +63,10 @@ enum NotPlugged {
 impl Qemu {
     pub(super) fn add_controller(&mut self, controller: &Controller) -> Result<(), Error> {
         let what = || format!("adding controller {} ({})", controller.name, controller.model);
-        let Some(mut properties) = arguments::controller(controller) else {
-            let why = "it has no such controller".to_owned();
+        let ports = arguments::other_ports(controller);
+        let possible = arguments::controller(controller).filter(|_| ports.is_none());
+        let Some(mut properties) = possible else {
+            let why = ports.unwrap_or_else(|| "it has no such controller".to_owned());
             return Err(Error::NotImplemented {
                 what: what(),
                 by: self.description(),

@@ -123,6 +123,14 @@ pub(super) fn controller_losses(controller: &Controller, buses: &PciBuses) -> Ve
             "in libvirt each port of an xHCI has a USB 2 and a USB 3 half",
         );
     }
+    let (model, ports) = (controller.model, controller.ports);
+    if !model.is_qemu_ports(ports) {
+        let most = *model.port_range().end();
+        lose(
+            format!("the {} ports of {name} ({model})", ports.count()),
+            &format!("libvirt's {model} has {most}"),
+        );
+    }
     if let Some(backend) = &controller.backend {
         lose(
             format!("the backend domain {backend} of {name}"),

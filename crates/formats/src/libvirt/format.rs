@@ -50,7 +50,7 @@ impl ConfigFormat for Libvirt {
     fn hypervisor(&self, guest: &Guest) -> &'static str {
         match guest.hypervisor {
             Hypervisor::Xen => "libvirt on Xen",
-            Hypervisor::Qemu | Hypervisor::Vmware => "libvirt on QEMU",
+            Hypervisor::Qemu | Hypervisor::Vmware | Hypervisor::VirtualBox => "libvirt on QEMU",
         }
     }
 

@@ -7,13 +7,14 @@ use super::xml::{Node, all, attr, child, content, excerpt, is};
 use crate::error::Problem;
 
 /// The domain types that are supported, and their hypervisors.
-const TYPES: [(&str, Hypervisor); 6] = [
+const TYPES: [(&str, Hypervisor); 7] = [
     ("kvm", Hypervisor::Qemu),
     ("qemu", Hypervisor::Qemu),
     ("hvf", Hypervisor::Qemu),
     ("tcg", Hypervisor::Qemu),
     ("xen", Hypervisor::Xen),
     ("vmware", Hypervisor::Vmware),
+    ("vbox", Hypervisor::VirtualBox),
 ];
 
 /// Reads the guest that `domain` describes.

@@ -87,6 +87,7 @@ fn domain_type(guest: &Guest) -> &'static str {
         Hypervisor::Qemu => "kvm",
         Hypervisor::Xen => "xen",
         Hypervisor::Vmware => "vmware",
+        Hypervisor::VirtualBox => "vbox",
     }
 }
 

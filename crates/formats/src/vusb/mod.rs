@@ -20,6 +20,7 @@ use vusb_model::address::Address;
 use vusb_model::guest::Guest;
 use vusb_model::hardware::{Controller, Device, Hardware};
 use vusb_model::models::{Companion, Model};
+use vusb_model::profile::Profile;
 use vusb_model::remedy::Reason;
 use vusb_model::spec::{ControllerRef, ControllerSpec, DeviceSpec, Spec};
 
@@ -41,7 +42,10 @@ fn read(text: &str, origin: &str) -> Result<Config, FormatError> {
 
 fn write(guest: &Guest, hardware: &Hardware) -> Generated {
     let domain = guest.name.as_ref().and_then(|name| name.parse().ok());
+    // The ports of VirtualBox's controllers can only be requested with its profile.
+    let qemu = hardware.controllers().all(|it| it.model.is_qemu_ports(it.ports));
     let spec = Spec {
+        profile: if qemu { Profile::default() } else { Profile::Vbox },
         domain,
         controllers: hardware.controllers().map(controller_spec).collect(),
         devices: hardware.devices().map(|(at, device)| device_spec(at, device)).collect(),

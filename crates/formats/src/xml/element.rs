@@ -35,6 +35,11 @@ impl Style {
     pub(crate) fn libvirt() -> Style {
         Style { quote: '\'', unit: "  ".to_owned(), newline: "\n" }
     }
+
+    /// VirtualBox's style.
+    pub(crate) fn virtualbox() -> Style {
+        Style { quote: '"', ..Style::libvirt() }
+    }
 }
 
 impl Element {

@@ -35,6 +35,20 @@ impl<'t> TreeEdits<'t> {
         self.splices.remove(removal_span(self.text, node.range()));
     }
 
+    /// Removes an attribute with the white space before it.
+    pub(crate) fn remove_attribute(&mut self, node: Node<'_>, name: &str) {
+        let Some(attribute) = node.attribute_node(name) else { return };
+        let range = attribute.range();
+        let before = self.text.get(..range.start).unwrap_or_default();
+        self.splices.remove(before.trim_end().len()..range.end);
+    }
+
+    /// Removes everything in an element, which becomes `<devices/>`.
+    pub(crate) fn empty(&mut self, node: Node<'_>) {
+        let end = super::tag(node).end;
+        self.splices.replace(end.saturating_sub(1)..node.range().end, "/>");
+    }
+
     /// Sets attributes of an element. New ones are added after the last attribute.
     pub(crate) fn set_attributes(&mut self, node: Node<'_>, wanted: &[(&str, String)]) {
         let quote = quote_of(self.text, node);

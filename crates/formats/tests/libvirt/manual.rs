@@ -100,6 +100,7 @@ fn the_type_decides_the_hypervisor() {
         ("tcg", Hypervisor::Qemu),
         ("xen", Hypervisor::Xen),
         ("vmware", Hypervisor::Vmware),
+        ("vbox", Hypervisor::VirtualBox),
     ] {
         assert_eq!(guest(&format!("<domain type='{kind}'/>")).hypervisor, hypervisor);
     }

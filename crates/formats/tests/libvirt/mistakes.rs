@@ -267,7 +267,7 @@ fn a_network_is_not_a_domain() {
 #[test]
 fn an_unsupported_hypervisor() {
     assert_snapshot!(error("<domain type='lxc'/>\n"), @r#"
-        error: domains of type `lxc` are not supported; supported are kvm, qemu, hvf, tcg, xen, vmware
+        error: domains of type `lxc` are not supported; supported are kvm, qemu, hvf, tcg, xen, vmware, vbox
          --> web1.xml:1:15
           |
         1 | <domain type='lxc'/>
@@ -284,7 +284,7 @@ fn a_missing_type() {
         1 | <domain>
           |  ^^^^^^
           |
-          = help: add a type: one of kvm, qemu, hvf, tcg, xen, vmware
+          = help: add a type: one of kvm, qemu, hvf, tcg, xen, vmware, vbox
     "#);
 }
 

@@ -26,6 +26,9 @@ pub(super) struct Context<'a> {
     /// The number of ports of a controller whose spec does not give one. It is clamped to what the
     /// model can have.
     default_ports: fn(Model) -> u8,
+    /// The ports of a controller whose spec requests no number, if the profile's hypervisor gives
+    /// the model other ports than QEMU does.
+    own_ports: fn(Model) -> Option<RootPorts>,
     /// The name of the controller that only gets devices that request one of its ports: no device
     /// is placed on it automatically.
     pub(super) reserved: Option<&'static str>,
@@ -35,7 +38,13 @@ impl<'a> Context<'a> {
     /// With the default number of ports of `vusb-1`.
     pub(super) fn new(capabilities: &'a Capabilities) -> Context<'a> {
         let free_slots = capabilities.slots.as_ref().map(|slots| slots.free);
-        Context { capabilities, free_slots, default_ports: |_| DEFAULT_PORTS, reserved: None }
+        Context {
+            capabilities,
+            free_slots,
+            default_ports: |_| DEFAULT_PORTS,
+            own_ports: |_| None,
+            reserved: None,
+        }
     }
 
     /// The same context, in which the controller of this name only gets the devices that request a
@@ -48,6 +57,12 @@ impl<'a> Context<'a> {
     /// The same context with another default number of ports.
     pub(super) fn with_default_ports(mut self, default_ports: fn(Model) -> u8) -> Context<'a> {
         self.default_ports = default_ports;
+        self
+    }
+
+    /// The same context, in which models have other ports than in QEMU.
+    pub(super) fn with_own_ports(mut self, ports: fn(Model) -> Option<RootPorts>) -> Context<'a> {
+        self.own_ports = ports;
         self
     }
 
@@ -159,8 +174,17 @@ fn decide(spec: &ControllerSpec, context: &Context<'_>) -> Result<Decided, Refus
         (None, Model::Ich9Ehci1) => Companion::GROUP.to_vec(),
         (None, _) => Vec::new(),
     };
+    let own = (context.own_ports)(model).filter(|ports| takes_own_ports(spec, model, *ports));
     let default = (context.default_ports)(model);
-    Ok(Decided { model, ports: decide_ports(spec, model, default)?, companions })
+    let ports = own.map_or_else(|| decide_ports(spec, model, default), Ok)?;
+    Ok(Decided { model, ports, companions })
+}
+
+/// Whether a spec leaves the number of ports open, or requests the number that the profile's
+/// hypervisor gives the model. A number of ports of an xHCI is that of both kinds.
+fn takes_own_ports(spec: &ControllerSpec, model: Model, own: RootPorts) -> bool {
+    spec.separate_ports.is_none()
+        && spec.ports.is_none_or(|ports| ports == own.count() && own.are_uniform(model))
 }
 
 /// Rule 2.

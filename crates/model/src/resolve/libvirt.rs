@@ -155,7 +155,7 @@ pub(super) fn resolve(
 ) -> Result<Resolved, Refused> {
     match capabilities.guest.hypervisor {
         Hypervisor::Xen => resolve_on(&mut xen::Xen { capabilities }, base, spec, capabilities),
-        Hypervisor::Qemu | Hypervisor::Vmware => {
+        Hypervisor::Qemu | Hypervisor::Vmware | Hypervisor::VirtualBox => {
             let mut qemu = qemu::Qemu::new(capabilities, base, spec);
             resolve_on(&mut qemu, base, spec, capabilities)
         }

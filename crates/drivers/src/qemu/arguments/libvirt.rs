@@ -28,7 +28,7 @@ use vusb_model::models::{Companion, ICH9_EHCI_FUNCTION, QEMU_XHCI_PORTS};
 use vusb_model::name::Name;
 use vusb_model::resolve::libvirt::alias_prefix;
 
-use super::{ICH9_SLOTS, command_line_chardev, protocol, refuse};
+use super::{ICH9_SLOTS, command_line_chardev, other_ports, protocol, refuse};
 use crate::driver::Error;
 use crate::qemu::names::{CD_DRIVE, controller_driver, driver_of};
 
@@ -187,6 +187,9 @@ impl CommandLine {
             let why = "it has no paravirtual USB controller outside Xen";
             return Err(refuse(format!("a {} controller", controller.model), why));
         };
+        if let Some(why) = other_ports(controller) {
+            return Err(refuse(controller.describe(), &why));
+        }
         let id = id_of(&controller.name, "usb");
         let pci = match (&controller.pci, controller.companions.is_empty()) {
             (None, false) => {
