@@ -54,14 +54,15 @@ fn copy_output(command: &mut Command, output: &mut Vec<u8>) -> io::Result<ExitSt
 /// Copies what arrives to the terminal and to the channel, until one of them is closed.
 fn forward(mut from: impl Read, to: &mpsc::Sender<Vec<u8>>) -> io::Result<()> {
     let mut buffer = [0; 4096];
-    while let read @ 1.. = from.read(&mut buffer)? {
-        io::stdout().write_all(&buffer[..read])?;
+    loop {
+        let read = from.read(&mut buffer)?;
+        let bytes = buffer.get(..read).unwrap_or_default();
+        io::stdout().write_all(bytes)?;
         io::stdout().flush()?;
-        if to.send(buffer[..read].to_vec()).is_err() {
-            break;
+        if bytes.is_empty() || to.send(bytes.to_vec()).is_err() {
+            return Ok(());
         }
     }
-    Ok(())
 }
 
 fn program() -> OsString {
