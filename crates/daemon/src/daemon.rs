@@ -44,7 +44,8 @@ use crate::worker::{self, WorkResult};
 /// once: they show which domains the new devices belong to.
 const RECORDS_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a new device may wait until udev has processed it. Afterwards the device is used as it is.
+/// How long a new device may wait until udev has processed it. Afterwards the device is used as it
+/// is.
 const SETTLE_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long to wait after an error before reading again.

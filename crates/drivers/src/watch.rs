@@ -1,5 +1,5 @@
-//! Watching for guests that start and end: the parts that the drivers share. [`Folders`] also serves
-//! programs that watch folders of their own.
+//! Watching for guests that start and end: the parts that the drivers share. Programs can also use
+//! [`Folders`] to watch folders of their own.
 //!
 //! ```text
 //!  inotify, pidfds, xenstored ──▶ Poller (one descriptor) ──▶ Source (a driver's)

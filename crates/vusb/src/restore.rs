@@ -74,6 +74,9 @@ fn restore_possible(
             // Each attempt has the time that is left, and a rollback of its own.
             let call = &call.with_wait(call.limits.single_wait());
             let open = Open::begin(call, domain)?;
+            if !open.has_record() {
+                return Ok(Outcome { already: true, ..open.unchanged().outcome() });
+            }
             let header = header(open.record.header());
             attached.clear();
             restore_open(open, header, wanted, &refused, &mut attached)

@@ -155,8 +155,8 @@ fn a_daemon_that_is_killed_at_any_moment_continues() {
     }
 }
 
-/// A hundred requests for each time that the devices are read, up to 2,000 per second, while devices
-/// are plugged in and unplugged.
+/// A hundred requests for each time that the devices are read, up to 2,000 per second, while
+/// devices are plugged in and unplugged.
 fn storm(duration: Duration) {
     let mut machine = Machine::new();
     machine.sticks_belong_to("web1");

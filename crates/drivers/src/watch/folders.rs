@@ -97,8 +97,8 @@ impl Folders {
     }
 
     /// Watches these folders instead of those whose numbers are `first` and above. A folder that is
-    /// in both keeps its watch, but may get another number. A watch that no folder needs any more is
-    /// removed.
+    /// in both keeps its watch, but may get another number. A watch that no folder needs any more
+    /// is removed.
     ///
     /// # Errors
     /// The folder whose path is returned cannot be watched. All others are.

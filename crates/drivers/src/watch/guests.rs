@@ -44,7 +44,7 @@ impl Guests {
         }
     }
 
-    /// Forgets the guests that are not watched any more. They may still run, so nothing is reported.
+    /// Forgets the guests that are no longer watched. They may still run, so nothing is reported.
     pub(crate) fn retain(&mut self, is_watched: impl Fn(&str) -> bool) {
         self.running.retain(|operand, _| is_watched(operand));
     }

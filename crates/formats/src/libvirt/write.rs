@@ -189,8 +189,9 @@ fn is_spice(kind: &Kind) -> bool {
     *chardev == Chardev::Spicevmc
 }
 
-/// The indexes of these controllers that become others, each with its new one. The guest does not see them, but libvirt
-/// gives PCI slots to controllers in the order of their indexes, which stays the same.
+/// The indexes of these controllers that change, each with its new one. The guest does not see
+/// them, but libvirt gives PCI slots to controllers in the order of their indexes, which stays the
+/// same.
 fn moved(
     guest: &Guest,
     controllers: &[&Controller],

@@ -59,7 +59,18 @@ impl<'a> Planned<'a> {
     }
 }
 
-impl Open<'_> {
+impl<'a> Open<'a> {
+    /// Whether the domain has a record on the disk.
+    pub(crate) const fn has_record(&self) -> bool {
+        self.saved.is_some()
+    }
+
+    /// Ends the operation without a change. Its record is not written: if the domain has none, it
+    /// still has none, and one that is put there meanwhile is not replaced.
+    pub(crate) const fn unchanged(self) -> Committed<'a> {
+        Committed { open: self, steps: Vec::new() }
+    }
+
     /// Records the observed hardware and the missing items of `target`. The record then has no
     /// pending change.
     pub(crate) fn settle(&mut self, target: Inventory) -> Result<(), Error> {

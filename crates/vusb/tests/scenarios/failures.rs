@@ -345,6 +345,17 @@ fn a_device_that_cannot_be_attached_again_does_not_keep_others_from_being_restor
     assert_eq!(sandbox.sim("web")["given"], before);
 }
 
+/// A record that is put there meanwhile, perhaps from a backup, is not replaced by an empty one.
+#[test]
+fn restoring_a_guest_without_a_record_writes_none() {
+    let sandbox = Sandbox::new();
+    sandbox.restart("web");
+    let vusb = sandbox.vusb();
+    let restored = vusb.restore(&sandbox.guest("web")).unwrap();
+    assert!(restored.already, "{restored:?}");
+    assert!(sandbox.records().is_empty());
+}
+
 #[test]
 fn only_the_devices_that_are_wanted_are_restored() {
     let sandbox = Sandbox::new();
