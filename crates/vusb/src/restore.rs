@@ -10,8 +10,8 @@
 //!     │                                                    resumed: a note
 //!     ├─ any other device that cannot be attached ───────▶ stays missing: a note, and an entry in
 //!     │                                                    `not_restored`
-//!     └─ a device that the hypervisor refuses ───────────▶ the steps are undone, and the rest is
-//!                                                          restored without it: as above
+//!     └─ a device that the hypervisor refuses ───────────▶ the steps are undone, and the devices
+//!                                                          are restored one by one: as above
 //! ```
 //!
 //! A device cannot be attached if another domain holds it, if it is in use or protected, if a rule
@@ -37,7 +37,6 @@ use crate::host_devices::absent;
 use crate::inventory::{Inventory, Key};
 use crate::listing::in_parallel;
 use crate::note::Note;
-use crate::options::Options;
 use crate::outcome::{NotRestored, Outcome};
 use crate::record::{Header, Record};
 use crate::session::{Change, Open};
@@ -58,19 +57,16 @@ pub(crate) fn restore(
 /// The devices that cannot be restored, each with the reason.
 type Refused = BTreeMap<Name, Error>;
 
-/// Restores what can be restored. A device that the hypervisor refuses is left out in another
-/// attempt. `header` is what the record says about the domain from now on.
+/// Restores what can be restored: all at once, or else one device after the other. `header` is what
+/// the record says about the domain from now on.
 fn restore_possible(
     call: &Call<'_>,
     domain: &DomainAddress,
     wanted: &dyn Fn(&Name) -> bool,
     header: &dyn Fn(Header) -> Header,
 ) -> Result<Outcome, Error> {
-    let mut refused = Refused::new();
-    // Each attempt but the last finds at least one more device that is refused.
-    loop {
-        let mut attached = Vec::new();
-        let result = retry_if_claimed(|| {
+    let attempt = |wanted: &dyn Fn(&Name) -> bool, refused: &Refused, attached: &mut Vec<Name>| {
+        retry_if_claimed(|| {
             // Each attempt has the time that is left, and a rollback of its own.
             let call = &call.with_wait(call.limits.single_wait());
             let open = Open::begin(call, domain)?;
@@ -79,26 +75,43 @@ fn restore_possible(
             }
             let header = header(open.record.header());
             attached.clear();
-            restore_open(open, header, wanted, &refused, &mut attached)
-        });
-        let error = match result {
-            Err(error) if may_be_of_one_device(&error) => error,
-            other => return other,
-        };
-        match changed_device(&error) {
-            Some(name) if !refused.contains_key(&name) => {
-                refused.insert(name, cause(error));
+            restore_open(open, header, wanted, refused, attached)
+        })
+    };
+    let mut refused = Refused::new();
+    let mut attached = Vec::new();
+    let error = match attempt(wanted, &refused, &mut attached) {
+        Err(error) if may_be_of_one_device(&error) && !attached.is_empty() => error,
+        other => return other,
+    };
+    if let Some(name) = changed_device(&error) {
+        refused.insert(name, cause(error));
+    }
+    let (mut steps, mut notes) = (Vec::new(), Vec::new());
+    // Hubs come before the devices behind them.
+    for name in attached.iter().filter(|it| !refused.contains_key(*it)).collect::<Vec<_>>() {
+        match attempt(&|it| it == name, &refused, &mut Vec::new()) {
+            Ok(outcome) => {
+                steps.extend(outcome.steps);
+                notes.extend(outcome.notes);
             }
-            Some(_) => return Err(error),
-            None => {
-                let alone = refused_alone(call, domain, &attached);
-                if alone.is_empty() {
-                    return Err(error);
-                }
-                refused.extend(alone);
+            Err(error) if may_be_of_one_device(&error) => {
+                refused.insert(name.clone(), cause(error));
             }
+            Err(error) => return Err(error),
         }
     }
+    // Everything else is there by now. What is missing is noted once, by this attempt.
+    let last = attempt(wanted, &refused, &mut attached)?;
+    steps.extend(last.steps.iter().cloned());
+    notes.retain(|it| !matches!(it, Note::NotRestored { .. }));
+    for note in &last.notes {
+        if !notes.contains(note) {
+            notes.push(note.clone());
+        }
+    }
+    let already = last.already && steps.is_empty();
+    Ok(Outcome { steps, notes, already, ..last })
 }
 
 /// Whether the cause may be one of the devices, so that the others can be restored without it. It
@@ -139,21 +152,6 @@ fn cause(error: Error) -> Error {
         Error::Failed { cause, .. } => *cause,
         error => error,
     }
-}
-
-/// Which of these devices could not even be restored alone. Nothing is changed.
-fn refused_alone(call: &Call<'_>, domain: &DomainAddress, devices: &[Name]) -> Refused {
-    let options = Options { dry_run: true, observer: None, ..call.options.clone() };
-    let call = Call::new(call.context, &options);
-    let refuses = |name: &Name| {
-        let open = Open::begin(&call, domain).ok()?;
-        let header = open.record.header();
-        let alone = |it: &Name| it == name;
-        let result = restore_open(open, header, &alone, &Refused::new(), &mut Vec::new());
-        let error = result.err().filter(may_be_of_one_device)?;
-        Some((name.clone(), error))
-    };
-    devices.iter().filter_map(refuses).collect()
 }
 
 /// Retries a change that fails because another domain has claimed a device after it was checked.
