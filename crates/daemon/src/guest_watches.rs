@@ -18,7 +18,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::{debug, warn};
 use vusb::{Context, GuestEvent, GuestWatch, WatchOptions};
 
@@ -121,6 +121,8 @@ impl GuestWatches {
             }
         };
         let thread = watch.map(|watch| self.spawn(scheme, watch, source)).transpose()?;
+        // A folder that cannot be watched is tried again at the next update.
+        let folders = if result.is_ok() { folders } else { BTreeSet::new() };
         self.watched.insert(scheme.to_owned(), Watched { folders, thread });
         Ok(result?)
     }
@@ -153,11 +155,12 @@ impl Control {
 }
 
 impl Orders {
-    /// Waits until the watch has something to report, or there are other folders to watch.
-    fn wait(&self, watch: &dyn GuestWatch) {
+    /// Waits until the watch has something to report, there are other folders to watch, or the
+    /// limit is reached.
+    fn wait(&self, watch: &dyn GuestWatch, limit: Option<&Timespec>) {
         let mut fds = [PollFd::new(&watch, PollFlags::IN), PollFd::new(&self.woken, PollFlags::IN)];
         // After an error, both are looked at.
-        let _ = poll(&mut fds, None);
+        let _ = poll(&mut fds, limit);
     }
 
     /// The folders to watch, if they have changed.
@@ -190,7 +193,9 @@ fn follow(
     // watched, or events were lost.
     let mut all = false;
     loop {
-        orders.wait(watch.as_ref());
+        // If the last attempt to list the guests failed, they are listed soon.
+        let retry = Timespec::try_from(READ_RETRY_PAUSE).ok().filter(|_| all);
+        orders.wait(watch.as_ref(), retry.as_ref());
         match orders.take() {
             Ok(None) => {}
             Ok(Some(folders)) => {
@@ -202,20 +207,18 @@ fn follow(
             }
             Err(_) => return,
         }
-        let events = watch.wait(Duration::ZERO).and_then(|events| {
-            all |= events.contains(&GuestEvent::Rescan);
-            let running = if all { Some(watch.running()?) } else { None };
-            Ok((events, running))
+        let events = watch.wait(Duration::ZERO).unwrap_or_else(|error| {
+            warn!("{error}");
+            thread::sleep(READ_RETRY_PAUSE);
+            vec![GuestEvent::Rescan]
         });
-        let (events, running) = match events {
-            Ok(both) => both,
-            Err(error) => {
-                warn!("{error}");
-                thread::sleep(READ_RETRY_PAUSE);
-                continue;
-            }
-        };
-        all = false;
+        all |= events.contains(&GuestEvent::Rescan);
+        let running = if all { watch.running().map(Some) } else { Ok(None) };
+        all = running.is_err();
+        let running = running.unwrap_or_else(|error| {
+            warn!("{error}");
+            None
+        });
         let messages = events.iter().filter_map(|event| match event {
             GuestEvent::Started(it) => Some(Message::Started { source, domain: address(it) }),
             GuestEvent::Ended(it) => Some(Message::Ended { source, domain: address(it) }),

@@ -146,16 +146,32 @@ pub(crate) fn absolute(folder: &Path) -> PathBuf {
     std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned())
 }
 
-/// The names in a folder; none if it does not exist.
-pub(crate) fn names(folder: &Path) -> Result<Vec<OsString>, Error> {
+/// The names in a folder; none if it does not exist. A folder that cannot be read has none either,
+/// with a warning: its owner must not be able to hide the guests in other folders.
+pub(crate) fn names(folder: &Path) -> Vec<OsString> {
     let read = || -> io::Result<Vec<OsString>> {
         fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect()
     };
-    match read() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        names => names.map_err(|error| {
-            let what = format!("reading the folder {}", folder.display());
-            Error::Failed { what, why: error.to_string().into() }
-        }),
+    read().unwrap_or_else(|error| {
+        if error.kind() != io::ErrorKind::NotFound {
+            tracing::warn!(folder = %folder.display(), "cannot read: {error}");
+        }
+        Vec::new()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names;
+
+    /// Otherwise its owner could keep the guests in all other folders from being listed.
+    #[test]
+    fn a_folder_that_cannot_be_read_has_no_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a");
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(names(folder.path()), ["a"]);
+        assert!(names(&file).is_empty());
+        assert!(names(&folder.path().join("missing")).is_empty());
     }
 }

@@ -150,7 +150,7 @@ impl Source for QemuSource {
         let mut present = BTreeSet::new();
         for folder in self.folders.numbers() {
             let path = self.folders.path(folder).to_owned();
-            for name in watch::names(&path)? {
+            for name in watch::names(&path) {
                 let Some(operand) = self.operand(folder, &name) else { continue };
                 if self.examine_file(&operand, false, poller)? {
                     present.insert(operand);

@@ -40,7 +40,7 @@ impl Source for SimSource {
     fn scan(&mut self, _: &Poller) -> Result<(), Error> {
         let mut now = BTreeMap::new();
         for folder in self.folders.numbers() {
-            for name in watch::names(self.folders.path(folder))? {
+            for name in watch::names(self.folders.path(folder)) {
                 let Some(operand) = self.operand(folder, &name) else { continue };
                 let path = Path::new(&operand);
                 if is_guest(path) || (self.guests.contains(&operand) && path.is_file()) {
