@@ -126,10 +126,15 @@ impl Reader {
             .ok()
     }
 
-    /// An attribute, as [`text`].
+    /// An attribute, as [`text`]. Those of a network interface that is registered or unregistered
+    /// at this moment fail with `EINVAL` (`netdev_show` in Linux, `net/core/net-sysfs.c`), and so
+    /// does the name of a dm device that is removed: such a device is gone.
     pub(crate) fn text(&self, dir: &Path, attribute: &str, limit: usize) -> Option<String> {
         let path = dir.join(attribute);
-        let bytes = self.accept(&path, read(&path, MAX_ATTRIBUTE))?;
+        let bytes = match read(&path, MAX_ATTRIBUTE) {
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => return None,
+            bytes => self.accept(&path, bytes)?,
+        };
         Some(printable(&bytes, limit))
     }
 

@@ -14,6 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use vusb::Cancel;
@@ -250,9 +251,13 @@ fn place_socket(socket: &Path, place: &Path) -> io::Result<()> {
         placed => return placed,
     }
     let folder = fs::File::open(folder_of(place))?;
-    flock(&folder, FlockOperation::NonBlockingLockExclusive).map_err(|error| {
-        io::Error::new(error.kind(), "another command is starting there, or locks the folder")
-    })?;
+    match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => {
+            let why = "another command is starting there, or locks the folder";
+            return Err(io::Error::new(io::ErrorKind::WouldBlock, why));
+        }
+        locked => locked?,
+    }
     let in_use = match fs::hard_link(socket, place) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => error,
         placed => return placed,

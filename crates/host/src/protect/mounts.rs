@@ -12,7 +12,7 @@
 //!       └ device number: an anonymous one (0:45) for btrfs
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -24,8 +24,8 @@ use crate::text::printable;
 /// The maximum length of one of these files in bytes: some hundred thousand mounts.
 const MAX_FILE: usize = 32 << 20;
 
-/// The maximum length in bytes of all lists of other namespaces together. A process can have
-/// thousands of namespaces with 100,000 mounts each (`/proc/sys/fs/mount-max`).
+/// The maximum length in bytes of all different lists of other namespaces together. A process can
+/// have thousands of namespaces with 100,000 mounts each (`/proc/sys/fs/mount-max`).
 const MAX_ELSEWHERE: usize = 64 << 20;
 
 /// The maximum length of a printed mount point in characters.
@@ -51,13 +51,17 @@ pub(crate) struct UnreadableFile(pub(crate) &'static str);
 /// All mounts of block devices: first those that are visible to this process or to process 1, then
 /// those of other namespaces.
 ///
-/// The lists of other users' processes are hidden from all but root, so only lists that are too
+/// Some lists of other users' processes are hidden from all but root, so only lists that are too
 /// long count as unreadable there: otherwise no user but root could be given a disk.
 pub(crate) fn mounts(root: &Path) -> Result<Vec<Mount>, UnreadableFile> {
-    let Ok(own) = read_whole(root, "proc/self/mountinfo") else {
-        let bytes =
-            read_whole(root, "proc/mounts").map_err(|_| UnreadableFile("/proc/self/mountinfo"))?;
-        return Ok(lines(&bytes).filter_map(proc_mounts).collect());
+    let unreadable = UnreadableFile("/proc/self/mountinfo");
+    let own = match read_whole(root, "proc/self/mountinfo") {
+        Ok(own) => own,
+        Err(ErrorKind::InvalidData) => return Err(unreadable),
+        Err(_) => {
+            let bytes = read_whole(root, "proc/mounts").map_err(|_| unreadable)?;
+            return Ok(lines(&bytes).filter_map(proc_mounts).collect());
+        }
     };
     let of_init = match read_whole(root, "proc/1/mountinfo") {
         Err(ErrorKind::InvalidData) => return Err(UnreadableFile("/proc/1/mountinfo")),
@@ -65,38 +69,41 @@ pub(crate) fn mounts(root: &Path) -> Result<Vec<Mount>, UnreadableFile> {
     };
     let here = lines(&of_init).chain(lines(&own));
     let mut mounts: Vec<Mount> = here.filter_map(mountinfo).collect();
-    mounts.extend(elsewhere(root, [&own, &of_init])?);
+    mounts.extend(elsewhere(root, [own, of_init])?);
     Ok(mounts)
 }
 
 /// The mounts that only processes in other namespaces see. `known` are the lists that were already
 /// read.
-fn elsewhere(root: &Path, known: [&Vec<u8>; 2]) -> Result<Vec<Mount>, UnreadableFile> {
+fn elsewhere(root: &Path, known: [Vec<u8>; 2]) -> Result<Vec<Mount>, UnreadableFile> {
     let mut mounts = Vec::new();
     let mut views: BTreeSet<View> =
         ["proc/self", "proc/1"].into_iter().filter_map(|it| view(&root.join(it))).collect();
+    // Only root can read which namespace a process of another user is in. Processes in one
+    // namespace have equal lists.
+    let mut known = HashSet::from(known);
     let mut left = MAX_ELSEWHERE;
     for pid in process::all(root) {
         let view = view(&process::dir(root, pid));
         if view.is_some_and(|view| !views.insert(view)) {
             continue;
         }
-        let file = root.join(format!("proc/{pid}/mountinfo"));
-        let bytes = match sysfs::read_whole(&file, left).map_err(|error| error.kind()) {
-            Ok(bytes) => bytes,
-            Err(ErrorKind::InvalidData) => return Err(UnreadableFile("/proc/PID/mountinfo")),
+        let bytes = match read_whole(root, &format!("proc/{pid}/mountinfo")) {
+            Ok(bytes) if known.contains(&bytes) => continue,
+            Ok(bytes) if bytes.len() <= left => bytes,
+            Ok(_) | Err(ErrorKind::InvalidData) => {
+                return Err(UnreadableFile("/proc/PID/mountinfo"));
+            }
             Err(_) => continue,
         };
         left -= bytes.len();
-        if known.contains(&&bytes) {
-            continue;
-        }
         let mut all: Vec<Mount> = lines(&bytes).filter_map(mountinfo).collect();
         if !all.is_empty() {
             let process = process::by_pid(root, pid);
             all.iter_mut().for_each(|mount| mount.seen_by = Some(process.clone()));
             mounts.extend(all);
         }
+        known.insert(bytes);
     }
     Ok(mounts)
 }
