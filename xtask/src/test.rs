@@ -78,7 +78,7 @@ pub(crate) fn run(hardware_guests: bool) -> Result<()> {
     // that one failure does not hide another one.
     let real = ["test", "--no-fail-fast", "--workspace", "--exclude", "vusb-rig"];
     let mut unstable = twice(&real, &[&["--ignored", "--test-threads=1"], &skipped[..]].concat())?;
-    let rig = ["test", "--package", "vusb-rig"];
+    let rig = ["test", "--no-fail-fast", "--package", "vusb-rig"];
     unstable.extend(twice(&rig, &[&["--test-threads=1"], &skipped[..]].concat())?);
     for name in unstable {
         println!("failed, and passed when it was run once more: {name}");
@@ -93,10 +93,7 @@ pub(crate) fn run(hardware_guests: bool) -> Result<()> {
 fn twice(tests: &[&str], how: &[&str]) -> Result<BTreeSet<String>> {
     let args = [tests, &["--"], how].concat();
     let Err((error, output)) = cargo_output(&args) else { return Ok(BTreeSet::new()) };
-    let failed = failed_tests(&output);
-    if failed.is_empty() {
-        return Err(error);
-    }
+    let Some(failed) = failed_tests(&output) else { return Err(error) };
     let names: Vec<&str> = failed.iter().map(String::as_str).collect();
     println!("failed and are run once more: {}", names.join(", "));
     let again = ["--include-ignored", "--exact", "--test-threads=1"];
@@ -105,20 +102,32 @@ fn twice(tests: &[&str], how: &[&str]) -> Result<BTreeSet<String>> {
 }
 
 /// The names of the tests that failed, from the lists that test programs print at their ends.
-fn failed_tests(output: &str) -> BTreeSet<String> {
-    let mut failed = BTreeSet::new();
+/// `None` if something else failed: the build, a program that ended without a result, or an example
+/// in the documentation, whose name is not a word.
+fn failed_tests(output: &str) -> Option<BTreeSet<String>> {
+    let (mut begun, mut ended, mut failures) = (0, 0, 0);
+    let mut failed = Vec::new();
     let mut in_list = false;
     for line in output.lines() {
+        begun += usize::from(line.starts_with("running ") && !line.contains(':'));
+        if let Some(result) = line.strip_prefix("test result: ") {
+            ended += 1;
+            failures += result.split("; ").find_map(failure_count)?;
+        }
         match line.strip_prefix("    ") {
             _ if line == "failures:" => in_list = true,
-            Some(name) if in_list && !name.contains(' ') => {
-                failed.insert(name.to_owned());
-            }
+            Some(name) if in_list && !name.contains(' ') => failed.push(name.to_owned()),
             _ if !line.is_empty() => in_list = false,
             _ => {}
         }
     }
-    failed
+    let is_explained = begun == ended && failures == failed.len() && failures > 0;
+    is_explained.then(|| failed.into_iter().collect())
+}
+
+/// The 2 of `2 failed`.
+fn failure_count(part: &str) -> Option<usize> {
+    part.strip_suffix(" failed")?.parse().ok()
 }
 
 #[cfg(test)]
@@ -149,8 +158,20 @@ failures:
 test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out
     not::in_a_list
 ";
-        let failed: Vec<_> = failed_tests(output).into_iter().collect();
+        let failed: Vec<_> = failed_tests(output).unwrap().into_iter().collect();
         assert_eq!(failed, ["audio::plays", "removal::busy"]);
-        assert!(failed_tests("error: could not compile `vusb`").is_empty());
+    }
+
+    #[test]
+    fn a_failure_that_is_not_of_a_named_test_is_not_repeated() {
+        let one = "running 1 test\n\nfailures:\n    audio::plays\n\n\
+                   test result: FAILED. 0 passed; 1 failed; 0 ignored\n";
+        assert_eq!(failed_tests(one).unwrap().len(), 1);
+        let example = "running 1 test\n\nfailures:\n    src/lib.rs - name (line 3)\n\n\
+                       test result: FAILED. 0 passed; 1 failed; 0 ignored\n";
+        for other in ["running 2 tests\n", example] {
+            assert_eq!(failed_tests(other), None, "{other}");
+            assert_eq!(failed_tests(&format!("{one}{other}")), None, "{other}");
+        }
     }
 }

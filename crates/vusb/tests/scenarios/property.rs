@@ -158,8 +158,8 @@ proptest! {
             }
             let (Act::Add(g, ..) | Act::Remove(g, _) | Act::RemoveController(g, _) | Act::Apply(g, _)
                 | Act::Restore(g) | Act::Restart(g) | Act::Fault(g, ..)) = act;
-            // A request that is refused before its first step leaves no record, and restoring writes
-            // none.
+            // A request that is refused before its first step leaves no record, and neither does
+            // restoring a guest that has none.
             let has_changed = result.is_ok() || matches!(result, Err(Error::Failed { .. }));
             let writes_none = matches!(act, Act::Restore(_));
             if has_changed && !(writes_none && sandbox.find_record(GUESTS[*g]).is_none()) {
