@@ -512,7 +512,7 @@ fn a_controller_of_a_guest_that_does_not_run_cannot_be_removed() {
     let steps = diff(&base, &Hardware::new());
     for error in [driver.check(&steps).unwrap_err(), driver.perform(&steps[0]).unwrap_err()] {
         assert!(
-            matches!(&error, Error::Failed { why, .. } if why.text.contains("prelaunch")),
+            matches!(&error, Error::Failed { why, .. } if why.text.contains("has not been started")),
             "{error}"
         );
     }
