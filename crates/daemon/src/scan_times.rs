@@ -7,9 +7,9 @@
 //!                                               pause ◀── finished ◀── the devices are read
 //! ```
 //!
-//! Reading takes the longer, the more devices there are. So each read is followed by a pause that
-//! depends on how long it took, whatever asks for the next one: a storm of events never takes a
-//! whole processor.
+//! The more devices there are, the longer a read takes. So each read is followed by a pause that is
+//! a multiple of its time, whatever requests the next one: a storm of events never takes a whole
+//! processor.
 
 use std::time::{Duration, Instant};
 
@@ -49,7 +49,7 @@ impl ScanTimes {
         is_due
     }
 
-    /// What was begun at `begun` is done, with all that followed from it.
+    /// The read that began at `begun` has finished, and so have the reactions to it.
     pub(crate) fn finished(&mut self, begun: Instant, now: Instant) {
         let end = now + now.saturating_duration_since(begun) * PAUSE_FACTOR;
         self.pause_end = Some(self.pause_end.map_or(end, |it| it.max(end)));

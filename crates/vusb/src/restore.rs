@@ -89,7 +89,10 @@ fn restore_possible(
     }
     let (mut steps, mut notes) = (Vec::new(), Vec::new());
     // Hubs come before the devices behind them.
-    for name in attached.iter().filter(|it| !refused.contains_key(*it)).collect::<Vec<_>>() {
+    for name in &attached {
+        if refused.contains_key(name) {
+            continue;
+        }
         match attempt(&|it| it == name, &refused, &mut Vec::new()) {
             Ok(outcome) => {
                 steps.extend(outcome.steps);
@@ -101,15 +104,11 @@ fn restore_possible(
             Err(error) => return Err(error),
         }
     }
-    // Everything else is there by now. What is missing is noted once, by this attempt.
-    let last = attempt(wanted, &refused, &mut attached)?;
-    steps.extend(last.steps.iter().cloned());
-    notes.retain(|it| !matches!(it, Note::NotRestored { .. }));
-    for note in &last.notes {
-        if !notes.contains(note) {
-            notes.push(note.clone());
-        }
-    }
+    // All others have been restored. This attempt notes what is missing, and each device once.
+    let mut last = attempt(wanted, &refused, &mut Vec::new())?;
+    notes.retain(|it| !matches!(it, Note::NotRestored { .. }) && !last.notes.contains(it));
+    steps.append(&mut last.steps);
+    notes.append(&mut last.notes);
     let already = last.already && steps.is_empty();
     Ok(Outcome { steps, notes, already, ..last })
 }

@@ -1,14 +1,13 @@
 //! What a live view shows of a guest whose hypervisor does not answer: its last known hardware, and
-//! since when that is all that is known.
+//! since when the hypervisor has not answered.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use vusb::view::{AllView, ControllerState, ControllerView, DomainState, State};
 
-/// How long a hypervisor may take for one answer. The hypervisors are asked at the same time, so
-/// one that does not answer delays the view of all guests by this time, and no longer. A live view
-/// asks again.
+/// How long a hypervisor may take to list a guest. The hypervisors are asked at the same time, so
+/// those that do not answer delay the list of guests by this time. A live view asks again.
 pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// What was last known of each domain.
@@ -48,7 +47,7 @@ impl LastKnown {
     }
 }
 
-/// A controller of which only the past is known.
+/// The last known state of a controller, as a state that is unknown now.
 fn unknown(mut controller: ControllerView) -> ControllerView {
     controller.state = ControllerState::Unknown;
     controller.counters = None;

@@ -38,7 +38,7 @@ const MAX_CONNECTIONS: usize = 64;
 /// for the page itself.
 const MAX_STRANGERS: usize = 32;
 
-/// How long no connection is accepted after a failure.
+/// The pause after a connection could not be accepted.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// How long a client may take to accept what is sent.
@@ -241,10 +241,10 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Moves a socket to its place. A file that is already there is not replaced, unless it is a socket
-/// that a killed command has left. Only one command at a time may replace such a socket: another
-/// one could otherwise remove the new socket, which it has found in the state before. The folder is
-/// locked for that, so that no file is left. Whoever does not get the lock is too late.
+/// Moves a socket to its place. A file that is already there is only replaced if it is a socket
+/// that a killed command has left. Two commands that find such a socket must not replace each
+/// other's new socket, so the second one fails. They lock the folder: a lock file would be left
+/// behind.
 fn place_socket(socket: &Path, place: &Path) -> io::Result<()> {
     match fs::hard_link(socket, place) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

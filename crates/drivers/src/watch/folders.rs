@@ -40,8 +40,8 @@ const FOLDER: ReadFlags = ReadFlags::DELETE_SELF
 ///
 /// A folder that does not exist is waited for in its nearest existing parent. The parent of an
 /// existing folder is watched too: the kernel reports the removal of a folder only when it is no
-/// longer in use, and a process that listens on a socket in the folder keeps it in use. A renamed
-/// parent is not noticed.
+/// longer in use, and a process that listens on a socket in the folder keeps it in use. If a folder
+/// above the parent is renamed, this is not noticed.
 #[derive(Debug)]
 pub struct Folders {
     inotify: OwnedFd,

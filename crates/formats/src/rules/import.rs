@@ -9,7 +9,8 @@
 //!
 //! What cannot be expressed is listed, never dropped silently. An entry that denies then denies
 //! more devices than before, and an entry that grants a device is left out (`entry.rs`). So no
-//! device is granted that the tool denies.
+//! device is granted that the tool denies, but for one that has several interfaces of a kind where
+//! USBGuard expects one: rules do not count interfaces.
 //!
 //! In XAPI and USBGuard, the first entry that matches decides; here, the most specific rule. What
 //! an earlier entry denies stays denied: a rule is added for each later entry that would override

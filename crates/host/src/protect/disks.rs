@@ -3,7 +3,8 @@
 //! Each disk and partition is looked up in the mounts and in the list of swap, and so is everything
 //! on top of it ([`blocks`](super::blocks)). If a block device on top is used neither for a mount
 //! nor for swap, such as an opened LUKS volume, that device itself is reported as the use. If one
-//! of these files is unreadable, every disk may be in use.
+//! of these files is unreadable, every disk may be in use; the mounts of other users' processes are
+//! an exception ([`mounts`](super::mounts)).
 //!
 //! The kernel knows of uses that sysfs and proc do not show: a mount, swap, an array or a pool
 //! opens the disk exclusively. [`exclusive_use`] asks whether the disk is open in this way. A

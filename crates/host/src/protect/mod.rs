@@ -47,7 +47,8 @@ impl Usage {
     }
 }
 
-/// Why the file or block device at `path` is protected. Empty if it does not exist.
+/// Why the file or block device at `path` is protected. Empty if it does not exist, unless it is
+/// unknown how this machine uses its disks.
 pub(crate) fn of_storage(root: &Path, path: &Path) -> Vec<Protection> {
     let disks = disks::Disks::read(root);
     match blocks::node_number(path) {
